@@ -1,0 +1,170 @@
+//! ARP for IPv4 over Ethernet (RFC 826, RFC 5227), as values.
+
+use std::{fmt, net::Ipv4Addr};
+
+use super::Mac;
+
+/// Bytes in an untagged Ethernet frame with an ARP packet, without padding and checksum.
+pub const ARP_FRAME_LEN: usize = 14 + 28;
+
+const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+/// Hardware type Ethernet, protocol type IPv4, hardware length 6, protocol length 4.
+const ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
+
+/// The operation field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Who has the target address? (1)
+    Request,
+    /// I have the sender address. (2)
+    Reply,
+}
+
+/// An ARP packet. The fields are those of RFC 826, addresses in wire order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ArpPacket {
+    /// `ar$op`.
+    pub operation: Operation,
+    /// `ar$sha`.
+    pub sender_mac: Mac,
+    /// `ar$spa`: what the sender claims.
+    pub sender: Ipv4Addr,
+    /// `ar$tha`.
+    pub target_mac: Mac,
+    /// `ar$tpa`.
+    pub target: Ipv4Addr,
+}
+
+/// The forms in which an address shows up in ARP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClaimKind {
+    /// A request for another's address; the sender field is a claim.
+    Request,
+    /// A reply, to whomever.
+    Reply,
+    /// A request for the sender's own address: an announcement (RFC 5227, section 2.3).
+    GratuitousRequest,
+    /// A reply whose target is its sender.
+    GratuitousReply,
+    /// A request from 0.0.0.0: asks whether the target is in use and claims nothing (RFC 5227, section 2.1.1).
+    Probe,
+}
+
+impl ArpPacket {
+    /// Asks who has `target` without claiming anything.
+    #[must_use]
+    pub const fn probe(sender_mac: Mac, target: Ipv4Addr) -> Self {
+        Self { operation: Operation::Request, sender_mac, sender: Ipv4Addr::UNSPECIFIED, target_mac: Mac::ZERO, target }
+    }
+
+    /// Tells everybody that `mac` has `address`.
+    ///
+    /// A reply, not a request: to a request the owner itself would answer. Linux takes a gratuitous reply at once, over
+    /// what it cached before, only if both hardware addresses are the same (`arp_is_garp` in `net/ipv4/arp.c`).
+    #[must_use]
+    pub const fn announcement(mac: Mac, address: Ipv4Addr) -> Self {
+        Self { operation: Operation::Reply, sender_mac: mac, sender: address, target_mac: mac, target: address }
+    }
+
+    /// The form this packet has.
+    #[must_use]
+    pub fn kind(&self) -> ClaimKind {
+        match self.operation {
+            Operation::Request if self.sender.is_unspecified() => ClaimKind::Probe,
+            Operation::Request if self.sender == self.target => ClaimKind::GratuitousRequest,
+            Operation::Request => ClaimKind::Request,
+            Operation::Reply if self.sender == self.target => ClaimKind::GratuitousReply,
+            Operation::Reply => ClaimKind::Reply,
+        }
+    }
+
+    /// The broadcast frame that carries this packet, from `sender_mac`.
+    #[must_use]
+    pub fn broadcast_frame(&self) -> [u8; ARP_FRAME_LEN] {
+        let operation = match self.operation {
+            Operation::Request => [0, 1],
+            Operation::Reply => [0, 2],
+        };
+        let parts: [&[u8]; 9] = [
+            &Mac::BROADCAST.0,
+            &self.sender_mac.0,
+            &ETHERTYPE_ARP,
+            &ETHERNET_IPV4,
+            &operation,
+            &self.sender_mac.0,
+            &self.sender.octets(),
+            &self.target_mac.0,
+            &self.target.octets(),
+        ];
+        let mut frame = [0; ARP_FRAME_LEN];
+        for (to, from) in frame.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        frame
+    }
+}
+
+impl ClaimKind {
+    /// Every kind, for whoever counts them.
+    pub const ALL: [Self; 5] =
+        [Self::Request, Self::Reply, Self::GratuitousRequest, Self::GratuitousReply, Self::Probe];
+
+    /// The kind in one word, as metrics and JSON spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Reply => "reply",
+            Self::GratuitousRequest => "gratuitous_request",
+            Self::GratuitousReply => "gratuitous_reply",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+impl fmt::Display for ClaimKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pnet::packet::{Packet as _, arp, ethernet};
+
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
+
+    #[test]
+    fn a_frame_reads_the_same_to_another_library() {
+        let bytes = ArpPacket::announcement(MAC, ADDRESS).broadcast_frame();
+        let frame = ethernet::EthernetPacket::new(&bytes).unwrap();
+        assert_eq!((frame.get_destination().octets(), frame.get_source().octets()), (Mac::BROADCAST.0, MAC.0));
+        assert_eq!(frame.get_ethertype(), ethernet::EtherTypes::Arp);
+        let packet = arp::ArpPacket::new(frame.payload()).unwrap();
+        assert_eq!(packet.get_operation(), arp::ArpOperations::Reply);
+        assert_eq!((packet.get_hw_addr_len(), packet.get_proto_addr_len()), (6, 4));
+        assert_eq!((packet.get_sender_proto_addr(), packet.get_target_proto_addr()), (ADDRESS, ADDRESS));
+        assert_eq!((packet.get_sender_hw_addr().octets(), packet.get_target_hw_addr().octets()), (MAC.0, MAC.0));
+    }
+
+    #[test]
+    fn the_kind_follows_from_sender_target_and_operation() {
+        let packet = |operation, sender: [u8; 4], target: [u8; 4]| ArpPacket {
+            operation,
+            sender_mac: MAC,
+            sender: sender.into(),
+            target_mac: Mac::ZERO,
+            target: target.into(),
+        };
+        let (mine, yours, none) = ([10, 8, 64, 2], [10, 8, 64, 1], [0; 4]);
+        assert_eq!(packet(Operation::Request, mine, yours).kind(), ClaimKind::Request);
+        assert_eq!(packet(Operation::Request, mine, mine).kind(), ClaimKind::GratuitousRequest);
+        assert_eq!(packet(Operation::Request, none, mine).kind(), ClaimKind::Probe);
+        assert_eq!(packet(Operation::Reply, mine, yours).kind(), ClaimKind::Reply);
+        assert_eq!(packet(Operation::Reply, mine, mine).kind(), ClaimKind::GratuitousReply);
+        assert_eq!(packet(Operation::Reply, mine, none).kind(), ClaimKind::Reply);
+    }
+}

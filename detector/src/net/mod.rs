@@ -1,0 +1,14 @@
+//! What stands on the wire and what names it: addresses, frames, identities. Values only: nothing here does anything.
+
+mod arp;
+mod id;
+mod lease;
+mod mac;
+mod martian;
+
+pub use arp::{ARP_FRAME_LEN, ArpPacket, ClaimKind, Operation};
+pub use id::{BridgeName, Domain, IfIndex, InvalidName, NetnsId, Station, VlanId};
+pub use ipnet::Ipv4Net;
+pub use lease::{Generation, InvalidOwner, Lease, LeaseState, Owner};
+pub use mac::{InvalidMac, Mac};
+pub use martian::{MartianReason, martian_source};
