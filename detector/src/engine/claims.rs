@@ -1,0 +1,168 @@
+//! How an event becomes knowledge: bridges, ports, surveys and frames are turned into bindings.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Engine,
+    bindings::{Binding, Key},
+    input::{ArpFrame, Configured, Evidence, Survey},
+    output::Finding,
+    rules,
+    topology::{Bridge, Port, Sandbox},
+};
+use crate::{
+    net::{BridgeName, ClaimKind, Domain, IfIndex, Station},
+    time::Timestamp,
+};
+
+impl Engine {
+    pub(super) fn bridge_up(&mut self, bridge: Bridge, now: Timestamp) {
+        let (name, port, mac) = (bridge.name, bridge.port, bridge.mac);
+        if self.topology.bridges.get(&name).is_some_and(|known| known.port != port) {
+            self.bridge_down(name, now);
+        }
+        let addresses = bridge.networks.iter().map(|network| Configured { address: network.addr(), mac }).collect();
+        self.topology.bridges.insert(name, bridge);
+        self.set_configured(Domain::untagged(name), port, addresses, now, now);
+    }
+
+    pub(super) fn bridge_down(&mut self, name: BridgeName, now: Timestamp) {
+        for port in self.topology.ports_of(name) {
+            self.port_down(port, now);
+        }
+        if let Some(bridge) = self.topology.bridges.remove(&name) {
+            self.forget_port(bridge.port, now);
+        }
+    }
+
+    pub(super) fn port_up(&mut self, port: IfIndex, name: String, bridge: BridgeName, now: Timestamp) {
+        match self.topology.ports.get_mut(&port) {
+            Some(known) if known.bridge == bridge => known.name = name,
+            _ => {
+                self.port_down(port, now);
+                let sandbox = Sandbox::default();
+                self.topology.ports.insert(port, Port { name, bridge, sandbox, surveyed_at: None });
+            }
+        }
+    }
+
+    pub(super) fn port_down(&mut self, port: IfIndex, now: Timestamp) {
+        if self.topology.ports.remove(&port).is_some() {
+            self.forget_port(port, now);
+        }
+    }
+
+    fn forget_port(&mut self, port: IfIndex, now: Timestamp) {
+        self.refused.remove(&port);
+        for (key, station) in self.bindings.of_port(port) {
+            self.withdraw(key, station, now);
+        }
+        self.abandon_evictions(port, now);
+    }
+
+    pub(super) fn surveyed(&mut self, port: IfIndex, survey: Survey, now: Timestamp) {
+        let Some(known) = self.topology.ports.get_mut(&port) else { return };
+        known.sandbox = survey.sandbox;
+        let domain = Domain::untagged(known.bridge);
+        let Some(addresses) = survey.addresses else { return };
+        known.surveyed_at = Some(survey.at);
+        self.set_configured(domain, port, addresses.into_iter().collect(), survey.at, now);
+    }
+
+    /// What is configured behind a port is known in full as of `at`: what was said before and is not there any more is
+    /// withdrawn.
+    fn set_configured(
+        &mut self,
+        domain: Domain,
+        port: IfIndex,
+        addresses: BTreeSet<Configured>,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        for (key, station) in self.bindings.of_port(port) {
+            if key.0 == domain && !addresses.contains(&Configured { address: key.1, mac: station.mac }) {
+                self.unconfigured(key, station, at, now);
+            }
+        }
+        for Configured { address, mac } in addresses {
+            self.claim((domain, address), Station { port, mac }, Evidence::Configured, at, now);
+        }
+    }
+
+    /// A survey that began at `at` did not show the address: only what was said on the wire since then still counts.
+    fn unconfigured(&mut self, key: Key, station: Station, at: Timestamp, now: Timestamp) {
+        let Some(binding) = self.bindings.get_mut(key, station) else { return };
+        binding.configured = false;
+        match binding.last_frame {
+            Some(frame) if frame > at => self.watch_liveness(key, station, now),
+            _ => self.withdraw(key, station, now),
+        }
+    }
+
+    pub(super) fn frame(&mut self, frame: ArpFrame, now: Timestamp) {
+        let kind = frame.packet.kind();
+        let Some(domain) = self.topology.domain_of(frame.port, frame.vlan) else { return };
+        let key = (domain, frame.packet.sender);
+        let station = Station { port: frame.port, mac: frame.packet.sender_mac };
+        if kind == ClaimKind::Probe || self.speaks_for_another(station) || self.is_superseded(key, station, frame.at) {
+            return;
+        }
+        let networks = self.topology.networks(domain);
+        let martian = rules::martian(&frame, networks);
+        let before = self.bindings.get(key, station).and_then(|binding| binding.martian);
+        if let Some(reason) = martian {
+            let news = before != martian;
+            let (address, ether_source) = (key.1, frame.ether_source);
+            self.findings.push_back(Finding::Martian { domain, station, address, ether_source, reason, news });
+        }
+        self.claim(key, station, Evidence::Arp(kind), frame.at, now);
+        if let Some(binding) = self.bindings.get_mut(key, station) {
+            binding.martian = martian;
+        }
+        self.judge(key, Evidence::Arp(kind), frame.at, now);
+    }
+
+    /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, and the agent's own
+    /// announcements go out there.
+    fn speaks_for_another(&self, station: Station) -> bool {
+        self.topology.host(station.port).is_some_and(|bridge| bridge.mac != station.mac)
+    }
+
+    /// Whether somebody has looked behind the port since the frame was sent, and found the address not there.
+    fn is_superseded(&self, key: Key, station: Station, at: Timestamp) -> bool {
+        let surveyed_at = self.topology.ports.get(&station.port).and_then(|port| port.surveyed_at);
+        self.bindings.get(key, station).is_none() && surveyed_at.is_some_and(|surveyed| at <= surveyed)
+    }
+
+    /// Notes that a station showed that it uses an address.
+    fn claim(&mut self, key: Key, station: Station, evidence: Evidence, at: Timestamp, now: Timestamp) {
+        let initial = !self.inventory_done;
+        let new = || Binding::new(evidence, at, initial);
+        let Some(binding) = self.bindings.entry(key, station, evidence, new) else {
+            let news = self.refused.insert(station.port);
+            self.findings.push_back(Finding::ClaimRefused { port: station.port, domain: key.0, news });
+            return;
+        };
+        binding.last_seen = binding.last_seen.max(at);
+        binding.evidence = evidence;
+        binding.unanswered = 0;
+        match evidence {
+            Evidence::Configured => {
+                binding.configured = true;
+                binding.martian = None;
+                self.judge(key, evidence, at, now);
+            }
+            Evidence::Arp(_) => {
+                binding.last_frame = Some(at);
+                self.watch_liveness(key, station, now);
+            }
+        }
+    }
+
+    /// Forgets that a station uses an address.
+    pub(super) fn withdraw(&mut self, key: Key, station: Station, now: Timestamp) {
+        self.bindings.remove(key, station);
+        self.forget_liveness(key, station);
+        self.judge_end(key, now);
+    }
+}

@@ -1,0 +1,106 @@
+//! Who keeps a contested address.
+//!
+//! The order is total: the host's own addresses, then the lease holder, then the incumbent. Only the first two are a right
+//! to the address; incumbency names a winner for people, but is no ground to move anybody.
+
+use std::fmt;
+
+use super::incident::Party;
+use crate::{
+    net::{Generation, IfIndex, Lease, Owner},
+    time::Span,
+};
+
+/// Who keeps the address, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// The winner's port; `None` if that cannot be said.
+    pub winner: Option<IfIndex>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a contest ended as it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The address is the host's own.
+    HostAddress,
+    /// The winner holds the lease.
+    LeaseHolder {
+        /// In whose name.
+        owner: Owner,
+        /// Which lease.
+        generation: Generation,
+    },
+    /// Nobody holds a lease; the winner was there first, by this much.
+    Incumbent {
+        /// How much earlier the winner was seen.
+        ahead: Span,
+    },
+    /// Nobody holds a lease and nobody is known to have been first.
+    NoClearOwner,
+    /// More than one party goes by the lease holder's name.
+    SharedOwner {
+        /// That name.
+        owner: Owner,
+    },
+}
+
+impl Contest {
+    /// Decides among `parties`, given the lease on the contested address.
+    #[must_use]
+    pub fn decide(parties: &[Party], lease: Option<&Lease>) -> Self {
+        host(parties).or_else(|| lease_holder(parties, lease)).unwrap_or_else(|| incumbent(parties))
+    }
+
+    /// Whether the winner has a right to the address, so that the others may be moved.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.reason, Reason::HostAddress | Reason::LeaseHolder { .. })
+    }
+}
+
+fn host(parties: &[Party]) -> Option<Contest> {
+    let host = parties.iter().find(|party| party.is_host)?;
+    Some(Contest { winner: Some(host.station.port), reason: Reason::HostAddress })
+}
+
+fn lease_holder(parties: &[Party], lease: Option<&Lease>) -> Option<Contest> {
+    let Lease { owner, generation, .. } = lease.filter(|lease| lease.state.is_held())?;
+    let mut holders = parties.iter().filter(|party| party.sandbox.owners.contains(owner));
+    let holder = holders.next()?.station.port;
+    Some(match holders.next() {
+        None => Contest {
+            winner: Some(holder),
+            reason: Reason::LeaseHolder { owner: owner.clone(), generation: *generation },
+        },
+        Some(_) => Contest { winner: None, reason: Reason::SharedOwner { owner: owner.clone() } },
+    })
+}
+
+/// The one seen first, if that is known: of those that were there before the agent, nobody knows who was.
+fn incumbent(parties: &[Party]) -> Contest {
+    let mut by_age: Vec<&Party> = parties.iter().collect();
+    by_age.sort_by_key(|party| (!party.initial, party.first_seen, party.station));
+    match by_age.as_slice() {
+        [first, second, ..] if !second.initial && second.first_seen > first.first_seen => Contest {
+            winner: Some(first.station.port),
+            reason: Reason::Incumbent { ahead: second.first_seen.since(first.first_seen) },
+        },
+        _ => Contest { winner: None, reason: Reason::NoClearOwner },
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostAddress => write!(f, "it is the host's own address"),
+            Self::LeaseHolder { generation, .. } => write!(f, "holds the lease, generation {generation}"),
+            Self::Incumbent { ahead } => write!(f, "was there {ahead} before the other, but holds no lease"),
+            Self::NoClearOwner => write!(f, "nobody holds a lease and it is not known who was first"),
+            Self::SharedOwner { owner } => {
+                write!(f, "the lease is {owner}'s, and more than one party goes by that name")
+            }
+        }
+    }
+}

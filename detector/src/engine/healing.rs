@@ -1,0 +1,293 @@
+//! Evictions: begun when a contest is settled, driven step by step, ended when the wire shows one owner each.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    Engine, Mode, Purpose,
+    bindings::Key,
+    eviction::{Eviction, Step, VERIFY_PROBES, VERIFY_WAIT, Watch},
+    incident::{IncidentId, Party},
+    input::{Evidence, Outcome},
+    output::{Action, ActionId, Finding, Held},
+    timers::Timer,
+};
+use crate::{
+    net::{IfIndex, Lease, Mac, Owner, Station},
+    time::{Span, Timestamp},
+};
+
+/// The span over which evictions are counted for the brake.
+const BRAKE_WINDOW: Span = Span::from_secs(60);
+
+impl Engine {
+    /// Begins to move every loser that may and can be moved, and says what keeps the others.
+    pub(super) fn heal(&mut self, id: IncidentId, alive: &[Party], held: &[Lease], now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let (domain, address) = (incident.domain, incident.address);
+        let contest = incident.contest.as_ref();
+        let Some(winner) = contest.filter(|contest| contest.is_settled()).and_then(|contest| contest.winner) else {
+            self.hold(id, if self.observes() { Held::Observing } else { Held::Unsettled });
+            return self.retry_contest(id, now);
+        };
+        if self.observes() {
+            return self.hold(id, Held::Observing);
+        }
+        if self.topology.prefix_len(domain, address).is_none() {
+            return self.hold(id, Held::NoNetwork);
+        }
+        for loser in alive.iter().filter(|party| party.station.port != winner) {
+            self.evict(id, loser, held, now);
+        }
+    }
+
+    fn observes(&self) -> bool {
+        self.config.mode == Mode::Observe
+    }
+
+    fn evict(&mut self, id: IncidentId, loser: &Party, held: &[Lease], now: Timestamp) {
+        let port = loser.station.port;
+        if self.eviction(id, port).is_some_and(|eviction| eviction.step != Step::Done) {
+            return;
+        }
+        match self.obstacle(id, loser, held, now) {
+            Ok(owner) => self.begin(id, port, Eviction::new(owner), now),
+            Err(reason) => {
+                self.hold(id, reason);
+                self.retry_contest(id, now);
+            }
+        }
+    }
+
+    /// In whose name the loser gets its new lease, or why it is not moved.
+    fn obstacle(&mut self, id: IncidentId, loser: &Party, held: &[Lease], now: Timestamp) -> Result<Owner, Held> {
+        let key = self.key(id).ok_or(Held::NoNetwork)?;
+        let configured = self.bindings.get(key, loser.station).is_some_and(|binding| binding.configured);
+        match loser.owner(held) {
+            _ if loser.is_host || loser.sandbox.netns.is_none() => Err(Held::OutOfReach),
+            None => Err(Held::Nameless),
+            Some(_) if !configured => Err(Held::OnlyOnTheWire),
+            Some(_) if self.brake_is_on(now) => Err(Held::Brake),
+            Some(owner) => Ok(owner),
+        }
+    }
+
+    fn brake_is_on(&mut self, now: Timestamp) -> bool {
+        while self.recent_evictions.front().is_some_and(|began| now.since(*began) >= BRAKE_WINDOW) {
+            self.recent_evictions.pop_front();
+        }
+        self.recent_evictions.len() >= self.config.evictions_per_minute
+    }
+
+    fn begin(&mut self, id: IncidentId, port: IfIndex, eviction: Eviction, now: Timestamp) {
+        self.recent_evictions.push_back(now);
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.held = None;
+            incident.evictions.insert(port, eviction);
+        }
+        self.take_step(id, port, now);
+    }
+
+    /// Goes on with what the agent was doing when it was last stopped. A sandbox that still has its old address beside
+    /// another owner is an open incident already, and its contest leads to the same lease.
+    pub(super) fn resume_moves(&mut self, now: Timestamp) {
+        for lease in std::mem::take(&mut self.pending_moves) {
+            let port = self.port_of(&lease);
+            match (lease.replaces, port) {
+                (Some(contested), Some(_)) if self.open.contains_key(&(lease.domain, contested)) => {}
+                (Some(contested), Some(port)) if !self.observes() => self.resume_move(contested, port, lease, now),
+                _ => self.findings.push_back(Finding::MoveWaits(lease)),
+            }
+        }
+    }
+
+    fn port_of(&self, lease: &Lease) -> Option<IfIndex> {
+        let is_owner = |port: &super::topology::Port| {
+            port.bridge == lease.domain.bridge && port.sandbox.owners.contains(&lease.owner)
+        };
+        self.topology.ports.iter().find(|(_, port)| is_owner(port)).map(|(index, _)| *index)
+    }
+
+    fn resume_move(&mut self, contested: Ipv4Addr, port: IfIndex, lease: Lease, now: Timestamp) {
+        let key = (lease.domain, contested);
+        let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
+        let incident = self.new_incident(key, &stations, Evidence::Configured, now, now);
+        let id = incident.id;
+        self.findings.push_back(Finding::Resumed { incident: id, lease: lease.clone() });
+        self.enter(incident);
+        self.begin(id, port, Eviction::resumed(lease), now);
+    }
+
+    fn key(&self, id: IncidentId) -> Option<Key> {
+        self.incidents.get(&id).map(|incident| (incident.domain, incident.address))
+    }
+
+    fn eviction(&self, id: IncidentId, port: IfIndex) -> Option<&Eviction> {
+        self.incidents.get(&id)?.evictions.get(&port)
+    }
+
+    fn eviction_mut(&mut self, id: IncidentId, port: IfIndex) -> Option<&mut Eviction> {
+        self.incidents.get_mut(&id)?.evictions.get_mut(&port)
+    }
+
+    /// Asks for what the eviction's current step needs.
+    fn take_step(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(eviction) = self.eviction(id, port) else { return };
+        match eviction.step {
+            Step::Verify => self.probe_both(id, port, now),
+            Step::Done => self.eviction_done(id, now),
+            step => match self.action_for(id, port, step) {
+                Some(make) => {
+                    let action = self.act(Purpose::Eviction(id, port), make);
+                    if let Some(eviction) = self.eviction_mut(id, port) {
+                        eviction.waits_for = Some(action);
+                    }
+                }
+                // An address that nobody has needs no announcement.
+                None if matches!(step, Step::AnnounceNew | Step::AnnounceKept) => self.advance(id, port, now),
+                None => self.retry_step(id, port, "the bridge's network is not known any more".to_owned(), now),
+            },
+        }
+    }
+
+    fn action_for(&self, id: IncidentId, port: IfIndex, step: Step) -> Option<Box<dyn FnOnce(ActionId) -> Action>> {
+        let (domain, contested) = self.key(id)?;
+        let eviction = self.eviction(id, port)?;
+        if step == Step::Reallocate {
+            let (owner, in_use) = (eviction.owner.clone(), self.bindings.addresses(domain));
+            return Some(Box::new(move |id| Action::Reallocate { id, domain, owner, contested, in_use }));
+        }
+        let lease = eviction.lease.clone()?;
+        let (from, to) = (contested, lease.address);
+        let announce = |address, mac| -> Option<Box<dyn FnOnce(ActionId) -> Action>> {
+            Some(Box::new(move |id| Action::Announce { id, domain, address, mac }))
+        };
+        match step {
+            Step::Readdress => {
+                let prefix_len = self.topology.prefix_len(domain, to)?;
+                Some(Box::new(move |id| Action::Readdress { id, port, from, to, prefix_len }))
+            }
+            Step::AnnounceNew => announce(to, self.mac_at((domain, to), port)?),
+            Step::AnnounceKept => announce(contested, self.keeper(id, port)?.mac),
+            Step::Bind => Some(Box::new(move |id| Action::Bind { id, lease })),
+            Step::Reallocate | Step::Verify | Step::Done => None,
+        }
+    }
+
+    fn mac_at(&self, key: Key, port: IfIndex) -> Option<Mac> {
+        self.bindings.stations(key).find(|(station, _)| station.port == port).map(|(station, _)| station.mac)
+    }
+
+    /// Who has the contested address once `loser` is away.
+    fn keeper(&self, id: IncidentId, loser: IfIndex) -> Option<Station> {
+        let winner = self.incidents.get(&id)?.winner().map(|party| party.station.port);
+        let mut others = self.bindings.stations(self.key(id)?).map(|(station, _)| station);
+        others.find(|station| station.port != loser && winner.is_none_or(|winner| winner == station.port))
+    }
+
+    pub(super) fn step_done(
+        &mut self,
+        id: IncidentId,
+        port: IfIndex,
+        action: ActionId,
+        outcome: Outcome,
+        now: Timestamp,
+    ) {
+        let Some(eviction) = self.eviction_mut(id, port).filter(|eviction| eviction.waits_for == Some(action)) else {
+            return;
+        };
+        eviction.waits_for = None;
+        if let Outcome::Lease(lease) = outcome {
+            eviction.lease = Some(lease);
+        }
+        self.advance(id, port, now);
+    }
+
+    fn advance(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        let done = eviction.advance(now);
+        self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        self.take_step(id, port, now);
+    }
+
+    pub(super) fn step_failed(
+        &mut self,
+        id: IncidentId,
+        port: IfIndex,
+        action: ActionId,
+        failure: String,
+        now: Timestamp,
+    ) {
+        if self.eviction(id, port).is_some_and(|eviction| eviction.waits_for == Some(action)) {
+            self.retry_step(id, port, failure, now);
+        }
+    }
+
+    fn retry_step(&mut self, id: IncidentId, port: IfIndex, failure: String, now: Timestamp) {
+        let Some((domain, _)) = self.key(id) else { return };
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        let step = eviction.step;
+        let wait = eviction.fail(failure.clone());
+        self.timers.set(Timer::Eviction(id, port), now + wait);
+        self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure });
+    }
+
+    /// The timer of an eviction: the next probe or the verdict on the answers, else the next attempt at its step.
+    pub(super) fn resume_eviction(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let probes = self.eviction(id, port).and_then(|eviction| eviction.watch).map(|watch| watch.probes);
+        match probes {
+            Some(VERIFY_PROBES..) => self.conclude(id, port, now),
+            _ => self.take_step(id, port, now),
+        }
+    }
+
+    fn probe_both(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some((domain, contested)) = self.key(id) else { return };
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        let watch = eviction.watch.get_or_insert(Watch { since: now, probes: 0 });
+        watch.probes += 1;
+        let addresses = eviction.lease.iter().map(|lease| lease.address).chain([contested]).collect();
+        self.actions.push_back(Action::Probe { domain, addresses });
+        self.timers.set(Timer::Eviction(id, port), now + VERIFY_WAIT);
+    }
+
+    fn conclude(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        match self.verdict(id, port) {
+            Ok(()) => self.advance(id, port, now),
+            Err(failure) => self.retry_step(id, port, failure, now),
+        }
+    }
+
+    /// Whether the wire shows the loser alone at its new address and away from the old one, and the winner still there.
+    fn verdict(&self, id: IncidentId, port: IfIndex) -> Result<(), String> {
+        let unknown = || "the eviction is not known any more".to_owned();
+        let (domain, contested) = self.key(id).ok_or_else(unknown)?;
+        let eviction = self.eviction(id, port).ok_or_else(unknown)?;
+        let (lease, watch) = eviction.lease.as_ref().zip(eviction.watch).ok_or_else(unknown)?;
+        let at_old = self.spoke((domain, contested), watch.since);
+        let at_new = self.spoke((domain, lease.address), watch.since);
+        let keeper = self.keeper(id, port).map(|station| station.port);
+        // The host does not answer its own probes.
+        let silent_keeper = keeper.filter(|keeper| self.topology.host(*keeper).is_none() && !at_old.contains(keeper));
+        match at_new.as_slice() {
+            _ if at_old.contains(&port) => Err(format!("the loser still answers for {contested}")),
+            _ if silent_keeper.is_some() => Err(format!("nobody answers for {contested}, which should have been kept")),
+            [] => Err(format!("nobody answers for the new address {}", lease.address)),
+            [only] if *only == port => Ok(()),
+            _ => Err(format!("somebody else answers for the new address {}", lease.address)),
+        }
+    }
+
+    /// The ports from which somebody has spoken for an address since a moment.
+    fn spoke(&self, key: Key, since: Timestamp) -> Vec<IfIndex> {
+        let spoke = self.bindings.stations(key).filter(|(_, binding)| binding.last_frame.is_some_and(|at| at >= since));
+        let mut ports: Vec<IfIndex> = spoke.map(|(station, _)| station.port).collect();
+        ports.dedup();
+        ports
+    }
+
+    fn eviction_done(&mut self, id: IncidentId, now: Timestamp) {
+        if let Some(key) = self.key(id) {
+            self.judge_end(key, now);
+        }
+    }
+}

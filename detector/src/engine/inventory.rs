@@ -1,0 +1,50 @@
+//! What is due when everything that exists has been told: the sweep, the adoption, the unfinished moves.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use super::{Engine, Mode, Purpose, Row, RowState, output::Action};
+use crate::{
+    net::{BridgeName, Domain, Owner},
+    time::Timestamp,
+};
+
+impl Engine {
+    /// What existed before the agent is known: everybody is asked once, those who were there keep their addresses, and
+    /// what was left unfinished goes on. After a later inventory only the question is due.
+    pub(super) fn inventory_done(&mut self, now: Timestamp) {
+        let bridges: Vec<BridgeName> = self.topology.bridges.keys().copied().collect();
+        bridges.into_iter().for_each(|bridge| self.sweep(bridge));
+        if !std::mem::replace(&mut self.inventory_done, true) {
+            self.resume_moves(now);
+            self.adopt_settled();
+        }
+    }
+
+    /// Has the store write down who is where, so that nobody else is given these addresses.
+    fn adopt_settled(&mut self) {
+        if self.config.mode == Mode::Observe {
+            return;
+        }
+        let settled: Vec<(Domain, Ipv4Addr, Owner)> = self.rows().filter_map(|row| self.adoptee(row)).collect();
+        for (domain, address, owner) in settled {
+            self.act(Purpose::Adoption(domain, address), |id| Action::Adopt { id, domain, address, owner });
+        }
+    }
+
+    fn adoptee(&self, row: Row) -> Option<(Domain, Ipv4Addr, Owner)> {
+        let settled = row.state == RowState::Ok && row.binding.configured && !row.is_host;
+        let in_network = self.topology.prefix_len(row.domain, row.address).is_some();
+        let owner = row.sandbox.owners.into_iter().next()?;
+        (settled && in_network).then_some((row.domain, row.address, owner))
+    }
+
+    /// Asks for every address known on a bridge: whoever has one says so.
+    pub(super) fn sweep(&mut self, bridge: BridgeName) {
+        let of_bridge = self.bindings.iter().map(|((domain, _), _, _)| domain).filter(|domain| domain.bridge == bridge);
+        let domains: BTreeSet<Domain> = of_bridge.collect();
+        for domain in domains {
+            let addresses = self.bindings.addresses(domain);
+            self.actions.push_back(Action::Probe { domain, addresses });
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The pure core: what is claimed, what contradicts itself, what should be done about it.
+//!
+//! The engine is a state machine in the manner of a sans-IO protocol. It is told events ([`Input`]) together with the
+//! time, and it answers with effects as data: [`Action`]s to carry out and [`Finding`]s to tell. How an action ended comes
+//! back as one more input. It has no clock, does no IO, draws no random numbers and keeps everything in ordered maps, so
+//! the same inputs at the same times give the same outputs, down to their order.
+//!
+//! After every call of [`Engine::handle`], take actions and findings until there are none, and call again with
+//! [`Input::Timeout`] when the moment of [`Engine::poll_timeout`] has come.
+//!
+//! - `bindings`, `topology`: what is known. `claims`: how an event becomes knowledge. `liveness`: how knowledge
+//!   ages. `inventory`: what is due when everything that exists is known.
+//! - `rules`: one small function per verdict. `contest`: who keeps an address.
+//! - `judgement`: incidents, from the first contradiction to the end. `healing`: evictions, driven step by step.
+
+mod bindings;
+mod claims;
+mod contest;
+mod eviction;
+mod healing;
+mod incident;
+mod input;
+mod inventory;
+mod judgement;
+mod liveness;
+mod output;
+mod rules;
+#[cfg(test)]
+mod scenarios;
+mod timers;
+mod topology;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
+};
+
+use bindings::{Bindings, Key};
+use timers::{Timer, Timers};
+use topology::Topology;
+
+pub use bindings::Binding;
+pub use contest::{Contest, Reason};
+pub use eviction::{Eviction, Step};
+pub use incident::{Incident, IncidentId, Party, Status};
+pub use input::{ArpFrame, Configured, Evidence, Input, Outcome, Survey};
+pub use output::{Action, ActionId, Finding, Held};
+pub use topology::{Bridge, Sandbox};
+
+use crate::{
+    net::{BridgeName, Domain, IfIndex, Lease, Station},
+    time::Timestamp,
+};
+
+/// Closed incidents that are remembered for whoever asks; the oldest go first.
+const CLOSED_KEPT: usize = 256;
+
+/// Whether the agent acts on what it finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Tells, and changes nothing.
+    #[default]
+    Observe,
+    /// Moves losers to fresh addresses.
+    Enforce,
+}
+
+/// What an operator decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whether to act.
+    pub mode: Mode,
+    /// How many evictions may begin within a minute.
+    pub evictions_per_minute: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { mode: Mode::Observe, evictions_per_minute: 5 }
+    }
+}
+
+/// One row of the live table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Where.
+    pub domain: Domain,
+    /// Which address.
+    pub address: Ipv4Addr,
+    /// Who uses it.
+    pub station: Station,
+    /// The port's interface name.
+    pub port_name: String,
+    /// Who sits behind the port.
+    pub sandbox: Sandbox,
+    /// Whether it is the runner itself.
+    pub is_host: bool,
+    /// How it is known.
+    pub binding: Binding,
+    /// How it stands.
+    pub state: RowState,
+}
+
+/// How a row of the live table stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowState {
+    /// One owner.
+    Ok,
+    /// More than one.
+    Duplicate,
+    /// Cannot be true.
+    Martian,
+}
+
+impl RowState {
+    /// The state in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Duplicate => "duplicate",
+            Self::Martian => "martian",
+        }
+    }
+}
+
+/// What an action in flight was for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Contest(IncidentId),
+    Eviction(IncidentId, IfIndex),
+    Adoption(Domain, Ipv4Addr),
+}
+
+/// The state machine. See the module's own words for how to drive it.
+#[derive(Debug, Default)]
+pub struct Engine {
+    config: Config,
+    topology: Topology,
+    bindings: Bindings,
+    incidents: BTreeMap<IncidentId, Incident>,
+    /// The open incident of each contested address.
+    open: BTreeMap<Key, IncidentId>,
+    closed: VecDeque<IncidentId>,
+    timers: Timers,
+    in_flight: BTreeMap<ActionId, Purpose>,
+    actions: VecDeque<Action>,
+    findings: VecDeque<Finding>,
+    /// Moves that the store says were under way when the agent last stopped.
+    pending_moves: Vec<Lease>,
+    /// Ports whose claims have been refused since they came.
+    refused: BTreeSet<IfIndex>,
+    /// When evictions began within the last minute.
+    recent_evictions: VecDeque<Timestamp>,
+    inventory_done: bool,
+    last_action: u64,
+    last_incident: u64,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// Takes in what has happened. `now` never goes back.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::BridgeUp(bridge) => self.bridge_up(bridge, now),
+            Input::BridgeDown(name) => self.bridge_down(name, now),
+            Input::PortUp { port, name, bridge } => self.port_up(port, name, bridge, now),
+            Input::PortDown { port } => self.port_down(port, now),
+            Input::Surveyed { port, survey } => self.surveyed(port, survey, now),
+            Input::InventoryDone => self.inventory_done(now),
+            Input::Frame(frame) => self.frame(frame, now),
+            Input::FramesLost(bridge) => self.sweep(bridge),
+            Input::MovePending(lease) => self.pending_moves.push(lease),
+            Input::Done { action, outcome } => self.done(action, outcome, now),
+            Input::Failed { action, failure } => self.failed(action, failure, now),
+            Input::Timeout => {}
+        }
+        self.fire_timers(now);
+    }
+
+    /// When to call [`Engine::handle`] with [`Input::Timeout`] next; `None` if nothing is waited for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// The next thing to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next thing to tell.
+    pub fn next_finding(&mut self) -> Option<Finding> {
+        self.findings.pop_front()
+    }
+
+    /// The live table, ordered by domain, address and station.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        self.bindings.iter().map(|(key, station, binding)| self.row(key, station, binding))
+    }
+
+    /// How many bindings a bridge has.
+    #[must_use]
+    pub fn binding_count(&self, bridge: BridgeName) -> usize {
+        self.bindings.iter().filter(|((domain, _), _, _)| domain.bridge == bridge).count()
+    }
+
+    /// How many ports a bridge has.
+    #[must_use]
+    pub fn port_count(&self, bridge: BridgeName) -> usize {
+        self.topology.ports.values().filter(|port| port.bridge == bridge).count()
+    }
+
+    /// How many addresses of a bridge are contested.
+    #[must_use]
+    pub fn open_count(&self, bridge: BridgeName) -> usize {
+        self.open.keys().filter(|(domain, _)| domain.bridge == bridge).count()
+    }
+
+    /// The addresses in use in a domain, leased or not.
+    #[must_use]
+    pub fn addresses(&self, domain: Domain) -> Vec<Ipv4Addr> {
+        self.bindings.addresses(domain)
+    }
+
+    /// The incidents, open and closed, oldest first.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values()
+    }
+
+    fn row(&self, key: Key, station: Station, binding: &Binding) -> Row {
+        let party = self.describe(key, station, binding);
+        Row {
+            domain: key.0,
+            address: key.1,
+            station,
+            port_name: party.port_name,
+            sandbox: party.sandbox,
+            is_host: party.is_host,
+            binding: *binding,
+            state: self.row_state(key, station, binding),
+        }
+    }
+
+    /// A party of an open incident stays marked until it is verified to be away or proven silent.
+    fn row_state(&self, key: Key, station: Station, binding: &Binding) -> RowState {
+        let incident = self.open.get(&key).and_then(|id| self.incidents.get(id));
+        match binding.martian {
+            _ if incident.is_some_and(|incident| incident.party(station.port).is_some()) => RowState::Duplicate,
+            Some(_) => RowState::Martian,
+            None => RowState::Ok,
+        }
+    }
+
+    fn describe(&self, key: Key, station: Station, binding: &Binding) -> Party {
+        let host = self.topology.host(station.port);
+        let port = self.topology.ports.get(&station.port);
+        Party {
+            station,
+            port_name: host
+                .map(|bridge| bridge.name.to_string())
+                .or(port.map(|port| port.name.clone()))
+                .unwrap_or_default(),
+            sandbox: port.map(|port| port.sandbox.clone()).unwrap_or_default(),
+            is_host: self.topology.bridges.get(&key.0.bridge).is_some_and(|bridge| bridge.port == station.port),
+            first_seen: binding.first_seen,
+            evidence: binding.evidence,
+            initial: binding.initial,
+        }
+    }
+
+    /// Numbers an action and notes what it is for.
+    fn act(&mut self, purpose: Purpose, action: impl FnOnce(ActionId) -> Action) -> ActionId {
+        self.last_action += 1;
+        let id = ActionId(self.last_action);
+        self.in_flight.insert(id, purpose);
+        self.actions.push_back(action(id));
+        id
+    }
+
+    fn done(&mut self, action: ActionId, outcome: Outcome, now: Timestamp) {
+        match (self.in_flight.remove(&action), outcome) {
+            (Some(Purpose::Contest(incident)), Outcome::Leases { contested, held }) => {
+                self.judge_contest(incident, contested.as_ref(), &held, now);
+            }
+            (Some(Purpose::Eviction(incident, port)), outcome) => {
+                self.step_done(incident, port, action, outcome, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, action: ActionId, failure: String, now: Timestamp) {
+        match self.in_flight.remove(&action) {
+            Some(Purpose::Contest(incident)) => self.contest_failed(incident, failure, now),
+            Some(Purpose::Eviction(incident, port)) => self.step_failed(incident, port, action, failure, now),
+            Some(Purpose::Adoption(domain, address)) => {
+                self.findings.push_back(Finding::StoreFailed { domain, address, failure });
+            }
+            None => {}
+        }
+    }
+
+    fn fire_timers(&mut self, now: Timestamp) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Liveness(domain, address, station) => self.check_liveness((domain, address), station, now),
+                Timer::Contest(incident) => self.hold_contest(incident),
+                Timer::Eviction(incident, port) => self.resume_eviction(incident, port, now),
+            }
+        }
+    }
+}

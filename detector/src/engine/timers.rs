@@ -1,0 +1,72 @@
+//! What is due when. A key has at most one deadline; setting it again moves it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use super::incident::IncidentId;
+use crate::{
+    net::{Domain, IfIndex, Station},
+    time::Timestamp,
+};
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A binding known only from the wire has been silent: is it still alive?
+    Liveness(Domain, Ipv4Addr, Station),
+    /// A contest that could not be held or decided is tried again.
+    Contest(IncidentId),
+    /// An eviction's step is tried again, or its verification has waited long enough.
+    Eviction(IncidentId, IfIndex),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    by_key: BTreeMap<Timer, Timestamp>,
+    by_time: BTreeSet<(Timestamp, Timer)>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
+        self.cancel(timer);
+        self.by_key.insert(timer, at);
+        self.by_time.insert((at, timer));
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) {
+        if let Some(at) = self.by_key.remove(&timer) {
+            self.by_time.remove(&(at, timer));
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest timer that is due at `now`.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
+        let (_, timer) = self.by_time.first().copied().filter(|(at, _)| *at <= now)?;
+        self.cancel(timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_deadline_and_the_earliest_comes_first() {
+        let (a, b) = (Timer::Contest(IncidentId(1)), Timer::Contest(IncidentId(2)));
+        let at = Timestamp::from_nanos;
+        let mut timers = Timers::default();
+        timers.set(a, at(5));
+        timers.set(b, at(7));
+        timers.set(a, at(9));
+        assert_eq!(timers.next(), Some(at(7)));
+        assert_eq!(timers.pop_due(at(6)), None);
+        assert_eq!([timers.pop_due(at(9)), timers.pop_due(at(9)), timers.pop_due(at(9))], [Some(b), Some(a), None]);
+    }
+}
