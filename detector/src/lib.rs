@@ -6,4 +6,5 @@
 
 pub mod engine;
 pub mod net;
+pub mod telemetry;
 pub mod time;

@@ -26,6 +26,18 @@ pub enum MartianReason {
 }
 
 impl MartianReason {
+    /// Every reason, for whoever counts them.
+    pub const ALL: [Self; 8] = [
+        Self::ThisNetwork,
+        Self::Loopback,
+        Self::Multicast,
+        Self::Reserved,
+        Self::Broadcast,
+        Self::Network,
+        Self::OutsideSubnet,
+        Self::EtherMismatch,
+    ];
+
     /// The reason in one word, as metrics and JSON spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

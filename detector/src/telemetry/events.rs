@@ -1,0 +1,157 @@
+//! Every event: its log line and its counter.
+
+use std::fmt;
+
+use tracing::{debug, error, info, warn};
+
+use super::{Telemetry, metrics::Feature};
+use crate::{
+    engine::{Finding, Held, Incident, IncidentId, Party, Step},
+    net::{BridgeName, Domain, IfIndex},
+    time::Span,
+};
+
+impl Telemetry {
+    /// Tells what the engine found.
+    pub fn finding(&self, finding: &Finding) {
+        match finding {
+            Finding::Duplicate(incident) => self.duplicate(incident),
+            Finding::PartyJoined(incident) => joined(incident),
+            Finding::Judged(incident) => judged(incident),
+            Finding::Held { incident, domain, address, reason } => held(*incident, *domain, address, *reason),
+            Finding::Stepped { incident, port, done } => stepped(*incident, *port, *done),
+            Finding::StepFailed { incident, port, step, failure, .. } => {
+                self.step_failed(*incident, *port, *step, failure);
+            }
+            Finding::Healed(incident) => self.healed(incident),
+            Finding::Gone(incident) => gone(incident),
+            Finding::Martian { .. } => self.martian(finding),
+            Finding::ClaimRefused { port, domain, news } => self.claim_refused(*port, domain.bridge, *news),
+            Finding::StoreFailed { domain, address, failure } => {
+                warn!(event = "store_failed", %domain, %address, "no word from the lease database: {failure}");
+            }
+            Finding::MoveWaits(lease) => {
+                let (owner, address) = (&lease.owner, lease.address);
+                warn!(event = "move_waits", %owner, %address, "was being moved when the agent stopped, and is not moved on now");
+            }
+            Finding::Resumed { incident, lease } => {
+                let (owner, address) = (&lease.owner, lease.address);
+                info!(event = "move_resumed", %incident, %owner, %address, "goes on with what the agent was doing when it stopped");
+            }
+        }
+    }
+
+    fn duplicate(&self, incident: &Incident) {
+        self.duplicates.with_label_values(&[incident.domain.bridge.as_str()]).inc();
+        self.detect.observe(incident.time_to_name().as_secs_f64());
+        let (id, domain, address, after) = (incident.id, incident.domain, incident.address, incident.time_to_name());
+        let by = incident.first_evidence.as_str();
+        warn!(event = "duplicate", incident = %id, %domain, %address, evidence = by, %after, "{}", Parties(&incident.parties));
+    }
+
+    fn step_failed(&self, incident: IncidentId, port: IfIndex, step: Step, failure: &str) {
+        self.evictions.with_label_values(&["failed"]).inc();
+        warn!(event = "eviction_failed", %incident, %port, step = step.as_str(), "will be tried again: {failure}");
+    }
+
+    fn healed(&self, incident: &Incident) {
+        let took = incident.time_to_close().unwrap_or_default();
+        self.heal.observe(took.as_secs_f64());
+        self.evictions.with_label_values(&["healed"]).inc_by(incident.evictions.len() as u64);
+        let (id, domain, address) = (incident.id, incident.domain, incident.address);
+        info!(event = "healed", incident = %id, %domain, %address, after = %took, "{}", Moves(incident));
+    }
+
+    fn martian(&self, finding: &Finding) {
+        let Finding::Martian { domain, station, address, ether_source, reason, news } = finding else { return };
+        self.martians.with_label_values(&[domain.bridge.as_str(), reason.as_str()]).inc();
+        if *news {
+            let (port, mac) = (station.port, station.mac);
+            warn!(event = "martian", %domain, %address, %port, %mac, source = %ether_source, %reason, "a claim that cannot be true");
+        }
+    }
+
+    fn claim_refused(&self, port: IfIndex, bridge: BridgeName, news: bool) {
+        self.refused.with_label_values(&[bridge.as_str()]).inc();
+        if news {
+            warn!(event = "claims_refused", %bridge, %port, "claims more addresses than are kept for one port; the rest is only counted");
+        }
+    }
+
+    /// The tap could not report packets; they are asked for anew.
+    pub fn lost(&self, bridge: BridgeName, count: u64) {
+        self.count_lost(bridge, count);
+        warn!(event = "events_lost", %bridge, count, "ARP packets were not reported; every known address is asked for");
+    }
+
+    /// A change was meant for a lease that is no more.
+    pub fn fenced(&self, op: &'static str, fence: impl fmt::Display) {
+        self.fenced.with_label_values(&[op]).inc();
+        warn!(event = "fenced", op, "refused a change for {fence}: the lease is not that one any more");
+    }
+
+    /// Something that the agent can do without has failed, or works again.
+    pub fn degraded(&self, feature: Feature, reason: Option<&dyn fmt::Display>) {
+        let gauge = self.degraded.with_label_values(&[feature.as_str()]);
+        let before = gauge.get();
+        gauge.set(i64::from(reason.is_some()));
+        match reason {
+            Some(reason) => error!(event = "degraded", feature = feature.as_str(), "{reason}"),
+            None if before != 0 => info!(event = "restored", feature = feature.as_str(), "works again"),
+            None => {}
+        }
+    }
+}
+
+fn joined(incident: &Incident) {
+    let (id, domain, address) = (incident.id, incident.domain, incident.address);
+    warn!(event = "party_joined", incident = %id, %domain, %address, "{}", Parties(&incident.parties));
+}
+
+fn judged(incident: &Incident) {
+    let (id, domain, address) = (incident.id, incident.domain, incident.address);
+    if let Some(contest) = &incident.contest {
+        let winner = incident.winner().map_or_else(|| "nobody".to_owned(), Party::label);
+        info!(event = "judged", incident = %id, %domain, %address, "{winner} keeps {address}: {}", contest.reason);
+    }
+}
+
+fn held(incident: IncidentId, domain: Domain, address: &std::net::Ipv4Addr, reason: Held) {
+    warn!(event = "held", %incident, %domain, %address, "is not healed: {}", reason.as_str());
+}
+
+fn stepped(incident: IncidentId, port: IfIndex, done: Step) {
+    debug!(event = "eviction_step", %incident, %port, step = done.as_str());
+}
+
+fn gone(incident: &Incident) {
+    let (id, domain, address) = (incident.id, incident.domain, incident.address);
+    let after: Span = incident.time_to_close().unwrap_or_default();
+    info!(event = "gone", incident = %id, %domain, %address, %after, "the duplicate ended without dupip");
+}
+
+/// The parties of a duplicate in one line.
+struct Parties<'a>(&'a [Party]);
+
+impl fmt::Display for Parties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, party) in self.0.iter().enumerate() {
+            let between = if place == 0 { "" } else { " and " };
+            write!(f, "{between}{} (port {}, {})", party.label(), party.port_name, party.station.mac)?;
+        }
+        write!(f, " {} use it", if self.0.len() > 2 { "all" } else { "both" })
+    }
+}
+
+/// Who was moved where, in one line.
+struct Moves<'a>(&'a Incident);
+
+impl fmt::Display for Moves<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for eviction in self.0.evictions.values() {
+            let to = eviction.lease.as_ref().map(|lease| lease.address.to_string()).unwrap_or_default();
+            write!(f, "{} moved from {} to {to}; ", eviction.owner, self.0.address)?;
+        }
+        write!(f, "each address has one owner")
+    }
+}

@@ -1,0 +1,214 @@
+//! Every metric, by name.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::{
+    net::{BridgeName, ClaimKind, LeaseState, MartianReason},
+    time::Span,
+};
+
+/// Seconds, from a twentieth of a millisecond to a minute: detection takes less than one of the first, healing less than
+/// one of the middle, and trouble the rest.
+const SECONDS: [f64; 14] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0, 60.0];
+
+/// Something that the agent can do without, worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// Looking into every sandbox's namespace.
+    Inventory,
+    /// A tap on every port.
+    Taps,
+}
+
+impl Feature {
+    const ALL: [Self; 2] = [Self::Inventory, Self::Taps];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inventory => "inventory",
+            Self::Taps => "taps",
+        }
+    }
+}
+
+/// The counters, gauges and histograms of one agent.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    pub(super) duplicates: IntCounterVec,
+    pub(super) martians: IntCounterVec,
+    pub(super) evictions: IntCounterVec,
+    pub(super) refused: IntCounterVec,
+    pub(super) detect: Histogram,
+    pub(super) heal: Histogram,
+    pub(super) degraded: IntGaugeVec,
+    pub(super) fenced: IntCounterVec,
+    active: IntGaugeVec,
+    claims: IntCounterVec,
+    malformed: IntCounterVec,
+    lost: IntCounterVec,
+    bindings: IntGaugeVec,
+    ports: IntGaugeVec,
+    leases: IntGaugeVec,
+    allocate: Histogram,
+}
+
+/// What is counted of a bridge when somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BridgeGauges {
+    /// Rows of the live table.
+    pub bindings: usize,
+    /// Ports with a tap.
+    pub ports: usize,
+    /// Addresses with more than one owner.
+    pub duplicates: usize,
+}
+
+impl Telemetry {
+    /// A new set of metrics; each that has no label of its own making stands at 0.
+    ///
+    /// # Errors
+    /// When two metrics have one name, which is a bug.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let at = &registry;
+        let telemetry = Self {
+            duplicates: counter(
+                at,
+                "duplicate_ip_total",
+                "Addresses found with more than one live owner",
+                &["bridge"],
+            )?,
+            active: gauge(at, "duplicate_ip_active", "Addresses that have more than one live owner now", &["bridge"])?,
+            martians: counter(at, "dupip_martian_total", "Claims that cannot be true", &["bridge", "reason"])?,
+            claims: counter(at, "dupip_claims_total", "ARP packets seen, by form", &["bridge", "kind"])?,
+            malformed: counter(at, "dupip_malformed_total", "ARP packets that are none", &["bridge", "reason"])?,
+            lost: counter(at, "dupip_lost_events_total", "ARP packets seen but not reported", &["bridge"])?,
+            refused: counter(at, "dupip_refused_claims_total", "Claims beyond what is kept for a port", &["bridge"])?,
+            bindings: gauge(at, "dupip_bindings", "Rows of the live table", &["bridge"])?,
+            ports: gauge(at, "dupip_ports", "Bridge ports with a tap", &["bridge"])?,
+            detect: histogram(at, "dupip_detect_seconds", "From a duplicate's first contradiction to its name")?,
+            heal: histogram(at, "dupip_heal_seconds", "From a duplicate's first contradiction to its end by dupip")?,
+            evictions: counter(at, "dupip_evictions_total", "Evictions by result", &["result"])?,
+            leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
+            allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
+            fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
+            degraded: gauge(at, "dupip_degraded", "1 for what the agent cannot do fully", &["feature"])?,
+            registry,
+        };
+        telemetry.start_at_zero()?;
+        Ok(telemetry)
+    }
+
+    fn start_at_zero(&self) -> prometheus::Result<()> {
+        let build = gauge(&self.registry, "dupip_build_info", "1, with what was built", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
+        ["healed", "failed"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        ["release", "bind"].iter().for_each(|op| self.fenced.with_label_values(&[op]).reset());
+        Ok(())
+    }
+
+    /// Makes a bridge's metrics appear, at 0, so that an alert on their increase sees the first one.
+    pub fn watch(&self, bridge: BridgeName) {
+        for plain in [&self.duplicates, &self.lost, &self.refused] {
+            plain.with_label_values(&[bridge.as_str()]);
+        }
+        for kind in ClaimKind::ALL {
+            self.claims.with_label_values(&[bridge.as_str(), kind.as_str()]);
+        }
+        for reason in MartianReason::ALL {
+            self.martians.with_label_values(&[bridge.as_str(), reason.as_str()]);
+        }
+        self.set_bridge(bridge, BridgeGauges { bindings: 0, ports: 0, duplicates: 0 });
+    }
+
+    /// Counts an ARP packet that the tap reported.
+    pub fn claim(&self, bridge: BridgeName, kind: ClaimKind) {
+        self.claims.with_label_values(&[bridge.as_str(), kind.as_str()]).inc();
+    }
+
+    /// Counts ARP packets that the tap could not make sense of.
+    pub fn malformed(&self, bridge: BridgeName, reason: &str, count: u64) {
+        self.malformed.with_label_values(&[bridge.as_str(), reason]).inc_by(count);
+    }
+
+    /// Sets what is counted of a bridge only when somebody asks.
+    pub fn set_bridge(&self, bridge: BridgeName, gauges: BridgeGauges) {
+        let name = [bridge.as_str()];
+        self.bindings.with_label_values(&name).set(as_gauge(gauges.bindings));
+        self.ports.with_label_values(&name).set(as_gauge(gauges.ports));
+        self.active.with_label_values(&name).set(as_gauge(gauges.duplicates));
+    }
+
+    /// Sets how many leases of a pool are in a state.
+    pub fn set_leases(&self, pool: &str, state: LeaseState, count: usize) {
+        self.leases.with_label_values(&[pool, state.as_str()]).set(as_gauge(count));
+    }
+
+    /// Notes how long a lease took to be on disk.
+    pub fn allocated(&self, took: Span) {
+        self.allocate.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn count_lost(&self, bridge: BridgeName, count: u64) {
+        self.lost.with_label_values(&[bridge.as_str()]).inc_by(count);
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When a metric has no value at all, which is a bug.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn as_gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
+    registered(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_alerts_stand_on_is_there_from_the_first_scrape() {
+        let telemetry = Telemetry::new().unwrap();
+        telemetry.watch("rt0".parse().unwrap());
+        let text = String::from_utf8(telemetry.render().unwrap()).unwrap();
+        for line in [
+            "duplicate_ip_total{bridge=\"rt0\"} 0",
+            "duplicate_ip_active{bridge=\"rt0\"} 0",
+            "dupip_lost_events_total{bridge=\"rt0\"} 0",
+            "dupip_martian_total{bridge=\"rt0\",reason=\"ether_mismatch\"} 0",
+            "dupip_evictions_total{result=\"failed\"} 0",
+            "dupip_degraded{feature=\"inventory\"} 0",
+            "dupip_heal_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+    }
+}
