@@ -62,6 +62,9 @@ impl Engine {
 
     pub(super) fn surveyed(&mut self, port: IfIndex, survey: Survey, now: Timestamp) {
         let Some(known) = self.topology.ports.get_mut(&port) else { return };
+        if known.surveyed_at.is_some_and(|at| at > survey.at) {
+            return;
+        }
         known.sandbox = survey.sandbox;
         let domain = Domain::untagged(known.bridge);
         let Some(addresses) = survey.addresses else { return };

@@ -24,6 +24,8 @@ mod inventory;
 mod judgement;
 mod liveness;
 mod output;
+#[cfg(test)]
+mod properties;
 mod rules;
 #[cfg(test)]
 mod scenarios;

@@ -2,12 +2,10 @@
 
 use std::{fmt, net::Ipv4Addr};
 
-use super::Mac;
-
-/// Bytes in an untagged Ethernet frame with an ARP packet, without padding and checksum.
-pub const ARP_FRAME_LEN: usize = 14 + 28;
+use super::{Mac, VlanId};
 
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
 /// Hardware type Ethernet, protocol type IPv4, hardware length 6, protocol length 4.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
 
@@ -78,16 +76,18 @@ impl ArpPacket {
         }
     }
 
-    /// The broadcast frame that carries this packet, from `sender_mac`.
+    /// The broadcast frame that carries this packet, from `sender_mac`, with an 802.1Q tag if it goes to a VLAN.
     #[must_use]
-    pub fn broadcast_frame(&self) -> [u8; ARP_FRAME_LEN] {
+    pub fn broadcast_frame(&self, vlan: Option<VlanId>) -> Vec<u8> {
         let operation = match self.operation {
             Operation::Request => [0, 1],
             Operation::Reply => [0, 2],
         };
-        let parts: [&[u8]; 9] = [
+        let tag = vlan.map(|vlan| [ETHERTYPE_VLAN, vlan.get().to_be_bytes()].concat());
+        let parts: [&[u8]; 10] = [
             &Mac::BROADCAST.0,
             &self.sender_mac.0,
+            tag.as_deref().unwrap_or_default(),
             &ETHERTYPE_ARP,
             &ETHERNET_IPV4,
             &operation,
@@ -96,11 +96,7 @@ impl ArpPacket {
             &self.target_mac.0,
             &self.target.octets(),
         ];
-        let mut frame = [0; ARP_FRAME_LEN];
-        for (to, from) in frame.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        frame
+        parts.concat()
     }
 }
 
@@ -139,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_frame_reads_the_same_to_another_library() {
-        let bytes = ArpPacket::announcement(MAC, ADDRESS).broadcast_frame();
+        let bytes = ArpPacket::announcement(MAC, ADDRESS).broadcast_frame(None);
         let frame = ethernet::EthernetPacket::new(&bytes).unwrap();
         assert_eq!((frame.get_destination().octets(), frame.get_source().octets()), (Mac::BROADCAST.0, MAC.0));
         assert_eq!(frame.get_ethertype(), ethernet::EtherTypes::Arp);
@@ -148,6 +144,14 @@ mod tests {
         assert_eq!((packet.get_hw_addr_len(), packet.get_proto_addr_len()), (6, 4));
         assert_eq!((packet.get_sender_proto_addr(), packet.get_target_proto_addr()), (ADDRESS, ADDRESS));
         assert_eq!((packet.get_sender_hw_addr().octets(), packet.get_target_hw_addr().octets()), (MAC.0, MAC.0));
+    }
+
+    #[test]
+    fn a_tag_stands_between_source_and_type() {
+        let packet = ArpPacket::probe(MAC, ADDRESS);
+        let (plain, tagged) = (packet.broadcast_frame(None), packet.broadcast_frame(VlanId::new(12)));
+        assert_eq!((plain.len(), &tagged[12..16]), (14 + 28, [0x81, 0, 0, 12].as_slice()));
+        assert_eq!([&tagged[..12], &tagged[16..]].concat(), plain);
     }
 
     #[test]

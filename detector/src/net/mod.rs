@@ -6,7 +6,7 @@ mod lease;
 mod mac;
 mod martian;
 
-pub use arp::{ARP_FRAME_LEN, ArpPacket, ClaimKind, Operation};
+pub use arp::{ArpPacket, ClaimKind, Operation};
 pub use id::{BridgeName, Domain, IfIndex, InvalidName, NetnsId, Station, VlanId};
 pub use ipnet::Ipv4Net;
 pub use lease::{Generation, InvalidOwner, Lease, LeaseState, Owner};

@@ -1,11 +1,13 @@
 //! Every metric, by name.
 
+use std::collections::BTreeMap;
+
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
 use crate::{
-    net::{BridgeName, ClaimKind, LeaseState, MartianReason},
+    net::{BridgeName, ClaimKind, Domain, Lease, LeaseState, MartianReason},
     time::Span,
 };
 
@@ -19,16 +21,19 @@ const SECONDS: [f64; 14] =
 pub enum Feature {
     /// Looking into every sandbox's namespace.
     Inventory,
+    /// The lease database.
+    Store,
     /// A tap on every port.
     Taps,
 }
 
 impl Feature {
-    const ALL: [Self; 2] = [Self::Inventory, Self::Taps];
+    const ALL: [Self; 3] = [Self::Inventory, Self::Store, Self::Taps];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Inventory => "inventory",
+            Self::Store => "store",
             Self::Taps => "taps",
         }
     }
@@ -144,9 +149,17 @@ impl Telemetry {
         self.active.with_label_values(&name).set(as_gauge(gauges.duplicates));
     }
 
-    /// Sets how many leases of a pool are in a state.
-    pub fn set_leases(&self, pool: &str, state: LeaseState, count: usize) {
-        self.leases.with_label_values(&[pool, state.as_str()]).set(as_gauge(count));
+    /// Counts the leases of each domain in each state; the store that they come from works.
+    pub fn set_leases(&self, leases: &[Lease]) {
+        let mut counts: BTreeMap<(Domain, LeaseState), usize> = BTreeMap::new();
+        for lease in leases {
+            *counts.entry((lease.domain, lease.state)).or_default() += 1;
+        }
+        self.leases.reset();
+        for ((domain, state), count) in counts {
+            self.leases.with_label_values(&[domain.to_string().as_str(), state.as_str()]).set(as_gauge(count));
+        }
+        self.degraded(Feature::Store, None);
     }
 
     /// Notes how long a lease took to be on disk.
