@@ -8,3 +8,5 @@ pub mod engine;
 pub mod net;
 pub mod telemetry;
 pub mod time;
+
+pub mod allocator;

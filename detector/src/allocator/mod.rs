@@ -1,0 +1,35 @@
+//! Who may use which address: the book of leases, kept so that no address ever has two holders.
+//!
+//! The room can be used alone: by the agent, by the command line, by a CNI plugin, each in a process of its own and all
+//! at once. Every call is one transaction, and blocks until it is on disk; a reply is a promise that survives `kill -9`
+//! and a power cut. Asking again is always safe: the same owner gets the same lease.
+//!
+//! An address goes around in a circle, and never the short way:
+//!
+//! ```text
+//!         allocate, adopt ┌───────┐ release ┌──────────┐ retire ┌──────────┐
+//!  free ─────────────────►│ bound ├────────►│ draining ├───────►│ cooldown ├──► free, once it has rested
+//!    │                    └───▲───┘         └────▲─────┘        └──────────┘
+//!    │ reallocate  ┌──────────┴─┐ release        │
+//!    └────────────►│  reserved  ├────────────────┘
+//!                  └────────────┘
+//! ```
+//!
+//! Three rules carry the weight:
+//!
+//! - **A lease is changed by its [`Fence`], never by its address.** A cleaner that acts on old news names a generation
+//!   that is gone, and all that happens is a line in the journal. Nothing here releases "whatever is on 10.8.64.2".
+//! - **Given back is not free.** A released lease drains until its holder has been shown to be gone (`retire` is for
+//!   those who have that proof), and then rests for its pool's cooldown. Time spent switched off does not count.
+//! - **The database says no by itself.** The rows' keys make a second lease on an address, or a second address for an
+//!   owner, an error, whatever the code above them does.
+
+mod clock;
+mod pool;
+mod sqlite;
+mod store;
+
+pub use clock::Clock;
+pub use pool::{InvalidPool, Pool};
+pub use sqlite::{OpenError, Refusal, SqliteStore};
+pub use store::{AdoptError, AllocateError, Change, Fence, PoolError, Store, StoreError};
