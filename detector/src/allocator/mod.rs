@@ -29,6 +29,9 @@ mod pool;
 mod sqlite;
 mod store;
 
+#[cfg(test)]
+mod tests;
+
 pub use clock::Clock;
 pub use pool::{InvalidPool, Pool};
 pub use sqlite::{OpenError, Refusal, SqliteStore};
