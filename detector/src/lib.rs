@@ -1,12 +1,18 @@
 //! dupip: every IP address on a sandbox runner has exactly one live owner.
 //!
-//! The crate is a row of rooms: net, time, engine, allocator, capture, netlink, sandbox, telemetry, agent, http, cli. A
-//! room names only rooms that stand before it in this row (`cargo xtask lint` checks that). `ARCHITECTURE.md` beside this
-//! crate's manifest tells what each is for.
+//! The rooms stand in the order in which they may use each other: a room names only rooms above it, which `cargo xtask
+//! lint` checks. `ARCHITECTURE.md` beside this crate's manifest tells what each is for.
 
-pub mod engine;
 pub mod net;
-pub mod telemetry;
+
 pub mod time;
 
+pub mod engine;
+
 pub mod allocator;
+
+pub mod netlink;
+
+pub mod sandbox;
+
+pub mod telemetry;

@@ -1,0 +1,144 @@
+//! The runner as its kernel shows it: bridges, ports, and what is configured in the sandboxes behind them.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::{
+    Error, addresses,
+    links::{self, Bridge, Interface, Port},
+    neighbours::{self, HostNeighbour},
+    netns::{self, Found, NetnsFile, Nsid},
+    route::Route,
+};
+use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac};
+
+/// A view of the network namespace that the agent runs in, and through it into those of the sandboxes.
+pub struct Host {
+    route: Route,
+    namespaces: BTreeMap<Nsid, Found>,
+}
+
+/// A bridge with all that is behind its ports.
+#[derive(Debug)]
+pub struct Survey {
+    /// The bridge.
+    pub bridge: Bridge,
+    /// The host's own addresses on it.
+    pub addresses: Vec<Ipv4Net>,
+    /// Its ports.
+    pub ports: Vec<PortSurvey>,
+}
+
+/// A port with what is behind it.
+#[derive(Debug)]
+pub struct PortSurvey {
+    /// The port.
+    pub port: Port,
+    /// The namespace behind it, if anything leads there.
+    pub netns: Option<Found>,
+    /// What is configured there.
+    pub inside: Inside,
+}
+
+/// What is configured behind a port. That nothing could be seen is never the same as that nothing is there.
+#[derive(Debug)]
+pub enum Inside {
+    /// The interface at the other end, with its addresses; there may be none.
+    Seen(Interface),
+    /// The port leads to no other namespace: a tap, a network card, or a veth whose other end is here.
+    NoPeer,
+    /// There is a namespace, but it could not be looked into.
+    Unreachable(Error),
+}
+
+impl Host {
+    /// A view from the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Open`] if there is no netlink socket to be had.
+    pub fn open() -> Result<Self, Error> {
+        let route = Route::open().map_err(Error::Open)?;
+        Ok(Self { route, namespaces: BTreeMap::new() })
+    }
+
+    /// The bridge called `name`.
+    ///
+    /// # Errors
+    /// [`Error::NoBridge`] if there is none, [`Error::NotABridge`] if the name is another interface's, or what else
+    /// kept the kernel from telling.
+    pub async fn bridge(&mut self, name: BridgeName) -> Result<Bridge, Error> {
+        links::bridge(&mut self.route, name).await
+    }
+
+    /// The bridge called `name`, with all of its ports and what is behind each. A port that cannot be looked behind
+    /// says so for itself and hides no other.
+    ///
+    /// # Errors
+    /// As [`Host::bridge`]; and if the ports or the namespaces cannot be listed at all.
+    pub async fn survey(&mut self, name: BridgeName) -> Result<Survey, Error> {
+        let bridge = self.bridge(name).await?;
+        let addresses = addresses::networks(&mut self.route, bridge.index).await?;
+        self.namespaces = netns::by_nsid(&mut self.route).await?;
+        let mut ports = Vec::new();
+        for port in links::ports(&mut self.route, bridge.index).await? {
+            ports.push(self.look_behind(port).await);
+        }
+        Ok(Survey { bridge, addresses, ports })
+    }
+
+    /// What is behind one port. Looks for its namespace anew if it is not known.
+    pub async fn survey_port(&mut self, port: Port) -> PortSurvey {
+        if let Some(peer) = port.peer
+            && let Err(error) = self.netns(peer.nsid).await
+        {
+            return PortSurvey { port, netns: None, inside: Inside::Unreachable(error) };
+        }
+        self.look_behind(port).await
+    }
+
+    /// Opens the namespace that is called `nsid` here; it is looked for anew if it is not where it was.
+    ///
+    /// # Errors
+    /// [`Error::NoWayIn`] if neither a name nor a process leads into it.
+    pub async fn netns(&mut self, nsid: Nsid) -> Result<NetnsFile, Error> {
+        if let Ok(file) = self.open_known(nsid).await {
+            return Ok(file);
+        }
+        self.namespaces = netns::by_nsid(&mut self.route).await?;
+        self.open_known(nsid).await
+    }
+
+    /// Makes the host itself talk to `mac` for `address` on `bridge`, if it has cached another hardware address.
+    /// Creates no entry, and leaves alone what somebody set by hand.
+    ///
+    /// # Errors
+    /// What kept the kernel from reading or changing the entry.
+    pub async fn correct_neighbour(
+        &mut self,
+        bridge: IfIndex,
+        address: Ipv4Addr,
+        mac: Mac,
+    ) -> Result<HostNeighbour, Error> {
+        neighbours::correct(&mut self.route, bridge, address, mac).await
+    }
+
+    async fn look_behind(&mut self, port: Port) -> PortSurvey {
+        let Some(peer) = port.peer else { return PortSurvey { port, netns: None, inside: Inside::NoPeer } };
+        let netns = self.namespaces.get(&peer.nsid).cloned();
+        let inside = self.interface(peer.nsid, peer.index).await.map_or_else(Inside::Unreachable, Inside::Seen);
+        PortSurvey { port, netns, inside }
+    }
+
+    async fn interface(&mut self, nsid: Nsid, index: IfIndex) -> Result<Interface, Error> {
+        let netns = self.open_known(nsid).await?;
+        links::interface(&mut netns::enter(&netns).await?, index).await
+    }
+
+    /// Asks the kernel again whose the id is: it may have been given anew since the namespaces were listed.
+    async fn open_known(&mut self, nsid: Nsid) -> Result<NetnsFile, Error> {
+        let file = self.namespaces.get(&nsid).ok_or(Error::NoWayIn(nsid))?.open()?;
+        match netns::nsid_of(&mut self.route, &file).await? {
+            Some(id) if id == nsid => Ok(file),
+            _ => Err(Error::NoWayIn(nsid)),
+        }
+    }
+}

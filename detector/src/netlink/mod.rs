@@ -1,0 +1,33 @@
+//! What the kernel knows of links, ports, namespaces, addresses and neighbours, and the few things dupip changes there.
+//!
+//! * [`Host`] asks about the network namespace that the agent runs in, and looks into those of the sandboxes: one
+//!   [`Survey`] per bridge at the start, one [`PortSurvey`] per port that comes later.
+//! * [`Events`] tells what changes, in the agent's namespace and in every one that has a veth to it.
+//! * [`readdress`] gives a sandbox's interface another address, with its routes.
+//!
+//! Three rules hold all through the room. An interface's index means nothing without its namespace, so whatever comes
+//! from another one carries that namespace's id. A list that could not be read to its end is an error, never a short
+//! list: what is missing from it would be taken for gone. And nothing here holds a sandbox's namespace open: an open
+//! file would keep it alive, with its veth and its addresses, after its last process.
+//!
+//! Requests go through the small client in `route`, not through `rtnetlink`: that one skips what it cannot decode and
+//! ends a broken or interrupted dump (`NLM_F_DUMP_INTR`) like a complete one, which the second rule forbids.
+
+mod addresses;
+mod error;
+mod events;
+mod host;
+mod links;
+mod neighbours;
+mod netns;
+mod readdress;
+mod route;
+mod wire;
+
+pub use error::Error;
+pub use events::{Event, Events};
+pub use host::{Host, Inside, PortSurvey, Survey};
+pub use links::{Bridge, Interface, Peer, Port, PortKind};
+pub use neighbours::HostNeighbour;
+pub use netns::{Found, NetnsFile, Nsid};
+pub use readdress::{Readdress, ReaddressError, Readdressed, readdress};

@@ -1,0 +1,155 @@
+//! One conversation with rtnetlink: a request, and everything that answers it.
+
+use netlink_packet_core::{
+    ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use rustix::io::Errno;
+
+use super::{
+    Error,
+    wire::{Message, explanation, messages},
+};
+
+/// How often a dump is started anew because what it lists changed meanwhile.
+const DUMP_TRIES: u32 = 8;
+
+/// A netlink socket in one network namespace: that of the thread that opened it.
+pub(super) struct Route {
+    socket: TokioSocket,
+    sequence: u32,
+}
+
+impl Route {
+    /// A socket in the calling thread's namespace. Needs the Tokio runtime's context.
+    pub(super) fn open() -> std::io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        let inner = socket.socket_mut();
+        inner.bind_auto()?;
+        inner.set_cap_ack(true)?;
+        inner.set_ext_ack(true)?;
+        // Without it the kernel ignores what a dump is to be narrowed to.
+        inner.set_netlink_get_strict_chk(true)?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Everything that a dump lists, read in one consistent go.
+    pub(super) async fn dump(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        for _ in 0..DUMP_TRIES {
+            let answers = self.exchange(what, request.clone(), NLM_F_DUMP).await?;
+            if answers.iter().all(|answer| answer.header.flags & NLM_F_DUMP_INTR == 0) {
+                return Ok(answers.into_iter().filter_map(inner).collect());
+            }
+        }
+        Err(Error::Unsettled { what, tries: DUMP_TRIES })
+    }
+
+    /// The one thing asked for; none if the kernel acknowledges without naming any.
+    pub(super) async fn one(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, Error> {
+        let answers = self.exchange(what, request, NLM_F_ACK).await?;
+        Ok(answers.into_iter().find_map(inner))
+    }
+
+    /// Creates something. `flags` (`NLM_F_EXCL`, `NLM_F_APPEND`) say what to do if there is something like it.
+    pub(super) async fn create(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), Error> {
+        self.change(what, request, NLM_F_CREATE | flags).await
+    }
+
+    /// Changes or deletes something.
+    pub(super) async fn change(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), Error> {
+        self.exchange(what, request, NLM_F_ACK | flags).await.map(drop)
+    }
+
+    /// Sends a request and collects what answers it. If the future is dropped midway, the next request passes over the
+    /// answers that were left.
+    async fn exchange(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<Message>, Error> {
+        self.send(request, flags).await.map_err(|source| Error::Socket { what, source })?;
+        let mut answers = Vec::new();
+        loop {
+            let (datagram, from) =
+                self.socket.recv_from_full().await.map_err(|source| Error::Socket { what, source })?;
+            if from.port_number() == 0 && self.take(what, &datagram, &mut answers)? {
+                return Ok(answers);
+            }
+        }
+    }
+
+    async fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> std::io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send_to(&bytes, &SocketAddr::new(0, 0)).await.map(drop)
+    }
+
+    /// Adds a datagram's answers to those before; `true` if it held the last one.
+    fn take(&self, what: &'static str, datagram: &[u8], answers: &mut Vec<Message>) -> Result<bool, Error> {
+        for message in messages(datagram) {
+            let message = message.map_err(|source| Error::Undecodable { what, source })?;
+            if message.header.sequence_number != self.sequence {
+                continue;
+            }
+            match &message.payload {
+                NetlinkPayload::Done(done) => verdict(what, done.code, String::new)?,
+                NetlinkPayload::Error(error) => refusal(what, &message.header, error)?,
+                _ => {
+                    answers.push(message);
+                    continue;
+                }
+            }
+            answers.push(message);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+fn refusal(what: &'static str, header: &NetlinkHeader, error: &ErrorMessage) -> Result<(), Error> {
+    verdict(what, error.raw_code(), || explanation(header, &error.header))
+}
+
+/// 0 is success, a negative number an error (`struct nlmsgerr`).
+fn verdict(what: &'static str, code: i32, explanation: impl FnOnce() -> String) -> Result<(), Error> {
+    match code {
+        0 => Ok(()),
+        code => {
+            let errno = Errno::from_raw_os_error(code.saturating_abs());
+            Err(Error::Refused { what, errno, explanation: explanation() })
+        }
+    }
+}
+
+fn inner(message: Message) -> Option<RouteNetlinkMessage> {
+    match message.payload {
+        NetlinkPayload::InnerMessage(inner) => Some(inner),
+        _ => None,
+    }
+}
