@@ -1,26 +1,115 @@
-//! tap
+//! The ARP tap: a traffic control program that reports every ARP claim and touches no frame.
+//!
+//! It sits at the ingress of each bridge port and at the egress of the bridge device, and always answers "go on", so that
+//! whatever stands behind it runs as if it were not there.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
 #[cfg(target_arch = "bpf")]
-mod p {
+mod tap {
     use aya_ebpf::{
+        bindings::{BPF_F_NO_PREALLOC, TC_ACT_UNSPEC},
+        helpers::bpf_ktime_get_boot_ns,
         macros::{classifier, map},
-        maps::RingBuf,
+        maps::{PerCpuHashMap, RingBuf},
         programs::TcContext,
     };
+    use aya_log_ebpf::debug;
+    use detector_ebpf::{
+        Arp, ArpEvent, Frame, MAX_INTERFACES, Malformed, RING_BYTES, TapCounters, Tapped, may_carry_arp, read_frame,
+    };
+
     #[map]
-    static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+    static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+    /// Not preallocated: an entry that the agent removes is then not given to another interface while a program still
+    /// counts in it (`kernel/bpf/hashtab.c`), and memory is spent only on interfaces that there are.
+    #[map]
+    static COUNTERS: PerCpuHashMap<u32, TapCounters> =
+        PerCpuHashMap::with_max_entries(MAX_INTERFACES, BPF_F_NO_PREALLOC);
+
+    /// What the kernel goes by when it lets a program call helpers that are for GPL programs only.
+    #[expect(unsafe_code, reason = "the kernel looks for the licence in a section of this name")]
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+    /// `TC_ACT_UNSPEC` lets the next program or filter run; TCX calls the same number `TCX_NEXT`
+    /// (`include/uapi/linux/bpf.h`).
     #[classifier]
-    pub fn arp_tap(ctx: TcContext) -> i32 {
-        if let Some(mut e) = EVENTS.reserve::<u64>(0) {
-            e.write(ctx.len() as u64);
-            e.submit(0);
+    fn dupip_arp_tap(ctx: TcContext) -> i32 {
+        // The protocol is a big-endian 16-bit number in a 32-bit field.
+        if may_carry_arp(u16::from_be(ctx.skb.protocol() as u16)) {
+            report(&ctx);
         }
-        0
+        TC_ACT_UNSPEC
     }
+
+    fn report(ctx: &TcContext) {
+        match read_frame(&Skb(ctx), taken_tag(ctx)) {
+            Some(Ok(arp)) => submit(ctx, &arp),
+            Some(Err(reason)) => refuse(ctx, reason),
+            None => {}
+        }
+    }
+
+    fn submit(ctx: &TcContext, arp: &Arp) {
+        let event = ArpEvent::new(Tapped { nanos: now(), ifindex: ifindex(ctx) }, arp);
+        match EVENTS.output::<ArpEvent>(&event, 0) {
+            Ok(()) => count(ctx, |counters| counters.reported += 1),
+            Err(_) => count(ctx, |counters| counters.lost += 1),
+        }
+    }
+
+    fn refuse(ctx: &TcContext, reason: Malformed) {
+        count(ctx, |counters| counters.add_malformed(reason));
+        debug!(ctx, "malformed ARP on interface {}: {}", ifindex(ctx), reason.as_str());
+    }
+
+    fn count(ctx: &TcContext, add: impl FnOnce(&mut TapCounters)) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(ifindex(ctx)) {
+            // SAFETY: the value is this CPU's own, and the kernel keeps it until the program has returned. Traffic
+            // control runs with bottom halves off, so no second run on this CPU is in it at the same time.
+            #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
+            add(unsafe { &mut *counters });
+        }
+    }
+
+    /// A socket buffer's bytes, wherever they lie: a buffer need not be linear.
+    struct Skb<'a>(&'a TcContext);
+
+    impl Frame for Skb<'_> {
+        #[inline(always)]
+        fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+            self.0.load(offset).ok()
+        }
+    }
+
+    /// The tag that the kernel or the network card took out of the frame.
+    #[expect(unsafe_code, reason = "the context is a raw pointer")]
+    fn taken_tag(ctx: &TcContext) -> Option<u16> {
+        // SAFETY: the kernel hands the program a context that lives as long as the run.
+        let skb = unsafe { &*ctx.skb.skb };
+        (skb.vlan_present != 0).then_some(skb.vlan_tci as u16)
+    }
+
+    #[expect(unsafe_code, reason = "the context is a raw pointer")]
+    fn ifindex(ctx: &TcContext) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*ctx.skb.skb).ifindex }
+    }
+
+    #[expect(unsafe_code, reason = "helpers are foreign functions")]
+    fn now() -> u64 {
+        // SAFETY: the helper takes nothing and returns a number.
+        unsafe { bpf_ktime_get_boot_ns() }
+    }
+
+    /// The verifier lets no program through that could get here.
     #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo) -> ! {
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
         loop {}
     }
 }
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -3,6 +3,7 @@
 //! The rooms stand in the order in which they may use each other: a room names only rooms above it, which `cargo xtask
 //! lint` checks. `ARCHITECTURE.md` beside this crate's manifest tells what each is for.
 
+pub mod capture;
 pub mod net;
 
 pub mod time;

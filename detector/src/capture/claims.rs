@@ -1,0 +1,164 @@
+//! From the ring buffer to claims.
+
+use std::{io, net::Ipv4Addr};
+
+use aya::maps::{MapData, RingBuf};
+use detector_ebpf::{Arp, ArpEvent};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    net::{ArpPacket, IfIndex, Mac, Operation, VlanId},
+    time::Timestamp,
+};
+
+/// An ARP packet that came in by a port, or that the host said on its bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapturedArp {
+    /// When the kernel had it in hands.
+    pub at: Timestamp,
+    /// The interface that it was tapped at: the port whose sandbox spoke, or the bridge device for the host.
+    pub port: IfIndex,
+    /// The outermost VLAN tag; `None` is untagged.
+    pub vlan: Option<VlanId>,
+    /// Whom the frame is for.
+    pub ether_destination: Mac,
+    /// Who sent the frame, by its own word.
+    pub ether_source: Mac,
+    /// What it says.
+    pub packet: ArpPacket,
+}
+
+/// What the tap heard and nobody has read yet.
+///
+/// Linked to the [`Tap`](super::Tap) that it came with: after that is dropped, nothing more arrives.
+pub struct Claims {
+    ring: AsyncFd<RingBuf<MapData>>,
+    unreadable: u64,
+}
+
+impl Claims {
+    /// The most claims that one batch has, so that a flood on one port cannot keep the agent from everything else.
+    pub const BATCH: usize = 256;
+
+    #[expect(unsafe_code, reason = "tokio has to be told that the file descriptor stays the same")]
+    pub(super) fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
+        // SAFETY: the ring buffer owns the map's file descriptor, keeps it open and never replaces it.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
+        Ok(Self { ring, unreadable: 0 })
+    }
+
+    /// The next claims: at least one, at most [`BATCH`](Self::BATCH). Waits until there are some.
+    ///
+    /// Cancel safe: a call that is dropped before it is done has taken nothing out of the ring.
+    ///
+    /// # Errors
+    /// The runtime can no longer wait for the ring buffer.
+    pub async fn next_batch(&mut self) -> io::Result<Vec<CapturedArp>> {
+        loop {
+            let mut ready = self.ring.readable_mut().await?;
+            let batch = drain(ready.get_inner_mut());
+            // Only an empty ring wakes its reader again.
+            if batch.len() < Self::BATCH {
+                ready.clear_ready();
+            }
+            let records = batch.len();
+            let claims: Vec<_> = batch.into_iter().flatten().collect();
+            self.unreadable += (records - claims.len()) as u64;
+            if !claims.is_empty() {
+                return Ok(claims);
+            }
+        }
+    }
+
+    /// Records so far that this version cannot read. Anything but 0 is a fault of dupip.
+    #[must_use]
+    pub const fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+}
+
+/// At most a batch of records; `None` for each that cannot be read.
+fn drain(ring: &mut RingBuf<MapData>) -> Vec<Option<CapturedArp>> {
+    std::iter::from_fn(|| ring.next().map(|record| captured(&record))).take(Claims::BATCH).collect()
+}
+
+fn captured(record: &[u8]) -> Option<CapturedArp> {
+    let event = ArpEvent::from_bytes(record)?;
+    let (tapped, arp) = (event.tapped(), event.arp()?);
+    Some(CapturedArp {
+        at: Timestamp::from_nanos(tapped.nanos),
+        port: IfIndex::new(tapped.ifindex)?,
+        vlan: VlanId::new(arp.vlan),
+        ether_destination: Mac(arp.ether_destination),
+        ether_source: Mac(arp.ether_source),
+        packet: packet(&arp),
+    })
+}
+
+fn packet(arp: &Arp) -> ArpPacket {
+    ArpPacket {
+        operation: match arp.operation {
+            detector_ebpf::Operation::Request => Operation::Request,
+            detector_ebpf::Operation::Reply => Operation::Reply,
+        },
+        sender_mac: Mac(arp.sender_mac),
+        sender: Ipv4Addr::from(arp.sender),
+        target_mac: Mac(arp.target_mac),
+        target: Ipv4Addr::from(arp.target),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[rustfmt::skip]
+    const REPLY: [u8; 48] = {
+        let mut record = [0; 48];
+        let (time, port, vlan) = (7_u64.to_ne_bytes(), 9_u32.to_ne_bytes(), 12_u16.to_ne_bytes());
+        let rest = [
+            0, 2,
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
+            2, 0, 0, 0, 0, 2, 10, 8, 64, 2,
+            2, 0, 0, 0, 0, 3, 10, 8, 64, 1,
+        ];
+        let mut i = 0;
+        while i < 48 {
+            record[i] = if i < 8 { time[i] } else if i < 12 { port[i - 8] } else if i < 14 { vlan[i - 12] } else { rest[i - 14] };
+            i += 1;
+        }
+        record
+    };
+
+    #[test]
+    fn each_field_of_a_record_finds_its_place() {
+        let claim = captured(&REPLY).unwrap();
+        assert_eq!((claim.at.as_nanos(), claim.port.get(), claim.vlan), (7, 9, VlanId::new(12)));
+        assert_eq!((claim.ether_destination, claim.ether_source), (Mac::BROADCAST, Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!((claim.packet.operation, claim.packet.sender_mac), (Operation::Reply, Mac([2, 0, 0, 0, 0, 2])));
+        assert_eq!(claim.packet.target_mac, Mac([2, 0, 0, 0, 0, 3]));
+        assert_eq!([claim.packet.sender, claim.packet.target], [[10, 8, 64, 2], [10, 8, 64, 1]].map(Ipv4Addr::from));
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_not_read() {
+        let with = |offset: usize, byte| {
+            let mut record = REPLY;
+            record[offset] = byte;
+            captured(&record)
+        };
+        assert_eq!([captured(&REPLY[..47]), captured(&[REPLY.as_slice(), &[0; 8]].concat()), captured(&[])], [None; 3]);
+        assert_eq!([with(15, 3), with(14, 1)], [None; 2]);
+        assert_eq!(captured(&[&REPLY[..8], &[0; 4], &REPLY[12..]].concat()), None, "there is no interface 0");
+        assert_eq!(captured(&[&REPLY[..12], &[0xff; 2], &REPLY[14..]].concat()).unwrap().vlan, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_read_without_a_panic(record in prop::collection::vec(any::<u8>(), 0..64)) {
+            prop_assert!(captured(&record).is_none() || record.len() == 48);
+        }
+    }
+}

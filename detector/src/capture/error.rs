@@ -1,0 +1,154 @@
+//! Why there is no tap.
+
+use std::io;
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, tc::TcError},
+};
+use rustix::io::Errno;
+
+/// Why the tap cannot be loaded, or cannot listen at an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The kernel is too old, or was built without something.
+    #[error("this kernel has no {feature}, which the ARP tap needs: {remedy}")]
+    Unsupported {
+        /// What is missing.
+        feature: &'static str,
+        /// Which kernel has it.
+        remedy: &'static str,
+    },
+    /// The kernel could, but this process may not.
+    #[error(
+        "not permitted to use eBPF: run dupip as root, or with the capabilities CAP_BPF and CAP_NET_ADMIN (if it has them, \
+         a container's seccomp profile or a security module forbids the bpf system call)"
+    )]
+    NotPermitted,
+    /// The kernel refused the program or a map.
+    #[error("cannot load the ARP tap")]
+    Load(#[source] EbpfError),
+    /// The runtime cannot wait for the tap's ring buffers.
+    #[error("cannot wait for the ARP tap's events")]
+    Wait(#[source] io::Error),
+    /// There is no such interface in this network namespace, or no longer.
+    #[error("interface {interface} is gone")]
+    Gone {
+        /// Its name, or its index if it has no name any more.
+        interface: String,
+    },
+    /// The kernel refused to run the program at an interface.
+    #[error("cannot attach the ARP tap to {interface}")]
+    Attach {
+        /// The interface's name.
+        interface: String,
+        /// What the kernel said.
+        #[source]
+        source: ProgramError,
+    },
+    /// The kernel refused to take the program away from an interface.
+    #[error("cannot detach the ARP tap from {interface}; `tc filter show dev {interface}` shows what is there")]
+    Detach {
+        /// The interface's name.
+        interface: String,
+        /// What the kernel said.
+        #[source]
+        source: TcError,
+    },
+    /// There are more interfaces than the tap has counters for.
+    #[error("cannot count what the ARP tap sees at {interface}")]
+    Count {
+        /// The interface's name.
+        interface: String,
+        /// What the kernel said.
+        #[source]
+        source: MapError,
+    },
+}
+
+impl CaptureError {
+    pub(super) fn load(error: impl Into<EbpfError>) -> Self {
+        let error = error.into();
+        match errno(&error) {
+            Some(Errno::PERM) => Self::NotPermitted,
+            Some(Errno::NOSYS) => Self::Unsupported {
+                feature: "bpf system call",
+                remedy: "it takes a kernel built with CONFIG_BPF_SYSCALL",
+            },
+            _ => Self::Load(error),
+        }
+    }
+
+    pub(super) fn attach(interface: String, source: ProgramError) -> Self {
+        match program_errno(&source) {
+            Some(Errno::PERM) => Self::NotPermitted,
+            Some(Errno::NODEV | Errno::NXIO) => Self::Gone { interface },
+            _ => Self::Attach { interface, source },
+        }
+    }
+}
+
+fn errno(error: &EbpfError) -> Option<Errno> {
+    match error {
+        EbpfError::MapError(error) => map_errno(error),
+        EbpfError::ProgramError(error) => program_errno(error),
+        _ => None,
+    }
+}
+
+fn map_errno(error: &MapError) -> Option<Errno> {
+    match error {
+        MapError::CreateError { io_error, .. } | MapError::IoError(io_error) => Errno::from_io_error(io_error),
+        MapError::SyscallError(error) => Errno::from_io_error(&error.io_error),
+        _ => None,
+    }
+}
+
+fn program_errno(error: &ProgramError) -> Option<Errno> {
+    match error {
+        ProgramError::LoadError { io_error, .. } | ProgramError::IOError(io_error) => Errno::from_io_error(io_error),
+        ProgramError::SyscallError(error) => Errno::from_io_error(&error.io_error),
+        ProgramError::MapError(error) => map_errno(error),
+        ProgramError::TcError(error) => tc_errno(error),
+        _ => None,
+    }
+}
+
+pub(super) fn tc_errno(error: &TcError) -> Option<Errno> {
+    match error {
+        TcError::IoError(error) => Errno::from_io_error(error),
+        TcError::NetlinkError(error) => error.raw_os_error().map(Errno::from_raw_os_error),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    fn refused(errno: Errno) -> ProgramError {
+        SyscallError { call: "bpf_prog_load", io_error: errno.into() }.into()
+    }
+
+    #[test]
+    fn an_operator_learns_whether_it_is_the_kernel_or_the_permission() {
+        assert!(matches!(CaptureError::load(refused(Errno::PERM)), CaptureError::NotPermitted));
+        let create = MapError::CreateError { name: "EVENTS".to_owned(), io_error: Errno::PERM.into() };
+        assert!(matches!(CaptureError::load(create), CaptureError::NotPermitted));
+        let missing = CaptureError::load(refused(Errno::NOSYS));
+        assert!(matches!(missing, CaptureError::Unsupported { feature: "bpf system call", .. }), "{missing:?}");
+        assert!(matches!(CaptureError::load(refused(Errno::INVAL)), CaptureError::Load(_)));
+    }
+
+    #[test]
+    fn a_port_that_went_is_told_from_one_that_refuses() {
+        let attach = |error| CaptureError::attach("veth7".to_owned(), error);
+        assert_eq!(attach(refused(Errno::NODEV)).to_string(), "interface veth7 is gone");
+        assert!(matches!(attach(TcError::IoError(Errno::NODEV.into()).into()), CaptureError::Gone { .. }));
+        assert!(matches!(attach(refused(Errno::PERM)), CaptureError::NotPermitted));
+        assert_eq!(attach(refused(Errno::INVAL)).to_string(), "cannot attach the ARP tap to veth7");
+    }
+}

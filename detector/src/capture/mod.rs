@@ -1,0 +1,20 @@
+//! Frames, heard and said: the ARP tap on bridge ports, its claims, its losses, and a socket for frames of our own.
+//!
+//! [`Tap`] loads the program and says where it listens, [`Claims`] is what it heard, in the order in which it was heard on
+//! each port. What cannot be reported is counted per port ([`TapCounters`]): frames that are no ARP for IPv4 over Ethernet,
+//! and frames that found the ring buffer full. [`FrameSender`] says what the agent has to say, probes and announcements.
+//!
+//! The tap lets every frame pass as it is. It is gone when its process is gone, however that ended, wherever the kernel
+//! has TCX (from Linux 6.6); on older kernels a killed agent leaves its filters behind, and the next one removes them.
+
+mod claims;
+mod error;
+mod frame_sender;
+mod kernel_log;
+mod tap;
+
+pub use claims::{CapturedArp, Claims};
+pub use detector_ebpf::{Malformed, RING_BYTES, TapCounters};
+pub use error::CaptureError;
+pub use frame_sender::{FrameSender, SendError};
+pub use tap::{Hook, Side, Tap, TapSettings};
