@@ -3,7 +3,6 @@
 //! The rooms stand in the order in which they may use each other: a room names only rooms above it, which `cargo xtask
 //! lint` checks. `ARCHITECTURE.md` beside this crate's manifest tells what each is for.
 
-pub mod capture;
 pub mod net;
 
 pub mod time;
@@ -12,8 +11,12 @@ pub mod engine;
 
 pub mod allocator;
 
+pub mod capture;
+
 pub mod netlink;
 
 pub mod sandbox;
 
 pub mod telemetry;
+
+pub mod agent;

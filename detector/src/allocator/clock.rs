@@ -45,7 +45,9 @@ impl fmt::Debug for Clock {
     }
 }
 
-fn since_boot() -> Timestamp {
+/// Now, by `CLOCK_BOOTTIME`: it goes on while the machine sleeps, and nobody can set it.
+#[must_use]
+pub fn since_boot() -> Timestamp {
     let time = clock_gettime(ClockId::Boottime);
     let part = |part: i64, nanos: u64| u64::try_from(part).unwrap_or_default().saturating_mul(nanos);
     Timestamp::from_nanos(part(time.tv_sec, 1_000_000_000).saturating_add(part(time.tv_nsec, 1)))

@@ -32,7 +32,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use clock::Clock;
+pub use clock::{Clock, since_boot};
 pub use pool::{InvalidPool, Pool};
 pub use sqlite::{OpenError, Refusal, SqliteStore};
 pub use store::{AdoptError, AllocateError, Change, Fence, PoolError, Store, StoreError};

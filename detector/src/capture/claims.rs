@@ -7,26 +7,10 @@ use detector_ebpf::{Arp, ArpEvent};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
+    engine::ArpFrame,
     net::{ArpPacket, IfIndex, Mac, Operation, VlanId},
     time::Timestamp,
 };
-
-/// An ARP packet that came in by a port, or that the host said on its bridge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CapturedArp {
-    /// When the kernel had it in hands.
-    pub at: Timestamp,
-    /// The interface that it was tapped at: the port whose sandbox spoke, or the bridge device for the host.
-    pub port: IfIndex,
-    /// The outermost VLAN tag; `None` is untagged.
-    pub vlan: Option<VlanId>,
-    /// Whom the frame is for.
-    pub ether_destination: Mac,
-    /// Who sent the frame, by its own word.
-    pub ether_source: Mac,
-    /// What it says.
-    pub packet: ArpPacket,
-}
 
 /// What the tap heard and nobody has read yet.
 ///
@@ -53,7 +37,7 @@ impl Claims {
     ///
     /// # Errors
     /// The runtime can no longer wait for the ring buffer.
-    pub async fn next_batch(&mut self) -> io::Result<Vec<CapturedArp>> {
+    pub async fn next_batch(&mut self) -> io::Result<Vec<ArpFrame>> {
         loop {
             let mut ready = self.ring.readable_mut().await?;
             let batch = drain(ready.get_inner_mut());
@@ -78,18 +62,17 @@ impl Claims {
 }
 
 /// At most a batch of records; `None` for each that cannot be read.
-fn drain(ring: &mut RingBuf<MapData>) -> Vec<Option<CapturedArp>> {
+fn drain(ring: &mut RingBuf<MapData>) -> Vec<Option<ArpFrame>> {
     std::iter::from_fn(|| ring.next().map(|record| captured(&record))).take(Claims::BATCH).collect()
 }
 
-fn captured(record: &[u8]) -> Option<CapturedArp> {
+fn captured(record: &[u8]) -> Option<ArpFrame> {
     let event = ArpEvent::from_bytes(record)?;
     let (tapped, arp) = (event.tapped(), event.arp()?);
-    Some(CapturedArp {
+    Some(ArpFrame {
         at: Timestamp::from_nanos(tapped.nanos),
         port: IfIndex::new(tapped.ifindex)?,
         vlan: VlanId::new(arp.vlan),
-        ether_destination: Mac(arp.ether_destination),
         ether_source: Mac(arp.ether_source),
         packet: packet(&arp),
     })
@@ -136,7 +119,7 @@ mod tests {
     fn each_field_of_a_record_finds_its_place() {
         let claim = captured(&REPLY).unwrap();
         assert_eq!((claim.at.as_nanos(), claim.port.get(), claim.vlan), (7, 9, VlanId::new(12)));
-        assert_eq!((claim.ether_destination, claim.ether_source), (Mac::BROADCAST, Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(claim.ether_source, Mac([2, 0, 0, 0, 0, 1]));
         assert_eq!((claim.packet.operation, claim.packet.sender_mac), (Operation::Reply, Mac([2, 0, 0, 0, 0, 2])));
         assert_eq!(claim.packet.target_mac, Mac([2, 0, 0, 0, 0, 3]));
         assert_eq!([claim.packet.sender, claim.packet.target], [[10, 8, 64, 2], [10, 8, 64, 1]].map(Ipv4Addr::from));

@@ -13,7 +13,7 @@ mod frame_sender;
 mod kernel_log;
 mod tap;
 
-pub use claims::{CapturedArp, Claims};
+pub use claims::Claims;
 pub use detector_ebpf::{Malformed, RING_BYTES, TapCounters};
 pub use error::CaptureError;
 pub use frame_sender::{FrameSender, SendError};

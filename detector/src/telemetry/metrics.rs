@@ -7,6 +7,7 @@ use prometheus::{
 };
 
 use crate::{
+    capture::Malformed,
     net::{BridgeName, ClaimKind, Domain, Lease, LeaseState, MartianReason},
     time::Span,
 };
@@ -128,6 +129,9 @@ impl Telemetry {
         for reason in MartianReason::ALL {
             self.martians.with_label_values(&[bridge.as_str(), reason.as_str()]);
         }
+        for reason in Malformed::ALL {
+            self.malformed(bridge, reason, 0);
+        }
         self.set_bridge(bridge, BridgeGauges { bindings: 0, ports: 0, duplicates: 0 });
     }
 
@@ -137,8 +141,8 @@ impl Telemetry {
     }
 
     /// Counts ARP packets that the tap could not make sense of.
-    pub fn malformed(&self, bridge: BridgeName, reason: &str, count: u64) {
-        self.malformed.with_label_values(&[bridge.as_str(), reason]).inc_by(count);
+    pub fn malformed(&self, bridge: BridgeName, reason: Malformed, count: u64) {
+        self.malformed.with_label_values(&[bridge.as_str(), reason.as_str()]).inc_by(count);
     }
 
     /// Sets what is counted of a bridge only when somebody asks.

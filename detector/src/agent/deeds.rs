@@ -1,0 +1,137 @@
+//! What the engine wants, carried out: the store on threads that may wait, the kernel by the surveyor, frames at once.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+
+use super::{
+    clock,
+    run::Agent,
+    surveyor::{Errand, News},
+};
+use crate::{
+    allocator::{Change, Fence, Store},
+    engine::{Action, ActionId, Input, Outcome},
+    net::{ArpPacket, Domain, IfIndex, Lease, Mac, Owner},
+    netlink::Readdress,
+    telemetry::Telemetry,
+};
+
+/// How many probes go out together, and how long the next ones wait: a sweep must not fill the bridge's queues.
+const BURST: usize = 64;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+impl Agent {
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::LookUpLeases { id, domain, contested, owners } => {
+                self.with_store(id, move |store| look_up(store, domain, contested, &owners));
+            }
+            Action::Adopt { id, domain, address, owner } => self.with_store(id, move |store| {
+                store.adopt(domain, address, &owner).map(Outcome::Lease).map_err(|error| error.to_string())
+            }),
+            Action::Reallocate { id, domain, owner, contested, in_use } => {
+                let telemetry = Arc::clone(&self.telemetry);
+                self.with_store(id, move |store| reallocate(store, &telemetry, domain, &owner, contested, in_use));
+            }
+            Action::Bind { id, lease } => {
+                let telemetry = Arc::clone(&self.telemetry);
+                self.with_store(id, move |store| bind(store, &telemetry, &lease));
+            }
+            Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
+            Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
+            Action::Probe { domain, addresses } => self.probe(domain, addresses),
+        }
+    }
+
+    /// Asks the store where waiting for the disk blocks nobody; the answer comes back as an input.
+    fn with_store(&self, action: ActionId, ask: impl FnOnce(&dyn Store) -> Result<Outcome, String> + Send + 'static) {
+        let (store, news) = (Arc::clone(&self.store), self.news.clone());
+        tokio::task::spawn_blocking(move || {
+            let input = match ask(store.as_ref()) {
+                Ok(outcome) => Input::Done { action, outcome },
+                Err(failure) => Input::Failed { action, failure },
+            };
+            // Nobody listens any more only while the agent stops.
+            let _ = news.send(News::Input(input));
+        });
+    }
+
+    fn readdress(&mut self, id: ActionId, port: IfIndex, old: Ipv4Addr, new: Ipv4Addr, prefix_len: u8) {
+        match self.ports.get(&port).cloned() {
+            Some(port) => self.send_errand(Errand::Readdress { id, port, change: Readdress { old, new, prefix_len } }),
+            None => self.answer(Input::Failed { action: id, failure: "the port is gone".to_owned() }),
+        }
+    }
+
+    /// Tells the domain by a frame, and the host's neighbour table by netlink: the host does not hear its own frames.
+    fn announce(&mut self, id: ActionId, domain: Domain, address: Ipv4Addr, mac: Mac) {
+        let Some(bridge) = self.bridges.get(&domain.bridge).copied().flatten() else {
+            return self.answer(Input::Failed { action: id, failure: format!("the bridge {} is gone", domain.bridge) });
+        };
+        let frame = ArpPacket::announcement(mac, address).broadcast_frame(domain.vlan);
+        match self.sender.send(bridge.index, &frame) {
+            Ok(()) => self.send_errand(Errand::Neighbour { id, bridge: bridge.index, address, mac }),
+            Err(error) => self.answer(Input::Failed { action: id, failure: error.to_string() }),
+        }
+    }
+
+    /// Asks for each address by a broadcast from nobody. A probe that cannot be sent is one that nobody answers.
+    fn probe(&self, domain: Domain, addresses: Vec<Ipv4Addr>) {
+        let Some(bridge) = self.bridges.get(&domain.bridge).copied().flatten() else { return };
+        let frames: Vec<_> = addresses
+            .into_iter()
+            .map(|address| ArpPacket::probe(bridge.mac, address).broadcast_frame(domain.vlan))
+            .collect();
+        let sender = Arc::clone(&self.sender);
+        let send = move |frame: &Vec<u8>| {
+            if let Err(error) = sender.send(bridge.index, frame) {
+                tracing::debug!(event = "probe_failed", %domain, "{error}");
+            }
+        };
+        if frames.len() <= BURST {
+            return frames.iter().for_each(send);
+        }
+        tokio::spawn(async move {
+            for burst in frames.chunks(BURST) {
+                burst.iter().for_each(&send);
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+    }
+
+    /// Answers an action with what is known at once, in its turn.
+    fn answer(&self, input: Input) {
+        let _ = self.news.send(News::Input(input));
+    }
+}
+
+fn look_up(store: &dyn Store, domain: Domain, contested: Ipv4Addr, owners: &[Owner]) -> Result<Outcome, String> {
+    let leases = store.leases(Some(domain)).map_err(|error| error.to_string())?;
+    let on_contested = leases.iter().find(|lease| lease.address == contested).cloned();
+    let is_held = |lease: &Lease| lease.state.is_held() && owners.contains(&lease.owner);
+    Ok(Outcome::Leases { contested: on_contested, held: leases.into_iter().filter(is_held).collect() })
+}
+
+fn reallocate(
+    store: &dyn Store,
+    telemetry: &Telemetry,
+    domain: Domain,
+    owner: &Owner,
+    contested: Ipv4Addr,
+    in_use: Vec<Ipv4Addr>,
+) -> Result<Outcome, String> {
+    let began = clock::now();
+    let avoid: BTreeSet<_> = in_use.into_iter().collect();
+    let lease = store.reallocate(domain, owner, contested, &avoid).map_err(|error| error.to_string())?;
+    telemetry.allocated(clock::now().since(began));
+    Ok(Outcome::Lease(lease))
+}
+
+fn bind(store: &dyn Store, telemetry: &Telemetry, lease: &Lease) -> Result<Outcome, String> {
+    match store.bind(&Fence::from(lease)).map_err(|error| error.to_string())? {
+        Change::Applied(lease) => Ok(Outcome::Lease(lease)),
+        Change::Fenced { .. } => {
+            telemetry.fenced("bind", format_args!("{} at {}", lease.owner, lease.address));
+            Err(format!("the lease of {} on {} is not the one that was given", lease.owner, lease.address))
+        }
+    }
+}

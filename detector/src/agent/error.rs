@@ -1,0 +1,35 @@
+//! Why the agent cannot start, or had to stop.
+
+use std::io;
+
+use crate::{
+    allocator::{OpenError, StoreError},
+    capture::{CaptureError, SendError},
+    netlink,
+};
+
+/// Why the agent cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tap cannot be loaded or read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// What the tap heard cannot be waited for any more.
+    #[error("cannot wait for the tap's ring buffer: {0}")]
+    Ring(#[source] io::Error),
+    /// Probes and announcements cannot be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The kernel's network cannot be asked.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    /// The lease database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The lease database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The machine's boot cannot be told from others.
+    #[error("cannot read which boot this is: {0}; dupip needs /proc")]
+    Clock(#[source] io::Error),
+}

@@ -1,0 +1,23 @@
+//! The agent: one loop that turns what happens into inputs, and what the engine wants into deeds.
+//!
+//! - `run` is the loop and owns everything. `watch` turns events, surveys and frames into inputs. `deeds` carries out
+//!   actions.
+//! - `surveyor` looks into sandboxes and changes addresses there, beside the loop. The store is asked on threads that may
+//!   wait. Both answer by one channel, so that the loop itself never waits for anything but its next input.
+//! - `handle` is how HTTP asks; `readiness` says when its answers count.
+
+pub mod clock;
+mod deeds;
+mod error;
+mod handle;
+mod readiness;
+mod run;
+mod settings;
+mod surveyor;
+mod watch;
+
+pub use error::Error;
+pub use handle::{AskError, Handle, TableRow};
+pub use readiness::{Latch, Readiness};
+pub use run::start;
+pub use settings::Settings;

@@ -1,0 +1,234 @@
+//! The loop: takes in one thing at a time, and carries out what the engine then wants.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    clock,
+    error::Error,
+    handle::{Handle, Query},
+    readiness::{Latches, latches},
+    settings::Settings,
+    surveyor::{Errand, News, Surveyor},
+};
+use crate::{
+    allocator::{Clock, SqliteStore, Store},
+    capture::{Claims, FrameSender, Tap, TapCounters, TapSettings},
+    engine::{Config, Engine, Input},
+    net::{BridgeName, IfIndex},
+    netlink::{Bridge, Events, Host, Port},
+    telemetry::{BridgeGauges, Telemetry},
+};
+
+/// How often the tap's counters are read for losses.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Questions that may wait for an answer.
+const QUERIES: usize = 64;
+
+/// Everything the loop owns.
+pub(super) struct Agent {
+    pub(super) settings: Settings,
+    pub(super) engine: Engine,
+    pub(super) tap: Tap,
+    pub(super) sender: Arc<FrameSender>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) telemetry: Arc<Telemetry>,
+    /// The watched bridges; `None` for one that is not there.
+    pub(super) bridges: BTreeMap<BridgeName, Option<Bridge>>,
+    pub(super) ports: BTreeMap<IfIndex, Port>,
+    /// The tap's counters as they were last read.
+    pub(super) counted: BTreeMap<IfIndex, TapCounters>,
+    /// Bridges that the first inventory, or one after lost events, still waits for.
+    pub(super) inventory: std::collections::BTreeSet<BridgeName>,
+    pub(super) latches: Latches,
+    pub(super) news: mpsc::UnboundedSender<News>,
+    errands: mpsc::UnboundedSender<Errand>,
+}
+
+/// What the loop takes its inputs from.
+struct Sources {
+    news: mpsc::UnboundedReceiver<News>,
+    claims: Claims,
+    events: Events,
+    queries: mpsc::Receiver<Query>,
+}
+
+/// Starts to watch. The future runs the agent until it is dropped; the taps go with it.
+///
+/// # Errors
+/// When the kernel cannot do it or does not let us, a bridge is missing that was not to be waited for, or the store
+/// cannot be opened.
+pub async fn start(
+    settings: &Settings,
+    telemetry: Arc<Telemetry>,
+) -> Result<(Handle, impl Future<Output = Result<(), Error>> + use<>), Error> {
+    let store = open_store(settings)?;
+    // From here on nothing is missed: events wait in the socket until the first survey is done.
+    let events = Events::open()?;
+    let mut host = Host::open()?;
+    let mut bridges = BTreeMap::new();
+    for name in &settings.bridges {
+        bridges.insert(*name, find_bridge(&mut host, *name, settings.wait).await?);
+        telemetry.watch(*name);
+    }
+    let (tap, claims) = Tap::load(TapSettings { hook: settings.hook, ..TapSettings::default() })?;
+    let (news_in, news) = mpsc::unbounded_channel();
+    let (errands, errands_out) = mpsc::unbounded_channel();
+    let (queries_in, queries) = mpsc::channel(QUERIES);
+    let (latches, readiness) = latches();
+    let handle =
+        Handle { queries: queries_in, store: Arc::clone(&store), readiness, telemetry: Arc::clone(&telemetry) };
+    let agent = Agent {
+        settings: settings.clone(),
+        engine: Engine::new(Config { mode: settings.mode, evictions_per_minute: settings.evictions_per_minute }),
+        tap,
+        sender: Arc::new(FrameSender::open()?),
+        store,
+        telemetry,
+        bridges,
+        ports: BTreeMap::new(),
+        counted: BTreeMap::new(),
+        inventory: settings.bridges.iter().copied().collect(),
+        latches,
+        news: news_in.clone(),
+        errands,
+    };
+    let surveyor = Surveyor::new(host, errands_out, news_in);
+    Ok((handle, agent.run(Sources { events, claims, news, queries }, surveyor)))
+}
+
+fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
+    let clock = Clock::system().map_err(Error::Clock)?;
+    let store = SqliteStore::open(&settings.database, "agent", clock)?;
+    Ok(Arc::new(store))
+}
+
+async fn find_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result<Option<Bridge>, Error> {
+    match host.bridge(name).await {
+        Ok(bridge) => Ok(Some(bridge)),
+        Err(crate::netlink::Error::NoBridge(_)) if wait => {
+            tracing::info!(event = "waiting", bridge = %name, "waits for the bridge to appear");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Agent {
+    async fn run(mut self, mut sources: Sources, surveyor: Surveyor) -> Result<(), Error> {
+        let _surveyor = AbortOnDrop(tokio::spawn(surveyor.run()));
+        let mut count = interval(COUNT_EVERY);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.begin()?;
+        loop {
+            let timeout = self.until_timeout();
+            // In this order: what was asked for comes first, then what the wire says; each is bounded, so that none
+            // starves another for long.
+            tokio::select! {
+                biased;
+                Some(news) = sources.news.recv() => self.news(news),
+                frames = sources.claims.next_batch() => self.frames(frames.map_err(Error::Ring)?),
+                event = sources.events.next() => self.event(event?),
+                Some(query) = sources.queries.recv() => self.answer_query(query),
+                () = timeout => self.tell(Input::Timeout),
+                _ = count.tick() => self.count(),
+            }
+            self.settle();
+        }
+    }
+
+    /// Tells what the store still knows of, and asks for a first look at everything.
+    fn begin(&mut self) -> Result<(), Error> {
+        for lease in self.store.pending_moves()? {
+            self.tell(Input::MovePending(lease));
+        }
+        self.look_at_everything();
+        Ok(())
+    }
+
+    pub(super) fn look_at_everything(&mut self) {
+        let present: Vec<BridgeName> = self.bridges.iter().filter_map(|(name, bridge)| bridge.map(|_| *name)).collect();
+        self.inventory = present.iter().copied().collect();
+        present.into_iter().for_each(|name| self.send_errand(Errand::Bridge(name)));
+        self.inventory_done_if_complete();
+    }
+
+    pub(super) fn tell(&mut self, input: Input) {
+        self.engine.handle(input, clock::now());
+    }
+
+    /// Carries out and tells whatever the engine has to say.
+    fn settle(&mut self) {
+        while let Some(finding) = self.engine.next_finding() {
+            self.telemetry.finding(&finding);
+        }
+        while let Some(action) = self.engine.next_action() {
+            self.carry_out(action);
+        }
+    }
+
+    pub(super) fn send_errand(&self, errand: Errand) {
+        // The surveyor ends only with the loop.
+        let _ = self.errands.send(errand);
+    }
+
+    fn until_timeout(&self) -> impl Future<Output = ()> + use<> {
+        let wait = self.engine.poll_timeout().map(|at| Duration::from(at.since(clock::now())));
+        async move {
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn answer_query(&mut self, query: Query) {
+        // Who asked may have given up; then nobody needs the answer.
+        match query {
+            Query::Table(reply) => drop(reply.send(self.engine.rows().collect())),
+            Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
+            Query::Addresses(domain, reply) => drop(reply.send(self.engine.addresses(domain))),
+            Query::Gauges(reply) => {
+                self.count();
+                self.set_gauges();
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn set_gauges(&self) {
+        for name in self.bridges.keys() {
+            let gauges = BridgeGauges {
+                bindings: self.engine.binding_count(*name),
+                ports: self.ports.values().filter(|port| self.bridge_name(port.bridge) == Some(*name)).count(),
+                duplicates: self.engine.open_count(*name),
+            };
+            self.telemetry.set_bridge(*name, gauges);
+        }
+    }
+
+    /// The watched bridge with this index.
+    pub(super) fn bridge_name(&self, index: IfIndex) -> Option<BridgeName> {
+        let found = self.bridges.iter().find(|(_, bridge)| bridge.is_some_and(|bridge| bridge.index == index));
+        found.map(|(name, _)| *name)
+    }
+
+    /// The watched bridge that an interface is, or is a port of.
+    pub(super) fn bridge_of(&self, interface: IfIndex) -> Option<BridgeName> {
+        let bridge = self.ports.get(&interface).map_or(interface, |port| port.bridge);
+        self.bridge_name(bridge)
+    }
+}
+
+/// Ends a task with its owner.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

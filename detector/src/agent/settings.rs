@@ -1,0 +1,24 @@
+//! What an operator has decided, checked.
+
+use std::path::PathBuf;
+
+use crate::{capture::Hook, engine::Mode, net::BridgeName, time::Span};
+
+/// What the agent is to watch, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The bridges to watch.
+    pub bridges: Vec<BridgeName>,
+    /// Whether to act on what is found.
+    pub mode: Mode,
+    /// How many evictions may begin within a minute.
+    pub evictions_per_minute: usize,
+    /// The lease database.
+    pub database: PathBuf,
+    /// How long a released address rests before it is given again.
+    pub cooldown: Span,
+    /// Whether to wait for a bridge that is not there.
+    pub wait: bool,
+    /// How the tap hooks in.
+    pub hook: Hook,
+}

@@ -1,0 +1,181 @@
+//! Looks into sandboxes and changes addresses there, one errand after the other, so that the loop never waits for it.
+
+use std::{collections::VecDeque, net::Ipv4Addr};
+
+use tokio::sync::mpsc;
+
+use super::clock;
+use crate::{
+    engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
+    net::{BridgeName, IfIndex, Ipv4Net, Mac},
+    netlink::{self, Bridge, Found, Host, Inside, Port, PortSurvey, Readdress, ReaddressError},
+    sandbox::SandboxIdentity,
+    time::Timestamp,
+};
+
+/// Something to look at or to change.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// A bridge and everything behind its ports.
+    Bridge(BridgeName),
+    /// What is behind one port.
+    Port(Port),
+    /// An address in the namespace behind a port; its answer is the action's outcome.
+    Readdress { id: ActionId, port: Port, change: Readdress },
+    /// The host's own neighbour entry; its answer is the action's outcome.
+    Neighbour { id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac },
+}
+
+/// What came of an errand.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A bridge, the host's addresses on it, and all of its ports.
+    Bridge(Bridge, Vec<Ipv4Net>, Vec<Seen>),
+    /// A bridge that could not be looked at.
+    NoBridge(BridgeName, netlink::Error),
+    /// What is behind one port.
+    Port(Seen),
+    /// How an action ended.
+    Input(Input),
+}
+
+/// What a look behind a port found.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) port: Port,
+    /// Why its addresses are not known, if there is a namespace that should have told.
+    pub(super) unreachable: Option<netlink::Error>,
+    pub(super) survey: Survey,
+}
+
+/// Does errands until nobody can send any more.
+pub(super) struct Surveyor {
+    host: Host,
+    errands: mpsc::UnboundedReceiver<Errand>,
+    queue: VecDeque<Errand>,
+    news: mpsc::UnboundedSender<News>,
+}
+
+impl Surveyor {
+    /// A surveyor of the network namespace that the calling thread is in.
+    pub(super) fn new(host: Host, errands: mpsc::UnboundedReceiver<Errand>, news: mpsc::UnboundedSender<News>) -> Self {
+        Self { host, errands, queue: VecDeque::new(), news }
+    }
+
+    pub(super) async fn run(mut self) {
+        while let Some(errand) = self.next().await {
+            match errand {
+                Errand::Bridge(name) => self.bridge(name).await,
+                Errand::Port(port) => self.port(port).await,
+                Errand::Readdress { id, port, change } => self.readdress(id, port, change).await,
+                Errand::Neighbour { id, bridge, address, mac } => self.neighbour(id, bridge, address, mac).await,
+            }
+        }
+    }
+
+    /// The next errand. One look at a port does for all that were asked for before it began, so a storm of events about
+    /// one sandbox does not pile up.
+    async fn next(&mut self) -> Option<Errand> {
+        if self.queue.is_empty() {
+            self.queue.extend(self.errands.recv().await);
+        }
+        while let Ok(errand) = self.errands.try_recv() {
+            self.queue.push_back(errand);
+        }
+        let errand = self.queue.pop_front()?;
+        let Errand::Port(port) = errand else { return Some(errand) };
+        let again = |errand: &Errand| matches!(errand, Errand::Port(other) if other.index == port.index);
+        let newest = self.queue.iter().rev().find(|errand| again(errand)).map(|errand| match errand {
+            Errand::Port(newest) => newest.clone(),
+            _ => port.clone(),
+        });
+        self.queue.retain(|errand| !again(errand));
+        Some(Errand::Port(newest.unwrap_or(port)))
+    }
+
+    /// Nobody listens any more only while the agent stops.
+    fn tell(&self, news: News) {
+        let _ = self.news.send(news);
+    }
+
+    async fn bridge(&mut self, name: BridgeName) {
+        let began = clock::now();
+        let news = match self.host.survey(name).await {
+            Ok(found) => {
+                let ports = found.ports.into_iter().map(|port| Seen::new(port, began)).collect();
+                News::Bridge(found.bridge, found.addresses, ports)
+            }
+            Err(error) => News::NoBridge(name, error),
+        };
+        self.tell(news);
+    }
+
+    async fn port(&mut self, port: Port) {
+        let began = clock::now();
+        let found = self.host.survey_port(port).await;
+        self.tell(News::Port(Seen::new(found, began)));
+    }
+
+    /// Looks behind the port again before it says that the address was changed.
+    async fn readdress(&mut self, id: ActionId, port: Port, change: Readdress) {
+        let changed = self.change_address(&port, change).await;
+        self.port(port).await;
+        self.tell(News::Input(outcome(id, changed)));
+    }
+
+    async fn change_address(&mut self, port: &Port, change: Readdress) -> Result<(), String> {
+        let peer = port.peer.ok_or("the port leads into no other namespace")?;
+        let netns = self.host.netns(peer.nsid).await.map_err(|error| error.to_string())?;
+        let changed = match netlink::readdress(&netns, peer.index, change).await {
+            // The sandbox sees its network smaller or larger than the bridge does; its routes are made for that.
+            Err(ReaddressError::OtherPrefix { found, .. }) => {
+                let change = Readdress { prefix_len: found.prefix_len(), ..change };
+                netlink::readdress(&netns, peer.index, change).await
+            }
+            other => other,
+        };
+        changed.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn neighbour(&mut self, id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac) {
+        let corrected = self.host.correct_neighbour(bridge, address, mac).await;
+        self.tell(News::Input(outcome(id, corrected.map(drop).map_err(|error| error.to_string()))));
+    }
+}
+
+/// How an action without a yield ended.
+pub(super) fn outcome(action: ActionId, result: Result<(), String>) -> Input {
+    match result {
+        Ok(()) => Input::Done { action, outcome: Outcome::Finished },
+        Err(failure) => Input::Failed { action, failure },
+    }
+}
+
+impl Seen {
+    fn new(found: PortSurvey, at: Timestamp) -> Self {
+        let PortSurvey { port, netns, inside } = found;
+        let (addresses, unreachable) = match inside {
+            Inside::Seen(interface) if interface.up => {
+                let configured = |network: Ipv4Net| Configured { address: network.addr(), mac: interface.mac };
+                (Some(interface.addresses.into_iter().map(configured).collect()), None)
+            }
+            // An interface that is down claims nothing.
+            Inside::Seen(_) => (Some(Vec::new()), None),
+            Inside::NoPeer => (None, None),
+            Inside::Unreachable(error) => (None, Some(error)),
+        };
+        Self {
+            port,
+            unreachable,
+            survey: Survey { at, sandbox: netns.as_ref().map(identify).unwrap_or_default(), addresses },
+        }
+    }
+}
+
+/// Who lives in a namespace, under every name that a lease can be written to; the best comes first.
+fn identify(netns: &Found) -> Sandbox {
+    let SandboxIdentity { name, aliases, .. } = SandboxIdentity::of(netns);
+    let (mut best, others): (Vec<_>, Vec<_>) = aliases.into_iter().partition(|alias| name.as_ref() == Some(alias));
+    best.extend(others);
+    Sandbox { netns: Some(netns.id), name, owners: best.iter().filter_map(|alias| alias.parse().ok()).collect() }
+}
