@@ -1,2 +1,52 @@
-//! x
-fn main() {}
+//! `cargo xtask`: everything a contributor types. One file per verb.
+
+mod lint;
+mod rooms;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything a contributor types.
+///
+/// From a fresh clone, `cargo xtask test` is enough: it sets up what is missing, builds, and runs every test.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the build and the tests need and this machine lacks
+    ///
+    /// The Rust toolchain's parts, the command line tools of the lab, a compiler for eBPF and its linker. What is there
+    /// already is left alone, so it may be run at any time. Packages need root: without it, setup goes through sudo.
+    Setup,
+    /// Check format, clippy with warnings denied, and the room rules
+    ///
+    /// The room rules keep the architecture true: who may use whom, what stays pure, where unsafe code and metric names
+    /// may stand, how long a file may be. Each violation is printed as `file:line`, with how to put it right.
+    Lint,
+    /// Set up, build, and run every test
+    ///
+    /// The suites of package `tests` make network namespaces and load eBPF programs, so they need root: without it, they
+    /// (and only they) are run through sudo.
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup => setup::run(),
+        Verb::Lint => lint::run(),
+        Verb::Test(args) => test::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,72 @@
+//! The command line tools that the build, the lab and the demo call.
+
+use anyhow::{Result, bail, ensure};
+
+use super::apt;
+use crate::shell;
+
+/// A program that must be found, the Debian package that brings it, and what it is for.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const TOOLS: [Tool; 10] = [
+    Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
+    Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
+    Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
+    Tool { program: "arping", package: "iputils-arping", why: "asks who answers for an address" },
+    Tool { program: "nsenter", package: "util-linux", why: "runs a program inside a sandbox" },
+    Tool { program: "unshare", package: "util-linux", why: "gives the lab namespaces of its own" },
+    Tool { program: "setpriv", package: "util-linux", why: "runs a program with fewer rights" },
+    Tool { program: "sysctl", package: "procps", why: "sets ip_forward and log_martians inside a sandbox" },
+    Tool { program: "tcpdump", package: "tcpdump", why: "shows what really stood on the wire" },
+    Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
+];
+
+pub(super) fn ready() -> Result<String> {
+    let missing: Vec<_> = TOOLS.iter().filter(|tool| shell::find(tool.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(format!("all {} found, nothing to do", TOOLS.len()));
+    }
+    ensure!(apt::is_here(), "this system has no apt-get; install with your own package manager:\n{}", listed(&missing));
+    apt::install(&format!("missing tools:\n{}", listed(&missing)), &packages(&missing))?;
+    if let Some(tool) = missing.iter().find(|tool| shell::find(tool.program).is_none()) {
+        bail!("package {} is installed, and there is still no {} on PATH or in /usr/sbin", tool.package, tool.program);
+    }
+    Ok(format!("all {} found, {} of them just installed", TOOLS.len(), missing.len()))
+}
+
+fn listed(tools: &[&Tool]) -> String {
+    tools
+        .iter()
+        .map(|tool| format!("         {} ({}): {}", tool.program, tool.package, tool.why))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Each package once, in the order of the table.
+fn packages(tools: &[&Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    packages.dedup();
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_asked_for_once() {
+        let of_util_linux: Vec<_> = TOOLS.iter().filter(|tool| tool.package == "util-linux").collect();
+        assert_eq!(of_util_linux.len(), 3);
+        assert_eq!(packages(&of_util_linux), ["util-linux"]);
+    }
+
+    #[test]
+    fn a_missing_tool_is_listed_with_its_package_and_reason() {
+        let line = listed(&[&TOOLS[1]]);
+        assert_eq!(line.trim(), "ip (iproute2): makes the lab's namespaces, bridge and sandboxes");
+    }
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask test`: every test, from a fresh clone on.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _, stdout},
+    path::PathBuf,
+    process::{Command, ExitCode, ExitStatus, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{setup, shell};
+
+/// What `cargo xtask test` is told.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Passed on to the test programs: a part of the tests' names, `--nocapture`, ...
+    #[arg(last = true)]
+    harness: Vec<String>,
+}
+
+/// What the test programs reported, added up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    suites: u64,
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Sets up, builds `dupip`, runs the tests; the exit code is cargo's.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::run()?;
+    let start = Instant::now();
+    let dupip = build()?;
+    let mut tally = Tally::default();
+    let mut worst = None;
+    for mut tests in runs(shell::is_root(), &host()?) {
+        tests.arg("--").args(&args.harness).env("DUPIP_BIN", &dupip);
+        let status = pass_on(&mut tests, &mut tally)?;
+        worst = worst.or((!status.success()).then_some(status));
+    }
+    eprintln!("test: {tally} in {:.0} s, with {}", start.elapsed().as_secs_f32(), dupip.display());
+    Ok(worst.map_or(ExitCode::SUCCESS, exit_code))
+}
+
+/// One run of cargo for root; two for others, of which the second has its test programs started by sudo.
+fn runs(is_root: bool, host: &str) -> Vec<Command> {
+    let cargo = |packages: &str| {
+        let arguments = format!("test --locked --no-fail-fast {packages}");
+        shell::command("cargo", arguments.split(' '))
+    };
+    if is_root {
+        return vec![cargo("--workspace")];
+    }
+    eprintln!("test: not root, so the suites of package `tests` are run through `sudo -E`");
+    let mut suites = cargo("--package tests");
+    suites.env(runner_variable(host), "sudo -E");
+    vec![cargo("--workspace --exclude tests"), suites]
+}
+
+/// The variable that tells cargo what starts the programs of a target (The Cargo Book, Configuration).
+fn runner_variable(triple: &str) -> String {
+    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace('-', "_"))
+}
+
+fn host() -> Result<String> {
+    shell::read(&mut shell::command("rustc", ["--print", "host-tuple"]))
+}
+
+/// Builds the agent that the suites start as a process. Cargo itself tells where it put it, whatever the target folder.
+fn build() -> Result<PathBuf> {
+    let arguments = "build --package detector --bin dupip --locked --message-format json-render-diagnostics";
+    eprintln!("test: cargo {arguments}");
+    let mut cargo = shell::command("cargo", arguments.split(' '));
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "dupip does not build, see above");
+    String::from_utf8_lossy(&output.stdout).lines().find_map(executable).context("cargo built dupip and told no path")
+}
+
+/// The executable that a line of cargo's messages names, if it is the agent's.
+fn executable(line: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let is_dupip = message.pointer("/target/name")?.as_str()? == "dupip";
+    is_dupip.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
+}
+
+/// Runs the tests with their output passed on line by line, and counts what they report.
+fn pass_on(tests: &mut Command, tally: &mut Tally) -> Result<ExitStatus> {
+    eprintln!("test: {}", shell::text(tests));
+    let mut child = tests.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    for line in BufReader::new(child.stdout.take().context("cargo has no output")?).split(b'\n') {
+        let line = line?;
+        tally.count(&String::from_utf8_lossy(&line));
+        stdout().write_all(&line)?;
+        stdout().write_all(b"\n")?;
+    }
+    Ok(child.wait()?)
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+impl Tally {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …` of Rust's test harness.
+    fn count(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result:") else { return };
+        let words: Vec<_> = result.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+        let before = |name: &str| {
+            words.array_windows().find_map(|[number, word]| (*word == name).then(|| number.parse().ok())).flatten()
+        };
+        self.suites += 1;
+        self.passed += before("passed").unwrap_or(0_u64);
+        self.failed += before("failed").unwrap_or(0);
+        self.ignored += before("ignored").unwrap_or(0);
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { suites, passed, failed, ignored } = self;
+        write!(f, "{passed} passed, {failed} failed, {ignored} ignored, of {suites} test programs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_add_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 4 tests",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.50s",
+        ] {
+            tally.count(line);
+        }
+        assert_eq!(tally, Tally { suites: 2, passed: 8, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn only_the_agents_program_is_taken() {
+        let line = |name: &str| format!(r#"{{"reason":"x","target":{{"name":"{name}"}},"executable":"/t/{name}"}}"#);
+        assert_eq!(executable(&line("dupip")), Some(PathBuf::from("/t/dupip")));
+        assert_eq!(executable(&line("arp_tap")), None);
+        assert_eq!(executable("not json"), None);
+    }
+
+    #[test]
+    fn root_is_asked_for_only_where_it_is_needed() {
+        assert_eq!(runs(true, "x86_64-unknown-linux-gnu").len(), 1);
+        let [others, suites] = runs(false, "x86_64-unknown-linux-gnu").try_into().unwrap();
+        assert!(shell::text(&others).ends_with("--workspace --exclude tests") && others.get_envs().len() == 0);
+        let variable = (std::ffi::OsStr::new("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"), Some("sudo -E".as_ref()));
+        assert_eq!(suites.get_envs().collect::<Vec<_>>(), [variable]);
+    }
+}
