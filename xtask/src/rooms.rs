@@ -55,13 +55,18 @@ impl fmt::Display for Violation {
 pub(crate) fn check(workspace: &Path) -> Result<Vec<Violation>> {
     let crates = dependencies()?;
     let mut violations = BTreeSet::new();
+    let mut sources = Vec::new();
     for file in files(workspace, Path::new(""))? {
         let Ok(text) = String::from_utf8(fs::read(workspace.join(&file))?) else { continue };
         violations.extend(words::check(&file, &text));
         if file.extension().is_some_and(|extension| extension == "rs") {
-            let source = Source::parse(file, &text)?;
-            violations.extend(check_source(&source, &crates));
+            sources.push(Source::parse(file, &text)?);
         }
+    }
+    let test_modules = sources.iter().flat_map(Source::test_modules).map(Path::to_owned).collect();
+    for source in &mut sources {
+        source.mark_if_within(&test_modules);
+        violations.extend(check_source(source, &crates));
     }
     Ok(violations.into_iter().collect())
 }

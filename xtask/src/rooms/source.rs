@@ -1,9 +1,12 @@
 //! A source file, cut into the pieces that the rules look at.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
-use proc_macro2::{LineColumn, TokenStream};
+use proc_macro2::TokenStream;
 use quote::ToTokens as _;
 use syn::{Attribute, Item, Meta, spanned::Spanned as _};
 
@@ -30,14 +33,28 @@ pub(super) struct Piece {
     pub tokens: TokenStream,
     /// The first and last line.
     pub lines: (usize, usize),
+    /// The module whose file this declares, without the file's ending.
+    declares: Option<PathBuf>,
 }
 
 impl Source {
     pub(super) fn parse(file: PathBuf, text: &str) -> Result<Self> {
         let parsed = syn::parse_file(text).with_context(|| format!("{} is no Rust", file.display()))?;
         let mut pieces = Vec::new();
-        cut(&parsed.items, &module_of(&file), is_test_file(&file), &mut pieces);
+        cut(&parsed.items, &module_of(&file), is_suite(&file), &mut pieces);
         Ok(Self { lines: text.lines().count(), tokens: parsed.into_token_stream(), file, pieces })
+    }
+
+    /// The files of modules that are declared for tests only, without their endings.
+    pub(super) fn test_modules(&self) -> impl Iterator<Item = &Path> {
+        self.pieces.iter().filter(|piece| piece.is_test).filter_map(|piece| piece.declares.as_deref())
+    }
+
+    /// Notes that the whole file is for tests, if it is of one of these modules or below it.
+    pub(super) fn mark_if_within(&mut self, test_modules: &BTreeSet<PathBuf>) {
+        if self.file.with_extension("").ancestors().any(|path| test_modules.contains(path)) {
+            self.pieces.iter_mut().for_each(|piece| piece.is_test = true);
+        }
     }
 
     /// The room of `detector` that the file is in. None for its root files and for other packages.
@@ -80,9 +97,9 @@ fn cut(items: &[Item], module: &[String], is_test: bool, pieces: &mut Vec<Piece>
             }
             other => (other.to_token_stream(), None),
         };
-        let lines = |at: LineColumn| at.line;
-        let lines = (lines(item.span().start()), lines(item.span().end()));
-        pieces.push(Piece { module: module.to_vec(), is_test, tokens, lines });
+        let lines = (item.span().start().line, item.span().end().line);
+        let declares = declared(item, module);
+        pieces.push(Piece { module: module.to_vec(), is_test, tokens, lines, declares });
         if let Some((name, items)) = inside {
             cut(items, &[module, &[name]].concat(), is_test, pieces);
         }
@@ -99,10 +116,17 @@ fn module_of(file: &Path) -> Vec<String> {
     names
 }
 
-/// Whether a whole file is for tests: by custom a module `tests` of its own, or what cargo builds as a suite.
-fn is_test_file(file: &Path) -> bool {
-    let inside = file.components().skip(1);
-    inside.map(|part| part.as_os_str()).any(|name| name == "tests" || name == "tests.rs")
+/// The file of `mod name;` in a module of `detector`, without its ending.
+fn declared(item: &Item, module: &[String]) -> Option<PathBuf> {
+    let Item::Mod(inner) = item else { return None };
+    let name = inner.ident.to_string();
+    inner.content.is_none().then(|| Path::new(HOUSE).join(module.join("/")).join(name))
+}
+
+/// Whether it is in a suite: what cargo builds from a package's folder `tests`, and package `tests` but for the lab.
+fn is_suite(file: &Path) -> bool {
+    let is_of_lab = file.starts_with("tests/src");
+    file.iter().take(2).any(|part| part == "tests") && !is_of_lab
 }
 
 /// Whether it is `#[cfg(test)]`.
@@ -170,15 +194,32 @@ mod tests {
     }
 
     #[test]
-    fn files_of_tests_are_known_by_their_path() {
+    fn suites_are_known_by_their_folder() {
         for (file, is_test) in [
-            ("detector/src/engine/tests.rs", true),
-            ("detector/src/engine/tests/contest.rs", true),
-            ("tests/tests/heal.rs", true),
+            ("tests/suites/heal.rs", true),
+            ("detector/tests/runner/mod.rs", true),
             ("tests/src/lib.rs", false),
             ("xtask/src/test.rs", false),
         ] {
-            assert_eq!(is_test_file(Path::new(file)), is_test, "{file}");
+            assert_eq!(is_suite(Path::new(file)), is_test, "{file}");
+        }
+    }
+
+    #[test]
+    fn files_of_tests_are_those_declared_so() {
+        let parent =
+            Source::snippet("engine/mod.rs", "mod rules;\n#[cfg(test)]\nmod scenarios;\n#[cfg(test)] mod inside {}");
+        let test_modules: BTreeSet<_> = parent.test_modules().map(Path::to_owned).collect();
+        assert_eq!(test_modules, [Path::new(HOUSE).join("engine/scenarios")].into());
+        for (file, is_test) in [
+            ("engine/scenarios.rs", true),
+            ("engine/scenarios/faults.rs", true),
+            ("engine/rules.rs", false),
+            ("engine/scenarios2.rs", false),
+        ] {
+            let mut source = Source::snippet(file, "fn f() {}");
+            source.mark_if_within(&test_modules);
+            assert_eq!(source.code().count() == 0, is_test, "{file}");
         }
     }
 }

@@ -9,7 +9,7 @@ const FOLDERS: [&str; 3] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat
 
 pub(super) fn check(file: &Path, text: &str) -> Vec<Violation> {
     let wrong = |(line, text): (usize, &str)| {
-        let folder = FOLDERS.iter().find(|folder| text.contains(*folder))?;
+        let folder = FOLDERS.iter().find(|folder| names(text, folder))?;
         Some(Violation {
             file: file.to_owned(),
             line: line + 1,
@@ -21,6 +21,12 @@ pub(super) fn check(file: &Path, text: &str) -> Vec<Violation> {
     text.lines().enumerate().filter_map(wrong).collect()
 }
 
+/// Whether the folder stands there as the start of a path, and not inside one.
+fn names(text: &str, folder: &str) -> bool {
+    let goes_on = |before: &str| before.ends_with(|c: char| c.is_alphanumeric() || "}_-.~*".contains(c));
+    text.match_indices(folder).filter_map(|(at, _)| text.get(..at)).any(|before| !goes_on(before))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +36,8 @@ mod tests {
         let text = format!("fine\nsee {}someone/dupip\n", FOLDERS[0]);
         let lines: Vec<_> = check(Path::new("README.md"), &text).iter().map(|violation| violation.line).collect();
         assert_eq!(lines, [2]);
+        let inside = format!("/proc/{{pid}}{0} and /proc/7{0}", FOLDERS[1]);
+        assert_eq!(check(Path::new("README.md"), &inside), []);
         assert_eq!(check(Path::new("README.md"), "~/.cargo and /run/dupip/dupip.sock"), []);
     }
 }
