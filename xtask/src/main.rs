@@ -34,8 +34,8 @@ enum Verb {
     Lint,
     /// Set up, build, and run every test
     ///
-    /// The suites of package `tests` make network namespaces and load eBPF programs, so they need root: without it, they
-    /// (and only they) are run through sudo.
+    /// The tests of packages `detector` and `tests` make network namespaces and load eBPF programs, so they need root:
+    /// without it, they (and only they) are run through sudo.
     Test(test::Args),
 }
 

@@ -12,6 +12,12 @@ use serde_json::Value;
 
 use crate::{setup, shell};
 
+/// Packages whose tests make network namespaces and load eBPF programs.
+const NEED_ROOT: [&str; 2] = ["detector", "tests"];
+
+/// The packages of the workspace whose tests touch nothing.
+const REST: [&str; 2] = ["detector-ebpf", "xtask"];
+
 /// What `cargo xtask test` is told.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -47,17 +53,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// One run of cargo for root; two for others, of which the second has its test programs started by sudo.
 fn runs(is_root: bool, host: &str) -> Vec<Command> {
-    let cargo = |packages: &str| {
-        let arguments = format!("test --locked --no-fail-fast {packages}");
-        shell::command("cargo", arguments.split(' '))
+    let cargo = |selected: &[String]| {
+        let arguments = ["test", "--locked", "--no-fail-fast", "--workspace"].map(str::to_owned);
+        shell::command("cargo", [&arguments, selected].concat())
     };
     if is_root {
-        return vec![cargo("--workspace")];
+        return vec![cargo(&[])];
     }
-    eprintln!("test: not root, so the suites of package `tests` are run through `sudo -E`");
-    let mut suites = cargo("--package tests");
-    suites.env(runner_variable(host), "sudo -E");
-    vec![cargo("--workspace --exclude tests"), suites]
+    eprintln!("test: not root, so the tests of {} are run through `sudo -E`", NEED_ROOT.join(" and "));
+    let mut with_root = cargo(&REST.map(|package| format!("--exclude={package}")));
+    with_root.env(runner_variable(host), "sudo -E");
+    vec![cargo(&NEED_ROOT.map(|package| format!("--exclude={package}"))), with_root]
 }
 
 /// The variable that tells cargo what starts the programs of a target (The Cargo Book, Configuration).
@@ -153,9 +159,10 @@ mod tests {
     #[test]
     fn root_is_asked_for_only_where_it_is_needed() {
         assert_eq!(runs(true, "x86_64-unknown-linux-gnu").len(), 1);
-        let [others, suites] = runs(false, "x86_64-unknown-linux-gnu").try_into().unwrap();
-        assert!(shell::text(&others).ends_with("--workspace --exclude tests") && others.get_envs().len() == 0);
+        let [without, with] = runs(false, "x86_64-unknown-linux-gnu").try_into().unwrap();
+        assert!(shell::text(&without).ends_with("--exclude=detector --exclude=tests") && without.get_envs().len() == 0);
+        assert!(shell::text(&with).ends_with("--exclude=detector-ebpf --exclude=xtask"));
         let variable = (std::ffi::OsStr::new("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"), Some("sudo -E".as_ref()));
-        assert_eq!(suites.get_envs().collect::<Vec<_>>(), [variable]);
+        assert_eq!(with.get_envs().collect::<Vec<_>>(), [variable]);
     }
 }
