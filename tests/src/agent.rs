@@ -1,0 +1,261 @@
+//! dupip itself, as a real process on a runner.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fmt,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{Bridge, Command, Process, wait_until};
+
+/// Where the agent listens: the loopback device is the runner's own, so every lab can have the same port.
+const LISTEN: &str = "127.0.0.1:9477";
+
+/// How long the agent may take to come up or to end. It is far less on a machine that does little else.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the agent only tells or also acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Reports.
+    Observe,
+    /// Evicts.
+    Enforce,
+}
+
+/// The program, with a bridge to watch and a database and a socket of its own in the runner's directory.
+#[derive(Clone, Debug)]
+pub struct Dupip {
+    bridge: Bridge,
+    program: PathBuf,
+}
+
+/// A running agent, killed when this value goes.
+#[derive(Debug)]
+pub struct Agent {
+    dupip: Dupip,
+    process: Process,
+}
+
+impl Dupip {
+    /// The program for `bridge`: what the environment variable `DUPIP_BIN` names, else the one that Cargo built along
+    /// with the running program.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn on(bridge: &Bridge) -> Result<Self> {
+        Ok(Self { bridge: bridge.clone(), program: program()? })
+    }
+
+    /// `dupip` with these arguments, on the runner.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        self.bridge.runner().command(&self.program).args(args)
+    }
+
+    /// Leases an address of the bridge's subnet to `owner`, straight from the database: no agent is needed. Returns the
+    /// lease.
+    ///
+    /// # Errors
+    /// If the allocator refuses.
+    pub fn allocate(&self, owner: &str) -> Result<Value> {
+        let (pool, gateway) = (self.bridge.subnet().to_string(), self.bridge.gateway().to_string());
+        let lease = self.command(["lease", "allocate", "--offline", "--database", DATABASE]);
+        let lease = lease.args(["--bridge", self.bridge.name(), "--pool", &pool, "--gateway", &gateway]);
+        parse(&lease.args(["--owner", owner, "-o", "json"]).run()?)
+    }
+
+    /// Asks the agent by its socket, as in `dupip table -o json`.
+    ///
+    /// # Errors
+    /// If the command fails or its answer is not JSON.
+    pub fn ask(&self, question: &[&str]) -> Result<Value> {
+        parse(&self.command(["--socket", SOCKET]).args(question).args(["-o", "json"]).run()?)
+    }
+
+    /// Starts the agent and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not become ready; the error shows its log.
+    pub fn start(&self, mode: Mode) -> Result<Agent> {
+        let mut agent = self.spawn(mode, &[])?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// Starts the agent with further arguments and does not wait for it.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
+        let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
+        let run = run.args(["--database", DATABASE, "--socket", SOCKET, "--listen", LISTEN]).args(args);
+        Ok(Agent { dupip: self.clone(), process: run.spawn()? })
+    }
+}
+
+impl Agent {
+    /// The program that the agent runs, to ask it more.
+    #[must_use]
+    pub fn dupip(&self) -> &Dupip {
+        &self.dupip
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until `/readyz` says so.
+    ///
+    /// # Errors
+    /// If it does not in time, or if the agent ends; the error shows its log.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        self.wait_until(PATIENCE, "the agent to be ready", |agent| {
+            ensure!(agent.process.is_running()?, "the agent has ended");
+            Ok(agent.http("/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
+        })
+    }
+
+    /// Looks at the agent again and again until there is something, and returns it.
+    ///
+    /// # Errors
+    /// If there is nothing within `deadline`, or if a look fails; the error shows the agent's log.
+    pub fn wait_until<T>(
+        &mut self,
+        deadline: Duration,
+        what: &str,
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        wait_until(deadline, what, || look(self)).map_err(|error| self.process.explain(error))
+    }
+
+    /// The rows of `dupip table`.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
+    pub fn table(&self) -> Result<Vec<Value>> {
+        rows(self.dupip.ask(&["table"])?)
+    }
+
+    /// The incidents of `dupip conflicts`.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
+    pub fn conflicts(&self) -> Result<Vec<Value>> {
+        rows(self.dupip.ask(&["conflicts"])?)
+    }
+
+    /// The rows of `dupip lease list`.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
+    pub fn leases(&self) -> Result<Vec<Value>> {
+        rows(self.dupip.ask(&["lease", "list"])?)
+    }
+
+    /// The value of one series, such as `duplicate_ip_total{bridge="rt0"}`; `None` if the agent does not have it.
+    ///
+    /// # Errors
+    /// If the agent does not answer, or not with a number.
+    pub fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let (status, body) = self.http("/metrics")?;
+        ensure!(status == 200, "/metrics answers with status {status}");
+        let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().with_context(|| format!("{series} is `{value}`"))).transpose()
+    }
+
+    /// Gets a path over HTTP, such as `/healthz`: the status and the body.
+    ///
+    /// # Errors
+    /// If the agent does not listen, or does not speak HTTP.
+    pub fn http(&self, path: &str) -> Result<(u16, String)> {
+        let answer = self.dupip.bridge.runner().inside(|| exchange(path))?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without headers")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.with_context(|| format!("an answer without a status: {head}"))?, body.to_owned()))
+    }
+
+    /// All that the agent has logged so far.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.process.log()
+    }
+
+    /// Kills the agent, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn kill9(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Asks the agent to end and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not end; the error shows its log.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        self.process.signal(Signal::TERM)?;
+        self.process.wait(PATIENCE)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        })
+    }
+}
+
+/// The agent's files, in the runner's directory.
+const DATABASE: &str = "/run/lab/dupip.db";
+const SOCKET: &str = "/run/lab/dupip.sock";
+
+fn program() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("DUPIP_BIN") {
+        return Path::new(&path).canonicalize().with_context(|| format!("DUPIP_BIN names {}", path.display()));
+    }
+    let here = env::current_exe()?;
+    // A test lies in `deps`, one below the programs.
+    let built = here.ancestors().skip(1).take(2).map(|dir| dir.join("dupip")).find(|path| path.is_file());
+    built.with_context(|| {
+        format!(
+            "there is no dupip beside {}: build it with `cargo build -p detector`, or name one in DUPIP_BIN",
+            here.display()
+        )
+    })
+}
+
+/// One exchange over HTTP/1.0, whose answer ends with the connection.
+fn exchange(path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(LISTEN).with_context(|| format!("nobody listens on {LISTEN}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {LISTEN}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("dupip prints no JSON: {text}"))
+}
+
+fn rows(answer: Value) -> Result<Vec<Value>> {
+    match answer {
+        Value::Array(rows) => Ok(rows),
+        other => bail!("dupip prints no list: {other}"),
+    }
+}

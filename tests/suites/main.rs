@@ -1,0 +1,8 @@
+//! Every test that needs a kernel. Each makes a lab of its own, so they run side by side.
+//!
+//! One module per topic: first the lab itself (what the others stand on), then dupip in it.
+
+mod incident;
+mod leftovers;
+mod runner;
+mod sandbox;
