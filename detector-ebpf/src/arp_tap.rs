@@ -7,7 +7,7 @@
 #[cfg(target_arch = "bpf")]
 mod tap {
     use aya_ebpf::{
-        bindings::{BPF_F_NO_PREALLOC, TC_ACT_UNSPEC},
+        bindings::{__sk_buff, BPF_F_NO_PREALLOC, TC_ACT_UNSPEC},
         helpers::bpf_ktime_get_boot_ns,
         macros::{classifier, map},
         maps::{PerCpuHashMap, RingBuf},
@@ -15,7 +15,8 @@ mod tap {
     };
     use aya_log_ebpf::debug;
     use detector_ebpf::{
-        Arp, ArpEvent, Frame, MAX_INTERFACES, Malformed, RING_BYTES, TapCounters, Tapped, may_carry_arp, read_frame,
+        Arp, ArpEvent, Frame, MAX_INTERFACES, Malformed, RING_BYTES, Report, TapCounters, Tapped, may_carry_arp,
+        read_frame,
     };
 
     #[map]
@@ -39,63 +40,62 @@ mod tap {
     fn dupip_arp_tap(ctx: TcContext) -> i32 {
         // The protocol is a big-endian 16-bit number in a 32-bit field.
         if may_carry_arp(u16::from_be(ctx.skb.protocol() as u16)) {
-            report(&ctx);
+            let skb = Skb(ctx);
+            read_frame(&skb, &skb);
         }
         TC_ACT_UNSPEC
     }
 
-    fn report(ctx: &TcContext) {
-        match read_frame(&Skb(ctx), taken_tag(ctx)) {
-            Some(Ok(arp)) => submit(ctx, &arp),
-            Some(Err(reason)) => refuse(ctx, reason),
-            None => {}
-        }
-    }
+    /// A socket buffer, whose bytes may lie in several places.
+    struct Skb(TcContext);
 
-    fn submit(ctx: &TcContext, arp: &Arp) {
-        let event = ArpEvent::new(Tapped { nanos: now(), ifindex: ifindex(ctx) }, arp);
-        match EVENTS.output::<ArpEvent>(&event, 0) {
-            Ok(()) => count(ctx, |counters| counters.reported += 1),
-            Err(_) => count(ctx, |counters| counters.lost += 1),
-        }
-    }
-
-    fn refuse(ctx: &TcContext, reason: Malformed) {
-        count(ctx, |counters| counters.add_malformed(reason));
-        debug!(ctx, "malformed ARP on interface {}: {}", ifindex(ctx), reason.as_str());
-    }
-
-    fn count(ctx: &TcContext, add: impl FnOnce(&mut TapCounters)) {
-        if let Some(counters) = COUNTERS.get_ptr_mut(ifindex(ctx)) {
-            // SAFETY: the value is this CPU's own, and the kernel keeps it until the program has returned. Traffic
-            // control runs with bottom halves off, so no second run on this CPU is in it at the same time.
-            #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
-            add(unsafe { &mut *counters });
-        }
-    }
-
-    /// A socket buffer's bytes, wherever they lie: a buffer need not be linear.
-    struct Skb<'a>(&'a TcContext);
-
-    impl Frame for Skb<'_> {
+    impl Frame for Skb {
         #[inline(always)]
         fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
             self.0.load(offset).ok()
         }
+
+        #[inline(always)]
+        fn taken_tag(&self) -> Option<u16> {
+            let skb = self.fields();
+            (skb.vlan_present != 0).then_some(skb.vlan_tci as u16)
+        }
     }
 
-    /// The tag that the kernel or the network card took out of the frame.
-    #[expect(unsafe_code, reason = "the context is a raw pointer")]
-    fn taken_tag(ctx: &TcContext) -> Option<u16> {
-        // SAFETY: the kernel hands the program a context that lives as long as the run.
-        let skb = unsafe { &*ctx.skb.skb };
-        (skb.vlan_present != 0).then_some(skb.vlan_tci as u16)
+    impl Report for Skb {
+        #[inline(always)]
+        fn claim(&self, arp: &Arp) {
+            let event = ArpEvent::new(Tapped { nanos: now(), ifindex: self.fields().ifindex }, arp);
+            match EVENTS.output::<ArpEvent>(&event, 0) {
+                Ok(()) => self.count(|counters| counters.reported += 1),
+                Err(_) => self.count(|counters| counters.lost += 1),
+            }
+        }
+
+        #[inline(always)]
+        fn malformed(&self, reason: Malformed) {
+            self.count(|counters| counters.add_malformed(reason));
+            debug!(self.0, "malformed ARP on interface {}: {}", self.fields().ifindex, reason.as_str());
+        }
     }
 
-    #[expect(unsafe_code, reason = "the context is a raw pointer")]
-    fn ifindex(ctx: &TcContext) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*ctx.skb.skb).ifindex }
+    impl Skb {
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "the context is a raw pointer")]
+        fn fields(&self) -> &__sk_buff {
+            // SAFETY: the kernel hands the program a context that is valid until the program returns.
+            unsafe { &*self.0.skb.skb }
+        }
+
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
+        fn count(&self, add: impl FnOnce(&mut TapCounters)) {
+            if let Some(counters) = COUNTERS.get_ptr_mut(self.fields().ifindex) {
+                // SAFETY: the value is this CPU's own, and the kernel keeps it until the program has returned. Traffic
+                // control runs with bottom halves off, so no second run on this CPU is in it at the same time.
+                add(unsafe { &mut *counters });
+            }
+        }
     }
 
     #[expect(unsafe_code, reason = "helpers are foreign functions")]

@@ -30,6 +30,19 @@ const VLAN_ID: u16 = 0x0fff;
 pub trait Frame {
     /// The `N` bytes at `offset`; `None` if the frame ends before them.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The control word of the outermost VLAN tag, in native byte order, if the kernel has taken that out of the frame and
+    /// keeps it beside (`vlan_tci` of `struct __sk_buff`).
+    fn taken_tag(&self) -> Option<u16>;
+}
+
+/// Who learns what a frame is.
+pub trait Report {
+    /// It is ARP for IPv4 over Ethernet.
+    fn claim(&self, arp: &Arp);
+
+    /// It says that it is ARP, and is none for IPv4 over Ethernet.
+    fn malformed(&self, reason: Malformed);
 }
 
 /// The operation field, `ar$op`.
@@ -132,25 +145,40 @@ pub const fn may_carry_arp(ethertype: u16) -> bool {
     matches!(ethertype, ARP | VLAN | PROVIDER_VLAN)
 }
 
-/// Reads `frame`, whose outermost tag the kernel may have taken out and kept beside it as the tag control word `taken`
-/// (`vlan_tci` of `struct __sk_buff`, native byte order). `None` if it is not ARP.
+/// Reads `frame` and tells `report` what it is, if it is ARP.
 ///
-/// # Errors
-/// The frame says that it is ARP, and is none for IPv4 over Ethernet.
+/// Whatever is found out is passed on at once, and nothing is returned: the verifier of kernels before 6.3 refuses
+/// programs in which the compiler moves a value around that only one of several outcomes has.
 #[inline(always)]
-pub fn read_frame(frame: &impl Frame, taken: Option<u16>) -> Option<Result<Arp, Malformed>> {
-    let offset = packet_offset(frame)?;
-    let tag = if offset > UNTAGGED_PACKET_OFFSET { number_at(frame, UNTAGGED_PACKET_OFFSET) } else { None };
-    let addresses = zerocopy::transmute!(frame.bytes::<12>(0)?);
-    let vlan = taken.or(tag).unwrap_or(0) & VLAN_ID;
-    Some(Packet::at(frame, offset).ok_or(Malformed::Short).and_then(|packet| packet.read(vlan, addresses)))
+pub fn read_frame(frame: &impl Frame, report: &impl Report) {
+    let (Some(addresses), Some(offset)) = (frame.bytes::<12>(0), packet_offset(frame)) else {
+        return;
+    };
+    let Some(packet) = Packet::at(frame, offset) else {
+        return report.malformed(Malformed::Short);
+    };
+    match packet.operation() {
+        Ok(operation) => report.claim(&packet.claim(vlan(frame, offset), addresses, operation)),
+        Err(reason) => report.malformed(reason),
+    }
+}
+
+/// The id in the outermost tag.
+#[inline(always)]
+fn vlan(frame: &impl Frame, packet_offset: usize) -> u16 {
+    let control_word = match frame.taken_tag() {
+        Some(taken) => taken,
+        None if packet_offset == UNTAGGED_PACKET_OFFSET => 0,
+        None => number_at(frame, UNTAGGED_PACKET_OFFSET).unwrap_or(0),
+    };
+    control_word & VLAN_ID
 }
 
 /// Where the ARP packet begins, behind at most [`MAX_TAGS`] tags.
 #[inline(always)]
 fn packet_offset(frame: &impl Frame) -> Option<usize> {
     let mut offset = ETHERTYPE_OFFSET;
-    for _ in 0..=MAX_TAGS {
+    while offset <= ETHERTYPE_OFFSET + MAX_TAGS * TAG_LEN {
         match number_at(frame, offset)? {
             ARP => return Some(offset + size_of::<u16>()),
             VLAN | PROVIDER_VLAN => offset += TAG_LEN,
@@ -188,10 +216,10 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn read(self, vlan: u16, [ether_destination, ether_source]: [[u8; 6]; 2]) -> Result<Arp, Malformed> {
-        let Self { sender_mac, sender, target_mac, target, .. } = self;
-        let operation = self.operation()?;
-        Ok(Arp { vlan, ether_destination, ether_source, operation, sender_mac, sender, target_mac, target })
+    fn claim(&self, vlan: u16, addresses: [u8; 12], operation: Operation) -> Arp {
+        let [ether_destination, ether_source] = zerocopy::transmute!(addresses);
+        let Self { sender_mac, sender, target_mac, target, .. } = *self;
+        Arp { vlan, ether_destination, ether_source, operation, sender_mac, sender, target_mac, target }
     }
 
     #[inline(always)]
@@ -208,16 +236,42 @@ impl Packet {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
     use std::vec::Vec;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    impl Frame for Vec<u8> {
+    struct Bytes<'a>(&'a [u8], Option<u16>);
+
+    impl Frame for Bytes<'_> {
         fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-            self.get(offset..)?.first_chunk().copied()
+            self.0.get(offset..)?.first_chunk().copied()
         }
+
+        fn taken_tag(&self) -> Option<u16> {
+            self.1
+        }
+    }
+
+    #[derive(Default)]
+    struct Told(Cell<Option<Result<Arp, Malformed>>>);
+
+    impl Report for Told {
+        fn claim(&self, arp: &Arp) {
+            assert_eq!(self.0.replace(Some(Ok(*arp))), None);
+        }
+
+        fn malformed(&self, reason: Malformed) {
+            assert_eq!(self.0.replace(Some(Err(reason))), None);
+        }
+    }
+
+    fn read(bytes: &[u8], taken: Option<u16>) -> Option<Result<Arp, Malformed>> {
+        let told = Told::default();
+        read_frame(&Bytes(bytes, taken), &told);
+        told.0.get()
     }
 
     const ADDRESSES: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1];
@@ -233,11 +287,11 @@ mod tests {
     }
 
     fn vlan(tags: &[u8], taken: Option<u16>) -> Option<u16> {
-        read_frame(&frame(tags, &REQUEST), taken).map(|arp| arp.unwrap().vlan)
+        read(&frame(tags, &REQUEST), taken).map(|arp| arp.unwrap().vlan)
     }
 
     fn verdict(packet: &[u8]) -> Result<Operation, Malformed> {
-        read_frame(&frame(&[], packet), None).unwrap().map(|arp| arp.operation)
+        read(&frame(&[], packet), None).unwrap().map(|arp| arp.operation)
     }
 
     #[test]
@@ -252,9 +306,9 @@ mod tests {
             target_mac: [2, 0, 0, 0, 0, 3],
             target: [10, 8, 64, 1],
         };
-        assert_eq!(read_frame(&frame(&[], &REQUEST), None), Some(Ok(want)));
+        assert_eq!(read(&frame(&[], &REQUEST), None), Some(Ok(want)));
         let padded = [frame(&[], &REQUEST), [0; 18].to_vec()].concat();
-        assert_eq!(read_frame(&padded, None), Some(Ok(want)));
+        assert_eq!(read(&padded, None), Some(Ok(want)));
     }
 
     #[test]
@@ -273,10 +327,10 @@ mod tests {
         let tag = [0x81, 0, 0, 7];
         assert_eq!(vlan(&[tag, tag, tag].concat(), None), None);
         for cut in 0..18 {
-            assert_eq!(read_frame(&frame(&tag, &REQUEST)[..cut].to_vec(), None), None);
+            assert_eq!(read(&frame(&tag, &REQUEST)[..cut], None), None);
         }
         let ipv4 = [&ADDRESSES[..], &[8, 0], &REQUEST].concat();
-        assert_eq!(read_frame(&ipv4, None), None);
+        assert_eq!(read(&ipv4, None), None);
         assert_eq!(
             [0x0806, 0x8100, 0x88a8, 0x0800, 0x86dd, 0x0608].map(may_carry_arp),
             [true, true, true, false, false, false]
@@ -315,7 +369,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..64),
             taken in any::<Option<u16>>(),
         ) {
-            if let Some(Ok(arp)) = read_frame(&bytes, taken) {
+            if let Some(Ok(arp)) = read(&bytes, taken) {
                 prop_assert!(arp.vlan < 4096);
             }
         }
@@ -326,7 +380,7 @@ mod tests {
             rest in prop::collection::vec(any::<u8>(), 0..40),
             taken in any::<Option<u16>>(),
         ) {
-            let verdict = read_frame(&[&ADDRESSES, start, &rest].concat(), taken).unwrap();
+            let verdict = read(&[&ADDRESSES, start, &rest].concat(), taken).unwrap();
             prop_assert_eq!(verdict == Err(Malformed::Short), rest.len() < 28);
         }
     }

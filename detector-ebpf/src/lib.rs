@@ -14,7 +14,7 @@ mod frame;
 
 pub use counters::TapCounters;
 pub use event::{ArpEvent, Tapped};
-pub use frame::{Arp, Frame, Malformed, Operation, may_carry_arp, read_frame};
+pub use frame::{Arp, Frame, Malformed, Operation, Report, may_carry_arp, read_frame};
 
 /// The program's name, in the object and in the kernel (`bpftool prog`, `tc filter show`).
 pub const PROGRAM: &str = "dupip_arp_tap";

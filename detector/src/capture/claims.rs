@@ -98,26 +98,20 @@ mod tests {
     use super::*;
 
     #[rustfmt::skip]
-    const REPLY: [u8; 48] = {
-        let mut record = [0; 48];
-        let (time, port, vlan) = (7_u64.to_ne_bytes(), 9_u32.to_ne_bytes(), 12_u16.to_ne_bytes());
-        let rest = [
-            0, 2,
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
-            2, 0, 0, 0, 0, 2, 10, 8, 64, 2,
-            2, 0, 0, 0, 0, 3, 10, 8, 64, 1,
-        ];
-        let mut i = 0;
-        while i < 48 {
-            record[i] = if i < 8 { time[i] } else if i < 12 { port[i - 8] } else if i < 14 { vlan[i - 12] } else { rest[i - 14] };
-            i += 1;
-        }
-        record
-    };
+    const REPLY: [u8; 34] = [
+        0, 2,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
+        2, 0, 0, 0, 0, 2, 10, 8, 64, 2,
+        2, 0, 0, 0, 0, 3, 10, 8, 64, 1,
+    ];
+
+    fn record(port: u32, vlan: u16, rest: &[u8]) -> Vec<u8> {
+        [&7_u64.to_ne_bytes()[..], &port.to_ne_bytes(), &vlan.to_ne_bytes(), rest].concat()
+    }
 
     #[test]
     fn each_field_of_a_record_finds_its_place() {
-        let claim = captured(&REPLY).unwrap();
+        let claim = captured(&record(9, 12, &REPLY)).unwrap();
         assert_eq!((claim.at.as_nanos(), claim.port.get(), claim.vlan), (7, 9, VlanId::new(12)));
         assert_eq!(claim.ether_source, Mac([2, 0, 0, 0, 0, 1]));
         assert_eq!((claim.packet.operation, claim.packet.sender_mac), (Operation::Reply, Mac([2, 0, 0, 0, 0, 2])));
@@ -127,15 +121,12 @@ mod tests {
 
     #[test]
     fn a_record_of_another_version_is_not_read() {
-        let with = |offset: usize, byte| {
-            let mut record = REPLY;
-            record[offset] = byte;
-            captured(&record)
-        };
-        assert_eq!([captured(&REPLY[..47]), captured(&[REPLY.as_slice(), &[0; 8]].concat()), captured(&[])], [None; 3]);
-        assert_eq!([with(15, 3), with(14, 1)], [None; 2]);
-        assert_eq!(captured(&[&REPLY[..8], &[0; 4], &REPLY[12..]].concat()), None, "there is no interface 0");
-        assert_eq!(captured(&[&REPLY[..12], &[0xff; 2], &REPLY[14..]].concat()).unwrap().vlan, None);
+        let operation = |number: [u8; 2]| captured(&record(9, 12, &[&number, &REPLY[2..]].concat()));
+        assert_eq!([operation([0, 3]), operation([1, 2])], [None; 2]);
+        let longer = [&REPLY[..], &[0; 8]].concat();
+        assert_eq!([&REPLY[..33], &longer, &[]].map(|rest| captured(&record(9, 12, rest))), [None; 3]);
+        assert_eq!(captured(&record(0, 12, &REPLY)), None, "there is no interface 0");
+        assert_eq!([0, 4095, 0xffff].map(|vlan| captured(&record(9, vlan, &REPLY)).unwrap().vlan), [None; 3]);
     }
 
     proptest! {

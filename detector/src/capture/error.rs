@@ -80,7 +80,8 @@ impl CaptureError {
         }
     }
 
-    pub(super) fn attach(interface: String, source: ProgramError) -> Self {
+    pub(super) fn attach(interface: String, source: impl Into<ProgramError>) -> Self {
+        let source = source.into();
         match program_errno(&source) {
             Some(Errno::PERM) => Self::NotPermitted,
             Some(Errno::NODEV | Errno::NXIO) => Self::Gone { interface },

@@ -1,6 +1,9 @@
 //! The program and where it listens.
 
-use std::{collections::BTreeMap, io::ErrorKind};
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -119,7 +122,8 @@ impl Tap {
     /// The interface is gone, or the kernel refuses. The tap does not listen there then.
     pub fn attach(&mut self, port: IfIndex, side: Side) -> Result<(), CaptureError> {
         self.detach(port)?;
-        let interface = name_of(port)?;
+        let interface =
+            name_of(port).map_err(|errno| CaptureError::attach(port.to_string(), io::Error::from(errno)))?;
         let zero = self.zero_counters(port);
         zero.map_err(|source| CaptureError::Count { interface: interface.clone(), source })?;
         match self.hook_in(&interface, side.into()) {
@@ -180,7 +184,7 @@ impl Tap {
             add_clsact(interface)?;
             let filter =
                 program.attach_with_options(interface, side, TcAttachOptions::Netlink(NlOptions::default()))?;
-            // Only its destructor would go by priority and handle.
+            // Its destructor would remove whatever has this priority and handle by then.
             std::mem::forget(program.take_link(filter)?);
             return Ok(Attached::Clsact { side });
         }
@@ -257,11 +261,9 @@ fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> R
 }
 
 /// The interface's name now: it can change, and aya takes nothing else.
-fn name_of(port: IfIndex) -> Result<String, CaptureError> {
-    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None);
-    socket
-        .and_then(|socket| netdevice::index_to_name(socket, port.get()))
-        .map_err(|_| CaptureError::Gone { interface: port.to_string() })
+fn name_of(port: IfIndex) -> Result<String, Errno> {
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+    netdevice::index_to_name(socket, port.get())
 }
 
 /// Adds the clsact queueing discipline. It stays when the tap goes: by then others may have hooked in there too.
@@ -273,10 +275,12 @@ fn add_clsact(interface: &str) -> Result<(), TcError> {
 }
 
 fn remove_filters_at(port: IfIndex, side: TcAttachType) -> Result<(), CaptureError> {
-    let Ok(interface) = name_of(port) else {
-        return Ok(());
-    };
-    remove_filters(&interface, side).map_err(|source| CaptureError::Detach { interface, source })
+    let refused = |interface, source| CaptureError::Detach { interface, source };
+    match name_of(port) {
+        Ok(interface) => remove_filters(&interface, side).map_err(|error| refused(interface, error)),
+        Err(Errno::NODEV) => Ok(()),
+        Err(errno) => Err(refused(port.to_string(), TcError::IoError(errno.into()))),
+    }
 }
 
 /// Removes the tap's filters from the clsact discipline, by the program's name: nobody else's.
@@ -285,5 +289,17 @@ fn remove_filters(interface: &str, side: TcAttachType) -> Result<(), TcError> {
         Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if matches!(tc_errno(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(()),
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_halves_may_live_in_any_task() {
+        fn is_send<T: Send>() {}
+        is_send::<Tap>();
+        is_send::<Claims>();
     }
 }

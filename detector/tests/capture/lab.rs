@@ -1,0 +1,125 @@
+//! A network namespace per test, wires in it, and frames to put on them.
+
+use std::{
+    io::Write as _,
+    net::Ipv4Addr,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use detector::{
+    capture::{CapturedArp, Claims, FrameSender, Hook, Tap, TapSettings},
+    net::{ArpPacket, IfIndex, Mac, Operation},
+};
+use rustix::{
+    net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
+    thread::{UnshareFlags, unshare_unsafe},
+};
+
+/// Long enough for any machine; only a test that fails waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) const ALICE: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
+pub(crate) const BOB: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
+
+/// Runs `test` in a network namespace of its own, which is gone when its thread has ended.
+pub(crate) fn alone(test: impl AsyncFnOnce() + Send + 'static) {
+    assert!(rustix::process::geteuid().is_root(), "this test loads eBPF programs and makes namespaces: run it as root");
+    let namespace = thread::spawn(|| {
+        leave_network();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test());
+    });
+    namespace.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[expect(unsafe_code, reason = "unsharing can be unsound, though not for networks")]
+fn leave_network() {
+    // SAFETY: only file descriptor tables that are no longer shared can surprise other threads.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+}
+
+/// Runs `ip` with `commands`, one a line.
+pub(crate) fn ip(commands: &str) {
+    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    ip.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success(), "{commands}");
+}
+
+/// A veth pair, up: whoever speaks at `sandbox` is heard at `port`. The port is up first, so that the sandbox's end has
+/// a carrier from its first moment on.
+pub(crate) fn wire(sandbox: &str, port: &str) -> IfIndex {
+    ip(&format!("link add {sandbox} type veth peer name {port}\nlink set {port} up\nlink set {sandbox} up\n"));
+    index(port)
+}
+
+pub(crate) fn index(name: &str) -> IfIndex {
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
+    IfIndex::new(name_to_index(socket, name).unwrap()).unwrap()
+}
+
+pub(crate) fn load(hook: Hook) -> (Tap, Claims) {
+    Tap::load(TapSettings { hook, ..TapSettings::default() }).unwrap()
+}
+
+pub(crate) fn say(interface: &str, frame: &[u8]) {
+    FrameSender::open().unwrap().send(index(interface), frame).unwrap();
+}
+
+/// The next `count` claims, in order.
+pub(crate) async fn hear(claims: &mut Claims, count: usize) -> Vec<CapturedArp> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        let batch = tokio::time::timeout(DEADLINE, claims.next_batch()).await;
+        heard.extend(batch.unwrap_or_else(|_| panic!("{} claims of {count}: {heard:?}", heard.len())).unwrap());
+    }
+    assert_eq!(heard.len(), count, "{heard:?}");
+    heard
+}
+
+/// Waits for what the kernel gives no event for.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "never came true: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) fn packet(operation: Operation, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
+    ArpPacket { operation, sender_mac: ALICE, sender, target_mac: BOB, target }
+}
+
+pub(crate) fn request() -> ArpPacket {
+    packet(Operation::Request, ADDRESS, GATEWAY)
+}
+
+/// The frame of `packet` with VLAN `tags` in it, each as type and id.
+pub(crate) fn tagged(packet: &ArpPacket, tags: &[(u16, u16)]) -> Vec<u8> {
+    let frame = packet.broadcast_frame();
+    let tags = tags.iter().flat_map(|(kind, id)| [kind.to_be_bytes(), id.to_be_bytes()]).flatten();
+    [frame[..12].to_vec(), tags.collect(), frame[12..].to_vec()].concat()
+}
+
+/// The names of the programs that run at an interface by TCX.
+pub(crate) fn tcx_programs(interface: &str, side: TcAttachType) -> Vec<String> {
+    let (_, programs) = SchedClassifier::query_tcx(interface, side).unwrap();
+    programs.iter().map(|program| program.name_as_str().unwrap().to_owned()).collect()
+}
+
+/// What `tc` shows of the filters at an interface's ingress.
+pub(crate) fn filters(interface: &str) -> String {
+    let shown = Command::new("tc").args(["filter", "show", "dev", interface, "ingress"]).output().unwrap();
+    String::from_utf8(shown.stdout).unwrap()
+}
+
+/// How many programs called `name` run at an interface's ingress, by whichever hook.
+pub(crate) fn programs(interface: &str, name: &str) -> usize {
+    let tcx = tcx_programs(interface, TcAttachType::Ingress);
+    tcx.iter().filter(|program| *program == name).count()
+        + filters(interface).matches(&format!("{name} direct-action")).count()
+}

@@ -1,0 +1,10 @@
+//! The ARP tap on a real kernel: what is heard, what is counted, and what is left behind.
+
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod sender;
+#[cfg(test)]
+mod wire;
