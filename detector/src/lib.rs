@@ -20,3 +20,5 @@ pub mod sandbox;
 pub mod telemetry;
 
 pub mod agent;
+
+pub mod http;

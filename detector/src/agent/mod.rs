@@ -13,6 +13,8 @@ mod handle;
 mod readiness;
 mod run;
 mod settings;
+#[cfg(test)]
+pub(crate) mod stand_in;
 mod surveyor;
 mod watch;
 

@@ -1,0 +1,128 @@
+//! An agent without a kernel, for the tests of the rooms that ask one: a real engine that was told of a duplicate, a real
+//! lease database, and somebody who answers for both.
+
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    clock,
+    handle::{Handle, Query},
+    readiness::{Latch, Latches, latches},
+};
+use crate::{
+    allocator::{Clock, Pool, SqliteStore, Store},
+    engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Sandbox, Survey},
+    net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId},
+    telemetry::Telemetry,
+    time::{Span, Timestamp},
+};
+
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
+pub(crate) const CONTESTED: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
+
+/// Bridge rt0 with the host's 10.8.64.1, and reviewagent and sportsagent with 10.8.64.2 each. reviewagent has the lease;
+/// sportsagent has got another one, and its eviction waits for its address to be changed, for good.
+pub(crate) struct StandIn {
+    pub(crate) handle: Handle,
+    latches: Latches,
+    answers: JoinHandle<()>,
+}
+
+impl StandIn {
+    pub(crate) fn start(database: &Path) -> Self {
+        let store = Arc::new(SqliteStore::open(database, "test", Clock::system().unwrap()).unwrap());
+        let network = Ipv4Net::new(HOST, 24).unwrap();
+        let pool = Pool::new(domain(), network.trunc(), Some(HOST), Span::from_secs(600)).unwrap();
+        store.ensure_pool(&pool).unwrap();
+        let engine = contested(store.as_ref(), network);
+        let (queries, asked) = mpsc::channel(4);
+        let (latches, readiness) = latches();
+        let telemetry = Telemetry::new().unwrap();
+        telemetry.watch(domain().bridge);
+        let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry) };
+        Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }
+    }
+
+    /// Everything that had to be done is done.
+    pub(crate) fn become_ready(&self) {
+        self.latches.release(Latch::Taps);
+        self.latches.release(Latch::Inventory);
+    }
+
+    /// As when the loop has ended.
+    pub(crate) async fn stop_answering(self) -> Handle {
+        self.answers.abort();
+        let _ = self.answers.await;
+        self.handle
+    }
+}
+
+pub(crate) fn domain() -> Domain {
+    Domain::untagged("rt0".parse().unwrap())
+}
+
+fn contested(store: &dyn Store, network: Ipv4Net) -> Engine {
+    let mut engine = Engine::new(Config { mode: Mode::Enforce, ..Config::default() });
+    let began = clock::now();
+    let mut tell = |input, after| {
+        engine.handle(input, began + Span::from_millis(after));
+        while let Some(action) = engine.next_action() {
+            if let Some(done) = carry_out(store, action) {
+                engine.handle(done, began + Span::from_millis(after + 1));
+            }
+        }
+    };
+    tell(Input::BridgeUp(Bridge { name: domain().bridge, port: port(1), mac: mac(1), networks: vec![network] }), 0);
+    tell(Input::InventoryDone, 1);
+    store.allocate(domain(), &"reviewagent".parse().unwrap(), &[].into()).unwrap();
+    for (at, name) in [(2, "reviewagent"), (3, "sportsagent")] {
+        tell(Input::PortUp { port: port(at), name: format!("veth{at}"), bridge: domain().bridge }, 10 * u64::from(at));
+        let survey = survey(at, name, began + Span::from_millis(10 * u64::from(at)));
+        tell(Input::Surveyed { port: port(at), survey }, 10 * u64::from(at) + 5);
+    }
+    engine
+}
+
+/// Does what concerns the store, and leaves the rest undone.
+fn carry_out(store: &dyn Store, action: Action) -> Option<Input> {
+    let (action, outcome) = match action {
+        Action::LookUpLeases { id, domain, contested, .. } => {
+            let contested = store.lease(domain, contested).unwrap();
+            (id, Outcome::Leases { held: contested.iter().cloned().collect(), contested })
+        }
+        Action::Reallocate { id, domain, owner, contested, .. } => {
+            (id, Outcome::Lease(store.reallocate(domain, &owner, contested, &[].into()).unwrap()))
+        }
+        _ => return None,
+    };
+    Some(Input::Done { action, outcome })
+}
+
+fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
+    let sandbox = Sandbox {
+        netns: Some(NetnsId { device: 4, inode: u64::from(at) }),
+        name: Some(name.to_owned()),
+        owners: vec![name.parse().unwrap()],
+    };
+    Survey { at: began, sandbox, addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]) }
+}
+
+async fn answer(engine: Engine, mut asked: mpsc::Receiver<Query>) {
+    while let Some(query) = asked.recv().await {
+        match query {
+            Query::Table(reply) => drop(reply.send(engine.rows().collect())),
+            Query::Incidents(reply) => drop(reply.send(engine.incidents().cloned().collect())),
+            Query::Addresses(domain, reply) => drop(reply.send(engine.addresses(domain))),
+            Query::Gauges(reply) => drop(reply.send(())),
+        }
+    }
+}
+
+fn port(at: u32) -> IfIndex {
+    IfIndex::new(at).unwrap()
+}
+
+fn mac(at: u32) -> Mac {
+    Mac([2, 0, 0, 0, 0, u8::try_from(at).unwrap()])
+}

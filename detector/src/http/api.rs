@@ -1,0 +1,209 @@
+//! What goes over HTTP, as JSON.
+//!
+//! Names are a contract: fields are added, never renamed. States, roles and evidence are texts, so that a command line
+//! can show what a newer agent has a new word for. Times are RFC 3339 in UTC with milliseconds.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The station's hardware address.
+    pub mac: String,
+    /// The bridge port's interface name; the bridge itself for the host.
+    pub port: String,
+    /// The port's interface index.
+    pub ifindex: u32,
+    /// The inode of the network namespace behind the port, if it is known.
+    pub netns: Option<u64>,
+    /// The sandbox's name, if it is known; null for the host.
+    pub sandbox: Option<String>,
+    /// Whether the address is the host's own.
+    pub host: bool,
+    /// When the station was first known to use the address.
+    pub first_seen: String,
+    /// When it last showed.
+    pub last_seen: String,
+    /// What it showed by last: `configured`, or a form of ARP.
+    pub evidence: String,
+    /// `ok`, `duplicate` or `martian`.
+    pub state: String,
+    /// The lease on the address.
+    pub lease: Option<Holding>,
+}
+
+/// Who holds an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// In whose name.
+    pub owner: String,
+    /// Which of the domain's leases.
+    pub generation: u64,
+    /// `reserved`, `bound`, `draining`, `cooldown` or `quarantined`.
+    pub state: String,
+}
+
+/// One row of the allocator's book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// In whose name.
+    pub owner: String,
+    /// Which of the domain's leases.
+    pub generation: u64,
+    /// `reserved`, `bound`, `draining`, `cooldown` or `quarantined`.
+    pub state: String,
+    /// The address that the owner is being moved away from.
+    pub replaces: Option<Ipv4Addr>,
+}
+
+/// One duplicate, from first sight to its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its number, from 1, for as long as the agent runs.
+    pub id: u64,
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The contested address.
+    pub address: Ipv4Addr,
+    /// `open`, `healed` (every loser was moved and that was verified) or `gone` (it ended without dupip).
+    pub status: String,
+    /// When the kernel saw the first contradiction.
+    pub opened: String,
+    /// From the first contradiction to its name, in microseconds.
+    pub named_us: u64,
+    /// When it ended.
+    pub closed: Option<String>,
+    /// From the first contradiction to its end, in milliseconds, if it was healed.
+    pub heal_ms: Option<f64>,
+    /// What the first contradiction was seen by.
+    pub first_evidence: String,
+    /// Who has claimed the address, in the order in which they were seen.
+    pub parties: Vec<Party>,
+    /// Why the contest ended as it did; null until it is held.
+    pub reason: Option<String>,
+    /// Whether the winner has a right to the address, so that the others may be moved.
+    pub settled: bool,
+    /// Whether every loser was moved and that was verified.
+    pub healed: bool,
+    /// What stands in the way of healing.
+    pub held: Option<String>,
+    /// How far each loser has been moved.
+    pub evictions: Vec<Eviction>,
+}
+
+/// One of those who claim a contested address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// The sandbox's name, if it is known; null for the host.
+    pub sandbox: Option<String>,
+    /// The bridge port's interface name.
+    pub port: String,
+    /// The port's interface index.
+    pub ifindex: u32,
+    /// The hardware address that claims.
+    pub mac: String,
+    /// The inode of the network namespace behind the port, if it is known.
+    pub netns: Option<u64>,
+    /// Whether it is the host itself.
+    pub host: bool,
+    /// What it claims by.
+    pub evidence: String,
+    /// When it was first known to claim.
+    pub first_seen: String,
+    /// `winner`, `loser`, or `party` as long as there is no winner.
+    pub role: String,
+    /// The address that it is being moved to, or was.
+    pub new_address: Option<Ipv4Addr>,
+}
+
+/// How far a loser has been moved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Eviction {
+    /// The loser's sandbox, if its name is known.
+    pub sandbox: Option<String>,
+    /// The loser's port.
+    pub port: String,
+    /// In whose name its new lease is.
+    pub owner: String,
+    /// The step it is at: `reallocate`, `readdress`, `announce_new`, `announce_kept`, `verify`, `bind` or `done`.
+    pub step: String,
+    /// The new lease, once it is on disk.
+    pub new_lease: Option<Lease>,
+    /// Why the last attempt at this step failed.
+    pub failure: Option<String>,
+    /// Every step that succeeded.
+    pub steps: Vec<StepTaken>,
+}
+
+/// A step of an eviction that succeeded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepTaken {
+    /// Which one.
+    pub step: String,
+    /// When, in milliseconds since the first contradiction.
+    pub at_ms: f64,
+}
+
+/// Asks for a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allocate {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null or absent is what goes untagged.
+    pub vlan: Option<u16>,
+    /// For whom.
+    pub owner: String,
+}
+
+/// Gives a lease back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null or absent is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Who holds it.
+    pub owner: String,
+    /// Which lease it is.
+    pub generation: u64,
+}
+
+/// What became of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Whether the lease was given back. If not, it was not the one that is named, and nothing was changed.
+    pub released: bool,
+    /// What is on the address now.
+    pub lease: Option<Lease>,
+}
+
+/// Why there is no answer (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The status code's own words.
+    pub title: String,
+    /// The status code.
+    pub status: u16,
+    /// What is wrong, and where a person can do something about it, what.
+    pub detail: String,
+}

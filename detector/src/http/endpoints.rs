@@ -1,0 +1,111 @@
+//! Where the agent can be asked.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use super::peer;
+
+/// The sockets that the agent listens on. The Unix socket's file goes with it.
+#[derive(Debug)]
+pub struct Endpoints {
+    pub(super) unix: UnixListener,
+    pub(super) file: SocketFile,
+    pub(super) tcp: Option<TcpListener>,
+}
+
+/// Why the agent cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody answers there already.
+    #[error("another agent is running: it answers on {}; stop it, or give this one another --socket", .0.display())]
+    Running(PathBuf),
+    /// What is there is no socket, and not ours to remove.
+    #[error("{} is not a socket; move it away, or name another --socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The Unix socket cannot be made.
+    #[error("cannot listen on {}: {source}", .path.display())]
+    Unix {
+        /// The socket's file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The TCP socket cannot be made.
+    #[error("cannot listen on {address}: {source}; name another --listen, or turn it off with --listen none")]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A Unix socket's file, removed with its value.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever finds it all the same finds that nobody listens, and removes it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Endpoints {
+    /// Listens on a Unix socket, for root and group `dupip`, and on TCP if an address is given. A socket that a dead
+    /// agent has left behind is replaced.
+    ///
+    /// # Errors
+    /// When another agent answers there, something else is in the way, or the kernel refuses.
+    pub async fn bind(socket: &Path, listen: Option<SocketAddr>) -> Result<Self, BindError> {
+        let tcp = match listen {
+            Some(address) => {
+                Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?)
+            }
+            None => None,
+        };
+        clear(socket).await?;
+        let unix = open(socket).map_err(|source| BindError::Unix { path: socket.to_owned(), source })?;
+        Ok(Self { unix, file: SocketFile(socket.to_owned()), tcp })
+    }
+
+    /// Where TCP is listened on, with the port that the kernel chose if 0 was asked for.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref()?.local_addr().ok()
+    }
+}
+
+/// Removes what a dead agent has left at `socket`, and nothing else.
+async fn clear(socket: &Path) -> Result<(), BindError> {
+    let failed = |source| BindError::Unix { path: socket.to_owned(), source };
+    match fs::symlink_metadata(socket) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(socket.to_owned())),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(socket).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(socket).map_err(failed),
+        Err(error) => Err(failed(error)),
+        Ok(_) => Err(BindError::Running(socket.to_owned())),
+    }
+}
+
+fn open(socket: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = socket.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let listener = UnixListener::bind(socket)?;
+    if let Some(group) = peer::group() {
+        chown(socket, None, Some(group.as_raw()))?;
+    }
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}

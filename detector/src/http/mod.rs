@@ -1,0 +1,19 @@
+//! What the agent says over HTTP: metrics and health for machines, the live table, incidents and leases as JSON.
+//!
+//! Over TCP everything can be read and nothing changed. The Unix socket serves the same, and changes besides, for peers
+//! whose credentials allow it. `api` holds the types that go over the wire, for both ends of it; `client` is the other end.
+
+pub mod api;
+mod client;
+mod endpoints;
+mod peer;
+mod problem;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use client::{Client, ClientError};
+pub use endpoints::{BindError, Endpoints};
+pub use server::serve;

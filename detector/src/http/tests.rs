@@ -1,0 +1,364 @@
+//! The agent's endpoints on real sockets, asked as a peer would.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
+    },
+    path::PathBuf,
+    thread,
+};
+
+use rustix::{process::Uid, thread::set_thread_res_uid};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::agent::stand_in::StandIn;
+
+/// A served agent, in a directory of its own.
+struct Served {
+    directory: TempDir,
+    agent: StandIn,
+    tcp: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = StandIn::start(&directory.path().join("leases.db"));
+        let loopback = Some(([127, 0, 0, 1], 0).into());
+        let endpoints = Endpoints::bind(&directory.path().join("run/dupip.sock"), loopback).await.unwrap();
+        let tcp = endpoints.tcp_address().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(endpoints, agent.handle.clone(), async { drop(stopped.await) }));
+        Self { directory, agent, tcp, stop, server }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/dupip.sock")
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.socket())
+    }
+
+    async fn over_tcp(&self, request: &str) -> String {
+        say(TcpStream::connect(self.tcp).await.unwrap(), request).await
+    }
+
+    async fn over_unix(&self, request: &str) -> String {
+        say(UnixStream::connect(self.socket()).await.unwrap(), request).await
+    }
+}
+
+/// Sends a request as it stands and reads until the other end closes.
+async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: dupip\r\n\r\n")
+}
+
+fn post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: dupip\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn status(answer: &str) -> &str {
+    answer.get(9..12).unwrap_or_default()
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+/// What is wrong, from an answer that must be a problem of RFC 9457.
+fn problem(answer: &str) -> (u16, String) {
+    assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");
+    let problem: api::Problem = serde_json::from_str(body(answer)).unwrap();
+    assert_eq!(problem.status.to_string(), status(answer));
+    (problem.status, problem.detail)
+}
+
+#[tokio::test]
+async fn both_sockets_tell_the_same_table() {
+    let served = Served::start().await;
+    let over_tcp: Vec<api::Row> = serde_json::from_str(body(&served.over_tcp(&get("/api/v1/table")).await)).unwrap();
+    let over_unix: Vec<api::Row> = served.client().ask("/api/v1/table").await.unwrap();
+    assert_eq!(
+        over_tcp.into_iter().map(timeless).collect::<Vec<_>>(),
+        over_unix.iter().cloned().map(timeless).collect::<Vec<_>>()
+    );
+    let summary: Vec<_> = over_unix
+        .iter()
+        .map(|row| (row.address.to_string(), row.port.as_str(), row.host, row.state.as_str()))
+        .collect();
+    assert_eq!(
+        summary,
+        [
+            ("10.8.64.1".to_owned(), "rt0", true, "ok"),
+            ("10.8.64.2".to_owned(), "veth2", false, "duplicate"),
+            ("10.8.64.2".to_owned(), "veth3", false, "duplicate"),
+        ]
+    );
+    let want = json!({
+        "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "02:00:00:00:00:02", "port": "veth2", "ifindex": 2,
+        "netns": 2, "sandbox": "reviewagent", "host": false, "first_seen": "", "last_seen": "",
+        "evidence": "configured", "state": "duplicate",
+        "lease": {"owner": "reviewagent", "generation": 1, "state": "bound"},
+    });
+    assert_eq!(serde_json::to_value(timeless(over_unix[1].clone())).unwrap(), want);
+}
+
+/// Without its times, which must be times: the clocks are read anew for each answer, and a millisecond may lie between.
+fn timeless(mut row: api::Row) -> api::Row {
+    for time in [&mut row.first_seen, &mut row.last_seen] {
+        assert!(time.len() == "2026-06-12T09:00:00.000Z".len() && humantime::parse_rfc3339(time).is_ok(), "{time}");
+        time.clear();
+    }
+    row
+}
+
+#[tokio::test]
+async fn an_incident_names_both_parties_and_what_is_done() {
+    let served = Served::start().await;
+    let incidents: Vec<api::Incident> = served.client().ask("/api/v1/incidents").await.unwrap();
+    let [incident] = incidents.as_slice() else { panic!("{incidents:?}") };
+    let api::Incident { id: 1, status, healed: false, settled: true, closed: None, heal_ms: None, .. } = incident
+    else {
+        panic!("{incident:?}")
+    };
+    assert_eq!((status.as_str(), incident.first_evidence.as_str()), ("open", "configured"));
+    assert_eq!(incident.reason.as_deref(), Some("holds the lease, generation 1"));
+    let parties: Vec<_> = incident
+        .parties
+        .iter()
+        .map(|party| (party.sandbox.as_deref().unwrap(), party.role.as_str(), party.new_address))
+        .collect();
+    let fresh = Some([10, 8, 64, 3].into());
+    assert_eq!(parties, [("reviewagent", "winner", None), ("sportsagent", "loser", fresh)]);
+    let [eviction] = incident.evictions.as_slice() else { panic!("{incident:?}") };
+    assert_eq!(
+        (eviction.owner.as_str(), eviction.port.as_str(), eviction.step.as_str()),
+        ("sportsagent", "veth3", "readdress")
+    );
+    let lease = eviction.new_lease.as_ref().unwrap();
+    assert_eq!(
+        (Some(lease.address), lease.state.as_str(), lease.replaces),
+        (fresh, "reserved", Some(incident.address))
+    );
+    let steps: Vec<_> = eviction.steps.iter().map(|taken| taken.step.as_str()).collect();
+    assert_eq!(steps, ["reallocate"]);
+    assert!(eviction.steps[0].at_ms >= 1.0 && incident.named_us >= 1000, "{incident:?}");
+}
+
+#[tokio::test]
+async fn a_lease_is_given_once_and_taken_back_once() {
+    let served = Served::start().await;
+    let ask = api::Allocate { bridge: "rt0".to_owned(), vlan: None, owner: "calagent".to_owned() };
+    let lease: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
+    assert_eq!((lease.address.octets(), lease.state.as_str()), ([10, 8, 64, 4], "bound"));
+    let again: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
+    assert_eq!(again, lease);
+    let api::Lease { bridge, vlan, address, owner, generation, .. } = lease;
+    let give_back = api::Release { bridge, vlan, address, owner, generation };
+    let released: api::Released = served.client().change("/api/v1/leases/release", &give_back).await.unwrap();
+    assert_eq!((released.released, released.lease.unwrap().state.as_str()), (true, "draining"));
+    let stale: api::Released = served.client().change("/api/v1/leases/release", &give_back).await.unwrap();
+    assert_eq!((stale.released, stale.lease.unwrap().state.as_str()), (false, "draining"));
+    let leases: Vec<api::Lease> = served.client().ask("/api/v1/leases").await.unwrap();
+    assert_eq!(leases.iter().map(|lease| lease.address.octets()[3]).collect::<Vec<_>>(), [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn tcp_changes_nothing() {
+    let served = Served::start().await;
+    let body = json!({"bridge": "rt0", "owner": "calagent"}).to_string();
+    let (status, detail) = problem(&served.over_tcp(&post("/api/v1/leases", &body)).await);
+    assert_eq!((status, detail.contains("Unix socket")), (405, true), "{detail}");
+    let (status, _) = problem(&served.over_tcp(&post("/api/v1/leases/release", &body)).await);
+    assert_eq!(status, 404);
+    assert_eq!(served.agent.handle.leases().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_bad_request_is_answered_with_what_is_wrong() {
+    let served = Served::start().await;
+    let long = format!(r#"{{"bridge": "rt0", "owner": "{}"}}"#, "x".repeat(20_000));
+    for (body, want, reason) in [
+        ("", 400, "EOF"),
+        ("{", 400, "EOF"),
+        (r#"{"bridge": "rt0"}"#, 422, "missing field `owner`"),
+        (r#"{"bridge": "rt0", "owner": "a", "vlna": 3}"#, 422, "unknown field `vlna`"),
+        (r#"{"bridge": "a/b", "owner": "a"}"#, 422, "cannot be an interface's name"),
+        (r#"{"bridge": "rt0", "owner": "a b"}"#, 422, "without white space"),
+        (r#"{"bridge": "rt0", "owner": "a", "vlan": 4095}"#, 422, "4095 is not a VLAN"),
+        (r#"{"bridge": "rt0", "owner": "a", "vlan": 7}"#, 404, "rt0.7 has no pool"),
+        (long.as_str(), 413, "length limit"),
+    ] {
+        let (status, detail) = problem(&served.over_unix(&post("/api/v1/leases", body)).await);
+        assert_eq!(status, want, "{detail}");
+        assert!(detail.contains(reason), "no `{reason}` in `{detail}`");
+    }
+    let plain = post("/api/v1/leases", "{}").replace("application/json", "text/plain");
+    assert_eq!(problem(&served.over_unix(&plain).await).0, 415);
+    assert_eq!(problem(&served.over_unix(&get("/api/v2/table")).await).0, 404);
+    assert_eq!(problem(&served.over_unix(&post("/api/v1/table", "{}")).await).0, 405);
+    assert_eq!(status(&served.over_unix("nonsense\r\n\r\n").await), "400");
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_told_apart() {
+    let served = Served::start().await;
+    assert_eq!(body(&served.over_tcp(&get("/healthz")).await), "ok\n");
+    let (status, detail) = problem(&served.over_tcp(&get("/readyz")).await);
+    let want = "waits for taps on every port and the first inventory of every sandbox";
+    assert_eq!((status, detail.as_str()), (503, want));
+    served.agent.become_ready();
+    assert_eq!(body(&served.over_tcp(&get("/readyz")).await), "ok\n");
+}
+
+#[tokio::test]
+async fn an_agent_that_ended_is_not_healthy() {
+    let Served { agent, tcp, directory, server, stop } = Served::start().await;
+    agent.stop_answering().await;
+    for path in ["/healthz", "/metrics", "/api/v1/table"] {
+        let answer = say(TcpStream::connect(tcp).await.unwrap(), &get(path)).await;
+        assert_eq!(problem(&answer), (503, "the agent is stopping".to_owned()));
+    }
+    stop.send(()).unwrap();
+    server.await.unwrap();
+    drop(directory);
+}
+
+#[tokio::test]
+async fn metrics_are_in_prometheus_format() {
+    let served = Served::start().await;
+    let answer = served.over_tcp(&get("/metrics")).await;
+    assert!(answer.contains("content-type: text/plain; version=0.0.4\r\n"), "{answer}");
+    for line in ["duplicate_ip_total{bridge=\"rt0\"} 0", "dupip_leases{pool=\"rt0\",state=\"bound\"} 1"] {
+        assert!(answer.lines().any(|found| found == line), "no `{line}` in\n{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_reads_but_does_not_change() {
+    let served = Served::start().await;
+    // As an operator may have done who wants everybody to read.
+    for (path, mode) in [(served.directory.path().to_owned(), 0o755), (served.socket(), 0o666)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let body = json!({"bridge": "rt0", "owner": "calagent"}).to_string();
+    let refused = say(connect_as_stranger(served.socket()), &post("/api/v1/leases", &body)).await;
+    let (status, detail) = problem(&refused);
+    assert_eq!((status, detail.contains("may not change leases; be root, or ")), (403, true), "{detail}");
+    assert_eq!(served.agent.handle.leases().await.unwrap().len(), 2);
+    let table = say(connect_as_stranger(served.socket()), &get("/api/v1/table")).await;
+    assert_eq!(self::status(&table), "200");
+}
+
+/// The kernel notes the credentials of the thread that connects, so a thread of its own becomes somebody else.
+fn connect_as_stranger(socket: PathBuf) -> UnixStream {
+    let connected = thread::spawn(move || {
+        let stranger = Uid::from_raw(54321);
+        set_thread_res_uid(stranger, stranger, stranger).unwrap();
+        StdUnixStream::connect(socket).unwrap()
+    });
+    let stream = connected.join().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    UnixStream::from_std(stream).unwrap()
+}
+
+#[tokio::test]
+async fn the_socket_is_for_root_and_the_group_and_goes_with_the_agent() {
+    let served = Served::start().await;
+    let mode = fs::metadata(served.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    // A connection that says nothing must not keep the agent from ending.
+    let silent = UnixStream::connect(served.socket()).await.unwrap();
+    let socket = served.socket();
+    served.stop.send(()).unwrap();
+    served.server.await.unwrap();
+    assert!(!socket.exists());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_crowd_on_one_socket_does_not_close_the_other() {
+    let served = Served::start().await;
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        crowd.push(TcpStream::connect(served.tcp).await.unwrap());
+    }
+    // The kernel takes the connection, but it is not served before another one leaves.
+    let mut late = TcpStream::connect(served.tcp).await.unwrap();
+    late.write_all(get("/healthz").as_bytes()).await.unwrap();
+    assert_eq!(body(&served.over_unix(&get("/healthz")).await), "ok\n");
+    drop(crowd);
+    assert_eq!(body(&say(late, "").await), "ok\n");
+}
+
+#[tokio::test]
+async fn one_agent_answers_on_a_socket() {
+    let served = Served::start().await;
+    let error = Endpoints::bind(&served.socket(), None).await.unwrap_err();
+    assert!(matches!(&error, BindError::Running(path) if *path == served.socket()), "{error}");
+    let error = Endpoints::bind(&served.directory.path().join("other.sock"), Some(served.tcp)).await.unwrap_err();
+    assert!(error.to_string().contains("turn it off with --listen none"), "{error}");
+    assert!(served.client().ask::<Value>("/api/v1/table").await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_dead_agent_left_is_replaced_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dupip.sock");
+    drop(StdUnixListener::bind(&socket).unwrap());
+    drop(Endpoints::bind(&socket, None).await.unwrap());
+    assert!(!socket.exists());
+    fs::write(&socket, "precious").unwrap();
+    assert!(matches!(Endpoints::bind(&socket, None).await, Err(BindError::NotASocket(_))));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+    assert!(!fs::metadata(&socket).unwrap().file_type().is_socket());
+}
+
+#[tokio::test]
+async fn a_client_says_why_it_has_no_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dupip.sock");
+    let error = Client::new(&socket).ask::<Value>("/").await.unwrap_err();
+    assert!(matches!(&error, ClientError::Unreachable { source, .. } if source.kind() == io::ErrorKind::NotFound));
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    for (answer, want) in [
+        ("", "the agent's answer broke off"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[1,", "the agent's answer broke off"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[1", "the agent's answer cannot be understood"),
+        ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nno", "the agent answered 502 Bad Gateway"),
+    ] {
+        let client = Client::new(&socket);
+        let other_end = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (error, ()) = tokio::join!(client.ask::<Value>("/"), other_end);
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(want), "{answer:?}: {error}");
+    }
+}

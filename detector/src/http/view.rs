@@ -1,0 +1,191 @@
+//! From the agent's values to what goes over HTTP, and from requests to the agent's values.
+
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_millis;
+
+use super::api;
+use crate::{
+    agent::{TableRow, clock},
+    allocator::{Change, Fence},
+    engine::{Eviction, Incident, Party, Row, Status},
+    net::{BridgeName, Domain, Generation, IfIndex, InvalidName, InvalidOwner, Lease, Owner, VlanId},
+    time::{Span, Timestamp},
+};
+
+/// A request that names something which cannot be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Invalid {
+    #[error(transparent)]
+    Bridge(#[from] InvalidName),
+    #[error("{0} is not a VLAN: they go from 1 to 4094, and what goes untagged has none")]
+    Vlan(u16),
+    #[error(transparent)]
+    Owner(#[from] InvalidOwner),
+}
+
+/// Turns moments since boot into what a wall clock showed then. One reading for a whole answer, so that two times in it
+/// are as far apart as they were.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wall {
+    now: Timestamp,
+    wall: SystemTime,
+}
+
+impl Wall {
+    pub(super) fn read() -> Self {
+        let now = clock::now();
+        Self { now, wall: clock::wall(now) }
+    }
+
+    fn text(&self, at: Timestamp) -> String {
+        let then = self.wall.checked_sub(self.now.since(at).into()).unwrap_or(self.wall);
+        format_rfc3339_millis(then).to_string()
+    }
+}
+
+pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
+    let Row { domain, address, station, port_name, sandbox, is_host, binding, state } = &seen.row;
+    api::Row {
+        bridge: domain.bridge.to_string(),
+        vlan: domain.vlan.map(VlanId::get),
+        address: *address,
+        mac: station.mac.to_string(),
+        port: port_name.clone(),
+        ifindex: station.port.get(),
+        netns: sandbox.netns.map(|netns| netns.inode),
+        sandbox: sandbox.name.clone(),
+        host: *is_host,
+        first_seen: wall.text(binding.first_seen),
+        last_seen: wall.text(binding.last_seen),
+        evidence: binding.evidence.as_str().to_owned(),
+        state: state.as_str().to_owned(),
+        lease: seen.lease.as_ref().map(holding),
+    }
+}
+
+fn holding(lease: &Lease) -> api::Holding {
+    let Lease { owner, generation, state, .. } = lease;
+    api::Holding { owner: owner.to_string(), generation: generation.0, state: state.to_string() }
+}
+
+/// A lease as the API and the command line show it.
+impl From<&Lease> for api::Lease {
+    fn from(lease: &Lease) -> Self {
+        let Lease { domain, address, owner, generation, state, replaces } = lease;
+        Self {
+            bridge: domain.bridge.to_string(),
+            vlan: domain.vlan.map(VlanId::get),
+            address: *address,
+            owner: owner.to_string(),
+            generation: generation.0,
+            state: state.to_string(),
+            replaces: *replaces,
+        }
+    }
+}
+
+/// What a release came to, as the API and the command line show it.
+impl From<&Change> for api::Released {
+    fn from(change: &Change) -> Self {
+        match change {
+            Change::Applied(lease) => Self { released: true, lease: Some(lease.into()) },
+            Change::Fenced { current } => Self { released: false, lease: current.as_ref().map(Into::into) },
+        }
+    }
+}
+
+pub(super) fn incident(incident: &Incident, wall: Wall) -> api::Incident {
+    let healed = incident.status == Status::Healed;
+    api::Incident {
+        id: incident.id.0,
+        bridge: incident.domain.bridge.to_string(),
+        vlan: incident.domain.vlan.map(VlanId::get),
+        address: incident.address,
+        status: incident.status.as_str().to_owned(),
+        opened: wall.text(incident.first_at),
+        named_us: incident.time_to_name().as_nanos() / 1000,
+        closed: incident.closed_at.map(|at| wall.text(at)),
+        heal_ms: incident.time_to_close().filter(|_| healed).map(millis),
+        first_evidence: incident.first_evidence.as_str().to_owned(),
+        parties: incident.parties.iter().map(|of| party(incident, of, wall)).collect(),
+        reason: incident.contest.as_ref().map(|contest| contest.reason.to_string()),
+        settled: incident.contest.as_ref().is_some_and(|contest| contest.is_settled()),
+        healed,
+        held: incident.held.map(|held| held.as_str().to_owned()),
+        evictions: evictions(incident),
+    }
+}
+
+fn party(incident: &Incident, party: &Party, wall: Wall) -> api::Party {
+    let new_lease = incident.evictions.get(&party.station.port).and_then(|eviction| eviction.lease.as_ref());
+    api::Party {
+        sandbox: party.sandbox.name.clone(),
+        port: party.port_name.clone(),
+        ifindex: party.station.port.get(),
+        mac: party.station.mac.to_string(),
+        netns: party.sandbox.netns.map(|netns| netns.inode),
+        host: party.is_host,
+        evidence: party.evidence.as_str().to_owned(),
+        first_seen: wall.text(party.first_seen),
+        role: role(incident, party).to_owned(),
+        new_address: new_lease.map(|lease| lease.address),
+    }
+}
+
+fn role(incident: &Incident, party: &Party) -> &'static str {
+    match incident.contest.as_ref().and_then(|contest| contest.winner) {
+        Some(winner) if winner == party.station.port => "winner",
+        Some(_) => "loser",
+        None => "party",
+    }
+}
+
+fn evictions(incident: &Incident) -> Vec<api::Eviction> {
+    let eviction = |(port, eviction): (&IfIndex, &Eviction)| {
+        let loser = incident.party(*port);
+        api::Eviction {
+            sandbox: loser.and_then(|loser| loser.sandbox.name.clone()),
+            port: loser.map(|loser| loser.port_name.clone()).unwrap_or_default(),
+            owner: eviction.owner.to_string(),
+            step: eviction.step.as_str().to_owned(),
+            new_lease: eviction.lease.as_ref().map(Into::into),
+            failure: eviction.failure.clone(),
+            steps: steps(incident.first_at, eviction),
+        }
+    };
+    incident.evictions.iter().map(eviction).collect()
+}
+
+fn steps(since: Timestamp, eviction: &Eviction) -> Vec<api::StepTaken> {
+    let taken = eviction.taken.iter();
+    taken.map(|(step, at)| api::StepTaken { step: step.as_str().to_owned(), at_ms: millis(at.since(since)) }).collect()
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(span: Span) -> f64 {
+    (span.as_millis_f64() * 1e3).round() / 1e3
+}
+
+impl api::Allocate {
+    pub(super) fn named(self) -> Result<(Domain, Owner), Invalid> {
+        Ok((domain(&self.bridge, self.vlan)?, self.owner.parse()?))
+    }
+}
+
+impl api::Release {
+    pub(super) fn named(self) -> Result<Fence, Invalid> {
+        Ok(Fence {
+            domain: domain(&self.bridge, self.vlan)?,
+            address: self.address,
+            owner: self.owner.parse()?,
+            generation: Generation(self.generation),
+        })
+    }
+}
+
+fn domain(bridge: &str, vlan: Option<u16>) -> Result<Domain, Invalid> {
+    let bridge: BridgeName = bridge.parse()?;
+    let vlan = vlan.map(|id| VlanId::new(id).ok_or(Invalid::Vlan(id))).transpose()?;
+    Ok(Domain { bridge, vlan })
+}
