@@ -22,3 +22,5 @@ pub mod telemetry;
 pub mod agent;
 
 pub mod http;
+
+pub mod cli;

@@ -1,0 +1,240 @@
+//! `dupip conflicts`: duplicates, open and lately closed.
+
+use std::path::Path;
+
+use super::{
+    ask,
+    exit::{Exit, Failure},
+    render::{Column, Format, Output, columns, domain, json, or_dash, plain, print},
+};
+use crate::http::{
+    Client,
+    api::{Eviction, Incident, Party},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  dupip conflicts
+  dupip conflicts -o wide                  also namespaces, evidence and each step of healing
+  dupip conflicts --fail || page-somebody  exit 1 while a duplicate is open
+
+Open incidents come first, then closed ones, the newest of each first.";
+
+/// Show duplicates, open and lately closed: who, since when, who keeps the address and why
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Exit 1 if a duplicate is open
+    #[arg(long)]
+    fail: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Args {
+    pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        let mut incidents: Vec<Incident> = ask(&Client::new(socket), "/api/v1/incidents")?;
+        incidents.sort_by_key(|incident| (!is_open(incident), std::cmp::Reverse(incident.id)));
+        print(show(&incidents, self.format.output)?)?;
+        Ok(if self.fail && incidents.iter().any(is_open) { Exit::No } else { Exit::Fine })
+    }
+}
+
+fn is_open(incident: &Incident) -> bool {
+    incident.closed.is_none()
+}
+
+fn show(incidents: &[Incident], output: Output) -> Result<String, Failure> {
+    match output {
+        Output::Json => json(&incidents),
+        _ if incidents.is_empty() => Ok("no duplicate is open, and none was lately\n".to_owned()),
+        _ => {
+            let shown: Vec<_> = incidents.iter().map(|incident| tell(incident, output == Output::Wide)).collect();
+            Ok(shown.join("\n"))
+        }
+    }
+}
+
+/// One incident as a paragraph: a headline, when, who, and what came of it.
+fn tell(incident: &Incident, wide: bool) -> String {
+    let Incident { id, address, status, opened, named_us, .. } = incident;
+    let place = domain(&incident.bridge, incident.vlan);
+    let mut lines = vec![format!("{address} on {place}: {status} (incident {id})")];
+    lines.push(format!("  opened {opened}, named after {named_us} us{}", ending(incident)));
+    lines.extend(parties(incident, wide).lines().map(|line| format!("  {line}")));
+    lines.extend(incident.reason.as_ref().map(|reason| format!("  {}: {reason}", verdict(incident))));
+    lines.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
+    incident.evictions.iter().for_each(|eviction| lines.extend(moves(eviction, wide)));
+    lines.iter().map(|line| plain(line) + "\n").collect()
+}
+
+fn ending(incident: &Incident) -> String {
+    match (incident.heal_ms, &incident.closed) {
+        (Some(heal_ms), _) => format!(", healed after {heal_ms:.1} ms"),
+        (None, Some(closed)) => format!(", ended {closed} without dupip"),
+        (None, None) => String::new(),
+    }
+}
+
+fn parties(incident: &Incident, wide: bool) -> String {
+    let all: [Column<'_, Party>; 9] = [
+        ("PARTY", false, &label),
+        ("PORT", false, &|party| party.port.clone()),
+        ("MAC", false, &|party| party.mac.clone()),
+        ("IFINDEX", true, &|party| party.ifindex.to_string()),
+        ("NETNS", true, &|party| or_dash(party.netns)),
+        ("EVIDENCE", true, &|party| party.evidence.clone()),
+        ("FIRST SEEN", true, &|party| party.first_seen.clone()),
+        ("ROLE", false, &|party| party.role.clone()),
+        ("NEW ADDRESS", false, &|party| or_dash(party.new_address)),
+    ];
+    columns(&all, &incident.parties, wide)
+}
+
+/// The name that says most.
+fn label(party: &Party) -> String {
+    let netns = party.netns.map(|inode| format!("net:[{inode}]"));
+    match party.host {
+        true => "the host".to_owned(),
+        false => party.sandbox.clone().or(netns).unwrap_or_else(|| party.port.clone()),
+    }
+}
+
+fn verdict(incident: &Incident) -> String {
+    let winner = incident.parties.iter().find(|party| party.role == "winner");
+    winner.map_or_else(|| "undecided".to_owned(), |winner| format!("{} keeps it", label(winner)))
+}
+
+fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
+    let Eviction { owner, step, .. } = eviction;
+    let who = eviction.sandbox.as_ref().unwrap_or(owner);
+    let lease = eviction.new_lease.as_ref();
+    let lease = lease.map(|lease| format!("gets {}, generation {}", lease.address, lease.generation));
+    let at = if step == "done" { "done".to_owned() } else { format!("at step {step}") };
+    let mut lines = vec![format!("  {who} {}: {at}", lease.unwrap_or_else(|| "gets another address".to_owned()))];
+    lines.extend(eviction.failure.iter().map(|failure| format!("    failed and is tried again: {failure}")));
+    let steps = eviction.steps.iter().filter(|_| wide);
+    lines.extend(steps.map(|taken| format!("    {} after {:.1} ms", taken.step, taken.at_ms)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_str, json};
+
+    use super::*;
+
+    fn healed() -> Value {
+        json!({
+            "id": 1, "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "status": "healed",
+            "opened": "2026-06-12T09:00:00.120Z", "named_us": 740, "closed": "2026-06-12T09:00:00.164Z",
+            "heal_ms": 44.3, "first_evidence": "request",
+            "parties": [
+                {"sandbox": "sportsagent", "port": "veth3f2a91c0", "ifindex": 7, "mac": "ee:45:b1:fe:2d:db",
+                 "netns": 4_026_532_301_u64, "host": false, "evidence": "configured",
+                 "first_seen": "2026-06-12T08:00:00.000Z", "role": "loser", "new_address": "10.8.64.4"},
+                {"sandbox": "reviewagent", "port": "veth02", "ifindex": 9, "mac": "02:00:00:00:00:02",
+                 "netns": null, "host": false, "evidence": "request",
+                 "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
+            ],
+            "reason": "holds the lease, generation 1", "settled": true, "healed": true, "held": null,
+            "evictions": [{
+                "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "step": "done",
+                "new_lease": {"bridge": "rt0", "vlan": null, "address": "10.8.64.4", "owner": "sportsagent",
+                              "generation": 4, "state": "bound", "replaces": null},
+                "failure": null,
+                "steps": [{"step": "reallocate", "at_ms": 3.25}, {"step": "readdress", "at_ms": 5.5}],
+            }],
+        })
+    }
+
+    fn open() -> Value {
+        let mut incident = healed();
+        for (field, value) in [
+            ("id", json!(2)),
+            ("vlan", json!(12)),
+            ("status", json!("open")),
+            ("closed", Value::Null),
+            ("heal_ms", Value::Null),
+            ("healed", json!(false)),
+            ("held", json!("the agent observes and does not act (run with --mode enforce to heal)")),
+            ("reason", json!("nobody holds a lease and it is not known who was first")),
+            ("evictions", json!([])),
+        ] {
+            incident[field] = value;
+        }
+        for party in incident["parties"].as_array_mut().unwrap() {
+            (party["role"], party["new_address"], party["sandbox"]) = (json!("party"), Value::Null, Value::Null);
+        }
+        incident
+    }
+
+    fn shown(incidents: Value, output: Output) -> String {
+        let incidents: Vec<Incident> = serde_json::from_value(incidents).unwrap();
+        show(&incidents, output).unwrap()
+    }
+
+    #[test]
+    fn a_healed_incident_tells_its_story() {
+        let want = "\
+10.8.64.2 on rt0: healed (incident 1)
+  opened 2026-06-12T09:00:00.120Z, named after 740 us, healed after 44.3 ms
+  PARTY        PORT          MAC                ROLE    NEW ADDRESS
+  sportsagent  veth3f2a91c0  ee:45:b1:fe:2d:db  loser   10.8.64.4
+  reviewagent  veth02        02:00:00:00:00:02  winner  -
+  reviewagent keeps it: holds the lease, generation 1
+  sportsagent gets 10.8.64.4, generation 4: done
+";
+        assert_eq!(shown(json!([healed()]), Output::Table), want);
+    }
+
+    #[test]
+    fn wide_has_every_step() {
+        let wide = shown(json!([healed()]), Output::Wide);
+        for line in [
+            "  sportsagent  veth3f2a91c0  ee:45:b1:fe:2d:db  7        4026532301  configured  \
+             2026-06-12T08:00:00.000Z  loser   10.8.64.4",
+            "    reallocate after 3.2 ms",
+            "    readdress after 5.5 ms",
+        ] {
+            assert!(wide.lines().any(|found| found == line), "no `{line}` in\n{wide}");
+        }
+    }
+
+    #[test]
+    fn an_open_incident_says_what_stands_in_the_way() {
+        let want = "\
+10.8.64.2 on rt0.12: open (incident 2)
+  opened 2026-06-12T09:00:00.120Z, named after 740 us
+  PARTY             PORT          MAC                ROLE   NEW ADDRESS
+  net:[4026532301]  veth3f2a91c0  ee:45:b1:fe:2d:db  party  -
+  veth02            veth02        02:00:00:00:00:02  party  -
+  undecided: nobody holds a lease and it is not known who was first
+  not healed: the agent observes and does not act (run with --mode enforce to heal)
+";
+        assert_eq!(shown(json!([open()]), Output::Table), want);
+        assert_eq!(shown(json!([]), Output::Table), "no duplicate is open, and none was lately\n");
+    }
+
+    #[test]
+    fn a_failed_step_and_an_end_without_dupip_are_told() {
+        let mut failing = healed();
+        failing["evictions"][0]["step"] = json!("readdress");
+        failing["evictions"][0]["failure"] = json!("the namespace is gone");
+        (failing["heal_ms"], failing["status"]) = (Value::Null, json!("gone"));
+        let text = shown(json!([failing]), Output::Table);
+        for line in [
+            "  opened 2026-06-12T09:00:00.120Z, named after 740 us, ended 2026-06-12T09:00:00.164Z without dupip",
+            "  sportsagent gets 10.8.64.4, generation 4: at step readdress",
+            "    failed and is tried again: the namespace is gone",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+    }
+
+    #[test]
+    fn json_is_what_the_agent_says() {
+        let value: Value = from_str(&shown(json!([open(), healed()]), Output::Json)).unwrap();
+        assert_eq!(value, json!([open(), healed()]));
+    }
+}

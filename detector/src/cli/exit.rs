@@ -1,0 +1,214 @@
+//! How the program ends, and what it says then.
+
+use std::{
+    error::Error,
+    fmt::Display,
+    io::{self, Write as _},
+    iter,
+    process::ExitCode,
+};
+
+use super::render::plain;
+use crate::{
+    agent,
+    allocator::{AllocateError, OpenError, Refusal, StoreError},
+    capture::{CaptureError, SendError},
+    http::{BindError, ClientError, api::Problem},
+    netlink,
+};
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It did what it was asked to.
+    Fine = 0,
+    /// The answer is no: there is a duplicate, or what was asked for cannot be as things stand.
+    No = 1,
+    /// It was asked for something that makes no sense.
+    Usage = 2,
+    /// The agent cannot be reached.
+    Unreachable = 3,
+    /// It may not do that.
+    NotPermitted = 4,
+    /// The kernel cannot do it.
+    Unsupported = 5,
+    /// It is wrong itself.
+    Bug = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why it ended otherwise than fine, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    exit: Exit,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, what: impl Display) -> Self {
+        Self { exit, what: what.to_string(), hint: None }
+    }
+
+    /// With what a person could do next.
+    pub(super) fn hint(self, hint: impl Display) -> Self {
+        Self { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// Tells it on standard error.
+    pub(super) fn tell(self) -> Exit {
+        to_stderr(&self.text());
+        self.exit
+    }
+
+    fn text(&self) -> String {
+        let hint = self.hint.iter().map(|hint| format!("try: {}\n", plain(hint)));
+        format!("dupip: error: {}\n{}", plain(&self.what), hint.collect::<String>())
+    }
+}
+
+/// Tells something on standard error that is no error.
+pub(super) fn note(what: impl Display) {
+    to_stderr(&format!("dupip: note: {what}\n"));
+}
+
+fn to_stderr(text: &str) {
+    // Nothing helps if even that cannot be written to.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+pub(super) fn no_runtime(error: io::Error) -> Failure {
+    Failure::new(Exit::Unsupported, format_args!("cannot start threads or timers: {error}"))
+}
+
+/// What a kernel or a file system said no with.
+pub(super) fn of_io(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+        _ => Exit::No,
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Unreachable { .. } => Self::new(Exit::Unreachable, format_args!("{error}: is it running?"))
+                .hint("systemctl status dupip, or start it with: dupip run --bridge rt0"),
+            ClientError::NotPermitted(_) => Self::new(Exit::NotPermitted, error).hint("sudo dupip …"),
+            ClientError::Late(_) | ClientError::Broken(_) => Self::new(Exit::Unreachable, error)
+                .hint("ask again, which is safe; if it stays like that: systemctl restart dupip"),
+            ClientError::Garbled(_) => Self::new(Exit::Unreachable, error)
+                .hint("systemctl restart dupip, if the agent is older than this command"),
+            ClientError::Refused(problem) => refused(problem),
+        }
+    }
+}
+
+fn refused(problem: &Problem) -> Failure {
+    let exit = match problem.status {
+        403 => Exit::NotPermitted,
+        503 => Exit::Unreachable,
+        400 | 404 | 405 | 413 | 415 | 422 => Exit::Usage,
+        _ => Exit::No,
+    };
+    Failure::new(exit, &problem.detail)
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        let exit = match &error {
+            BindError::Unix { source, .. } | BindError::Tcp { source, .. } => of_io(source),
+            BindError::NotASocket(_) => Exit::Usage,
+            BindError::Running(_) => Exit::No,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<agent::Error> for Failure {
+    fn from(error: agent::Error) -> Self {
+        let exit = match &error {
+            agent::Error::Capture(CaptureError::NotPermitted) | agent::Error::Send(SendError::NotPermitted) => {
+                Exit::NotPermitted
+            }
+            agent::Error::Netlink(netlink::Error::NoBridge(_) | netlink::Error::NotABridge(_)) => Exit::Usage,
+            agent::Error::Capture(_)
+            | agent::Error::Ring(_)
+            | agent::Error::Send(_)
+            | agent::Error::Netlink(_)
+            | agent::Error::Clock(_) => Exit::Unsupported,
+            agent::Error::Open(OpenError { reason: Refusal::Unreachable(source), .. }) => of_io(source),
+            agent::Error::Open(_) | agent::Error::Store(_) => Exit::No,
+        };
+        Self::new(exit, with_causes(&error))
+    }
+}
+
+/// The error with what caused it, as far as its own words do not say so already.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
+    causes.fold(error.to_string(), |said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::from(agent::Error::Open(error))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(Exit::No, error)
+    }
+}
+
+impl From<AllocateError> for Failure {
+    fn from(error: AllocateError) -> Self {
+        match &error {
+            AllocateError::NoPool(_) => {
+                Self::new(Exit::Usage, error).hint("--pool 10.8.64.0/24 --gateway 10.8.64.1 beside --offline")
+            }
+            _ => Self::new(Exit::No, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_and_what_to_try_another() {
+        let failure = Failure::new(Exit::Usage, "no \u{1b}[31mway");
+        assert_eq!(failure.text(), "dupip: error: no \u{fffd}[31mway\n");
+        let text = failure.hint("another way").text();
+        assert_eq!(text, "dupip: error: no \u{fffd}[31mway\ntry: another way\n");
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_nothing_twice() {
+        let refused = || io::Error::from(rustix::io::Errno::INVAL);
+        let ring = Failure::from(agent::Error::Ring(refused()));
+        assert_eq!(ring.what, "cannot wait for the tap's ring buffer: Invalid argument (os error 22)");
+        let wait = Failure::from(agent::Error::Capture(CaptureError::Wait(refused())));
+        assert_eq!(wait.what, "cannot wait for the ARP tap's events: Invalid argument (os error 22)");
+        assert_eq!((ring.exit, wait.exit), (Exit::Unsupported, Exit::Unsupported));
+    }
+
+    #[test]
+    fn what_the_agent_refuses_ends_by_its_kind() {
+        let exit = |status| {
+            Failure::from(ClientError::Refused(Problem { title: String::new(), status, detail: String::new() })).exit
+        };
+        assert_eq!(
+            [403, 404, 409, 422, 500, 503].map(exit),
+            [Exit::NotPermitted, Exit::Usage, Exit::No, Exit::Usage, Exit::No, Exit::Unreachable]
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! The command line: one file for each verb.
+//!
+//! `run` is the agent. The other verbs ask a running one over its Unix socket and show what it says (`render`); nothing
+//! is known here that the API does not say. `exit` is how it all ends.
+
+mod book;
+mod completions;
+mod conflicts;
+mod exit;
+mod lease;
+mod man;
+mod preflight;
+mod render;
+mod run;
+mod table;
+
+use std::{panic, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use serde::de::DeserializeOwned;
+use tokio::runtime::{self, Runtime};
+
+pub use exit::Exit;
+use exit::Failure;
+
+use crate::http::Client;
+
+/// Where leases are kept unless something else is said.
+const DATABASE: &str = "/var/lib/dupip/leases.db";
+/// How long a released address rests unless something else is said.
+const COOLDOWN: &str = "10m";
+
+const EXAMPLES: &str = "\
+Examples:
+  dupip run --bridge rt0                   watch rt0 and tell; change nothing
+  dupip run --bridge rt0 --mode enforce    also move the loser of a settled contest
+  dupip table                              who has which address
+  dupip conflicts                          duplicates, open and lately closed
+  dupip lease list -o json                 the allocator's book, for a program
+
+Exit codes:
+  0   fine
+  1   the answer is no: a duplicate is open (conflicts --fail), a lease was not the one
+      that was named, or what was asked for cannot be as things stand
+  2   wrong usage
+  3   the agent cannot be reached
+  4   not permitted
+  5   the kernel cannot do it
+  70  a bug";
+
+/// Every IP address on a sandbox runner has exactly one live owner.
+///
+/// dupip watches Linux bridges from the kernel, names both parties of a duplicate address by sandbox, port and MAC, and,
+/// if it may, moves the loser to a fresh address while the winner feels nothing.
+#[derive(Debug, Parser)]
+#[command(name = "dupip", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The agent's Unix socket
+    #[arg(long, global = true, value_name = "PATH", env = "DUPIP_SOCKET", default_value = "/run/dupip/dupip.sock")]
+    socket: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent: watch bridges, name duplicates and, in enforce mode, heal them
+    Run(run::Args),
+    /// Show the live table: who has which address
+    Table(table::Args),
+    /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
+    Conflicts(conflicts::Args),
+    /// List, allocate and release leases
+    Lease(lease::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print the manual page, or write one for each verb
+    Man(man::Args),
+}
+
+impl Cli {
+    /// Does what was asked for, tells on standard error what went wrong, and says how it ended.
+    #[must_use]
+    pub fn run(self) -> Exit {
+        let Self { socket, verb } = self;
+        let done = panic::catch_unwind(|| match verb {
+            Verb::Run(args) => args.run(&socket),
+            Verb::Table(args) => args.run(&socket),
+            Verb::Conflicts(args) => args.run(&socket),
+            Verb::Lease(args) => args.run(socket),
+            Verb::Completions(args) => args.run(),
+            Verb::Man(args) => args.run(),
+        });
+        // A panic has said already where it came from.
+        done.unwrap_or(Ok(Exit::Bug)).unwrap_or_else(|failure| failure.tell())
+    }
+}
+
+/// What the agent answers to `path`.
+fn ask<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Failure> {
+    Ok(small_runtime()?.block_on(client.ask(path))?)
+}
+
+fn small_runtime() -> Result<Runtime, Failure> {
+    runtime::Builder::new_current_thread().enable_all().build().map_err(exit::no_runtime)
+}

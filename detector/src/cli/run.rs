@@ -1,0 +1,305 @@
+//! `dupip run`: the agent as a process.
+
+use std::{
+    env,
+    future::Future,
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use clap::{ValueEnum, builder::BoolishValueParser, value_parser};
+use tokio::{
+    join, runtime, select,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    COOLDOWN, DATABASE,
+    exit::{self, Exit, Failure},
+    preflight,
+};
+use crate::{
+    agent::{self, Handle, Settings},
+    capture::Hook,
+    engine::Mode,
+    http::{Endpoints, serve},
+    net::BridgeName,
+    telemetry::Telemetry,
+    time::Span,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  dupip run --bridge rt0                                 watch and tell; change nothing
+  dupip run --bridge rt0 --bridge rt1 --mode enforce     also heal, on two bridges
+  dupip run --bridge rt0 --wait                          before the bridge is there
+  dupip run --bridge rt0 --listen none                   answer on the Unix socket only
+  DUPIP_LOG=detector=debug dupip run --bridge rt0        say more
+
+SIGTERM and SIGINT end it; its taps go with it, however it ends.";
+
+/// Run the agent: watch bridges, name duplicates and, in enforce mode, heal them
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// A bridge to watch; may be given more than once
+    #[arg(long = "bridge", value_name = "NAME", required = true, env = "DUPIP_BRIDGE", value_delimiter = ',')]
+    bridges: Vec<BridgeName>,
+    /// Whether to act on what is found
+    #[arg(long, env = "DUPIP_MODE", default_value = "observe")]
+    mode: ModeName,
+    /// The lease database
+    #[arg(long, value_name = "PATH", env = "DUPIP_DATABASE", default_value = DATABASE)]
+    database: PathBuf,
+    /// Where to answer over TCP, read only; `none` turns it off
+    #[arg(long, value_name = "ADDRESS:PORT", env = "DUPIP_LISTEN", default_value = "127.0.0.1:9477")]
+    listen: Listen,
+    /// Wait for a bridge that is not there, instead of failing
+    #[arg(long, env = "DUPIP_WAIT", value_parser = BoolishValueParser::new())]
+    wait: bool,
+    /// How the tap hooks in
+    #[arg(long, env = "DUPIP_ATTACH", default_value = "auto")]
+    attach: Attach,
+    /// How many evictions may begin within a minute
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "DUPIP_EVICTIONS_PER_MINUTE",
+        default_value = "5",
+        value_parser = value_parser!(u16).range(1..)
+    )]
+    evictions_per_minute: u16,
+    /// How long a released address rests before it is given again, such as 90s or 10m
+    #[arg(long, value_name = "TIME", env = "DUPIP_COOLDOWN", default_value = COOLDOWN, value_parser = span)]
+    cooldown: Span,
+    /// How log lines look, on standard error
+    #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeName {
+    /// Tell, and change nothing
+    Observe,
+    /// Move losers to fresh addresses
+    Enforce,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Attach {
+    /// The best that the kernel has
+    Auto,
+    /// TCX links, from Linux 6.6
+    Tcx,
+    /// A filter on the clsact qdisc
+    Clsact,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people and journals
+    Text,
+    /// One object for each line
+    Json,
+}
+
+/// Where to listen, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listen(Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            _ => text.parse().map(|at| Self(Some(at))).map_err(|_| {
+                "neither `none` nor an address and a port such as 127.0.0.1:9477 or [::1]:9477".to_owned()
+            }),
+        }
+    }
+}
+
+/// A length of time such as `90s` or `1h 30m`.
+pub(super) fn span(text: &str) -> Result<Span, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    u64::try_from(duration.as_millis()).map(Span::from_millis).map_err(|_| "longer than anything lasts".to_owned())
+}
+
+impl Args {
+    pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        preflight::check()?;
+        start_log(self.log_format);
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
+        runtime.block_on(live(&self.settings(), socket, self.listen))?;
+        Ok(Exit::Fine)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            bridges: self.bridges.clone(),
+            mode: self.mode.into(),
+            evictions_per_minute: self.evictions_per_minute.into(),
+            database: self.database.clone(),
+            cooldown: self.cooldown,
+            wait: self.wait,
+            hook: self.attach.into(),
+        }
+    }
+}
+
+impl From<ModeName> for Mode {
+    fn from(mode: ModeName) -> Self {
+        match mode {
+            ModeName::Observe => Self::Observe,
+            ModeName::Enforce => Self::Enforce,
+        }
+    }
+}
+
+impl From<Attach> for Hook {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => Self::Auto,
+            Attach::Tcx => Self::Tcx,
+            Attach::Clsact => Self::Clsact,
+        }
+    }
+}
+
+/// Log lines go to standard error; `DUPIP_LOG` says how much, as `RUST_LOG` does for other programs.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::builder().with_env_var("DUPIP_LOG").with_default_directive(tracing::Level::INFO.into());
+    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// The whole life of the agent: it listens before it touches anything, and ends at a signal.
+async fn live(settings: &Settings, socket: &Path, listen: Listen) -> Result<(), Failure> {
+    let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
+    let end = Signals::new().map_err(exit::no_runtime)?;
+    let endpoints = Endpoints::bind(socket, listen.0).await?;
+    let http = endpoints.tcp_address().map(tracing::field::display);
+    info!(event = "listening", socket = %socket.display(), http, "answers questions");
+    let (handle, agent) = agent::start(settings, Arc::new(telemetry)).await?;
+    Ok(until(end.come(), agent, endpoints, handle).await?)
+}
+
+/// Runs the agent and answers for it, until it fails or the end comes.
+async fn until<E>(
+    end: impl Future<Output = ()>,
+    agent: impl Future<Output = Result<(), E>>,
+    endpoints: Endpoints,
+    handle: Handle,
+) -> Result<(), E> {
+    let (running, stopped) = oneshot::channel::<()>();
+    let agent = async {
+        let ended = select! {
+            ended = agent => ended,
+            () = end => Ok(()),
+        };
+        drop(running);
+        ended
+    };
+    // The sender says nothing: it is gone when the agent is.
+    let server = serve(endpoints, handle, async { drop(stopped.await) });
+    join!(agent, server).0
+}
+
+/// The signals that end the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn come(mut self) {
+        let name = select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        info!(event = "stopping", "got {name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Verb};
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        match Cli::try_parse_from([&["dupip", "run"], flags].concat())?.verb {
+            Verb::Run(args) => Ok(args),
+            verb => panic!("{verb:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bridge_is_all_that_must_be_said() {
+        let args = parse(&["--bridge", "rt0"]).unwrap();
+        let want = Settings {
+            bridges: vec!["rt0".parse().unwrap()],
+            mode: Mode::Observe,
+            evictions_per_minute: 5,
+            database: "/var/lib/dupip/leases.db".into(),
+            cooldown: Span::from_secs(600),
+            wait: false,
+            hook: Hook::Auto,
+        };
+        assert_eq!((args.settings(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let flags = "--bridge rt0 --bridge rt1,rt2 --mode enforce --database l.db --cooldown 90s --wait --attach clsact \
+                     --evictions-per-minute 7 --listen none --log-format json";
+        let args = parse(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let want = Settings {
+            bridges: ["rt0", "rt1", "rt2"].map(|name| name.parse().unwrap()).into(),
+            mode: Mode::Enforce,
+            evictions_per_minute: 7,
+            database: "l.db".into(),
+            cooldown: Span::from_secs(90),
+            wait: true,
+            hook: Hook::Clsact,
+        };
+        assert_eq!((args.settings(), args.listen), (want, Listen(None)));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_reason() {
+        for (flags, reason) in [
+            (&["--bridge", "a/b"][..], "cannot be an interface's name"),
+            (&[], "--bridge <NAME>"),
+            (&["--bridge", "rt0", "--mode", "heal"], "[possible values: observe, enforce]"),
+            (&["--bridge", "rt0", "--cooldown", "soon"], "--cooldown <TIME>"),
+            (&["--bridge", "rt0", "--cooldown", "600000000000y"], "--cooldown <TIME>"),
+            (&["--bridge", "rt0", "--listen", "9477"], "such as 127.0.0.1:9477"),
+            (&["--bridge", "rt0", "--evictions-per-minute", "0"], "0 is not in 1..=65535"),
+            (&["--bridge", "rt0", "--database", ""], "--database <PATH>"),
+        ] {
+            let error = parse(flags).unwrap_err().to_string();
+            assert!(error.contains(reason), "{flags:?}: {error}");
+        }
+    }
+}

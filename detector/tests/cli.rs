@@ -1,0 +1,260 @@
+//! The built program, as a person or a script runs it.
+
+#![expect(clippy::unwrap_used, reason = "what a test needs and does not get fails the test")]
+
+use std::{
+    fs, io,
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+
+const DUPIP: &str = env!("CARGO_BIN_EXE_dupip");
+
+/// What one run of the program came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+fn dupip(args: &str) -> Ran {
+    let mut command = Command::new(DUPIP);
+    clean(&mut command).args(args.split_whitespace()).output().unwrap().into()
+}
+
+/// Without what an operator may have set for an agent of their own.
+fn clean(command: &mut Command) -> &mut Command {
+    for name in ["SOCKET", "BRIDGE", "MODE", "DATABASE", "LISTEN", "WAIT", "ATTACH", "COOLDOWN", "LOG", "LOG_FORMAT"] {
+        command.env_remove(format!("DUPIP_{name}"));
+    }
+    command.env_remove("DUPIP_EVICTIONS_PER_MINUTE")
+}
+
+fn offline(verb: &str, database: &Path, rest: &str) -> Ran {
+    dupip(&format!("lease {verb} --offline --database {} {rest}", database.display()))
+}
+
+#[test]
+fn every_verb_explains_itself_with_examples() {
+    for verb in [
+        "",
+        "run",
+        "table",
+        "conflicts",
+        "lease",
+        "lease list",
+        "lease allocate",
+        "lease release",
+        "completions",
+        "man",
+    ] {
+        let help = dupip(&format!("{verb} --help"));
+        assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{verb}");
+        assert!(
+            help.out.contains("Usage: dupip") && help.out.contains(&format!("Examples:\n  dupip {verb}")),
+            "{verb}"
+        );
+    }
+    assert_eq!(dupip("--version").out, format!("dupip {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_is_exit_2() {
+    for (args, reason) in [
+        ("", "Usage: dupip"),
+        ("tabel", "a similar subcommand exists: 'table'"),
+        ("table --out json", "unexpected argument '--out'"),
+        ("table -o yaml", "[possible values: table, wide, json]"),
+        ("run", "--bridge <NAME>"),
+        ("run --bridge a/b", "cannot be an interface's name"),
+        ("run --bridge rt0 --mode heal", "[possible values: observe, enforce]"),
+        ("lease allocate --bridge rt0 --owner a --vlan 4095", "VLANs go from 1 to 4094"),
+        ("lease allocate --bridge rt0 --owner a --pool 10.0.0.0/24", "--offline"),
+        ("lease release --bridge rt0 --address 10.8.64.2 --owner a", "--generation <NUMBER>"),
+        ("lease release --bridge rt0 --address 10.8.64 --owner a --generation 1", "invalid IPv4 address"),
+    ] {
+        let ran = dupip(args);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{args}: {ran:?}");
+        assert!(ran.err.contains(reason), "{args}: no `{reason}` in {}", ran.err);
+    }
+}
+
+#[test]
+fn an_agent_that_does_not_run_is_exit_3_with_what_to_try() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dupip.sock");
+    for dead in [false, true] {
+        if dead {
+            drop(UnixListener::bind(&socket).unwrap());
+        }
+        for verb in [
+            "table",
+            "conflicts --fail",
+            "lease list -o json",
+            "lease allocate --bridge rt0 --owner a",
+            "lease release --bridge rt0 --address 10.8.64.2 --owner a --generation 1",
+        ] {
+            let ran = dupip(&format!("{verb} --socket {}", socket.display()));
+            assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{verb}: {ran:?}");
+            let first = format!("dupip: error: cannot reach the agent at {}: ", socket.display());
+            assert!(ran.err.starts_with(&first) && ran.err.contains(": is it running?\n"), "{ran:?}");
+            let hint = "try: systemctl status dupip, or start it with: dupip run --bridge rt0\n";
+            assert!(ran.err.ends_with(hint), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn the_socket_may_be_named_by_the_environment() {
+    let mut command = Command::new(DUPIP);
+    let ran: Ran = clean(&mut command).env("DUPIP_SOCKET", "/nonexistent/s").arg("table").output().unwrap().into();
+    assert!(ran.err.contains("cannot reach the agent at /nonexistent/s"), "{ran:?}");
+}
+
+#[test]
+fn leases_are_kept_without_an_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("leases.db");
+    let pool = "--pool 10.8.64.0/24 --gateway 10.8.64.1";
+    let give = |owner| offline("allocate", &database, &format!("--bridge rt0 --owner {owner} {pool} -o json"));
+
+    let first = give("sportsagent");
+    let want = json!({
+        "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "owner": "sportsagent", "generation": 1, "state": "bound",
+        "replaces": null,
+    });
+    assert_eq!(first.json(), want);
+    assert_eq!(first.err, "dupip: note: no agent was asked, so nobody looked whether 10.8.64.2 is in use\n");
+    assert_eq!(give("sportsagent").json(), want, "the same owner has the same lease");
+    assert_eq!(give("reviewagent").json()["address"], "10.8.64.3");
+
+    let shown = "\
+BRIDGE  ADDRESS    OWNER        GENERATION  STATE
+rt0     10.8.64.2  sportsagent  1           bound
+rt0     10.8.64.3  reviewagent  2           bound
+";
+    let list = offline("list", &database, "");
+    assert_eq!((list.code, list.out.as_str(), list.err.as_str()), (Some(0), shown, ""));
+
+    let release = "--bridge rt0 --address 10.8.64.2 --owner sportsagent --generation 1";
+    let released = offline("release", &database, release);
+    assert_eq!((released.code, released.err.as_str()), (Some(0), ""));
+    assert!(released.out.ends_with("rt0     10.8.64.2  sportsagent  1           draining\n"), "{released:?}");
+    let again = offline("release", &database, release);
+    let want = "dupip: error: nothing was released: 10.8.64.2 was given back already and is in state draining\n";
+    assert_eq!(again, Ran { code: Some(1), out: String::new(), err: want.to_owned() });
+    let stale = offline("release", &database, "--bridge rt0 --address 10.8.64.3 --owner sportsagent --generation 1");
+    let want = "dupip: error: nothing was released: 10.8.64.3 is now held by reviewagent, generation 2, state bound\n";
+    assert_eq!((stale.code, stale.err.as_str()), (Some(1), want));
+    let stale = offline("release", &database, "--bridge rt0 --address 10.8.64.9 --owner a --generation 1 -o json");
+    assert_eq!((stale.code, stale.out.as_str()), (Some(1), "{\n  \"released\": false,\n  \"lease\": null\n}\n"));
+}
+
+#[test]
+fn offline_says_what_is_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("leases.db");
+    let missing = offline("list", &database, "");
+    assert_eq!((missing.code, database.exists()), (Some(1), false), "{missing:?}");
+    assert!(missing.err.starts_with("dupip: error: cannot open the lease database "), "{missing:?}");
+
+    let bad = offline("allocate", &database, "--bridge rt0 --owner a --pool 10.8.64.1/24");
+    let want = "dupip: error: 10.8.64.1/24 has host bits set: the subnet is 10.8.64.0/24\n";
+    assert_eq!((bad.code, bad.err.as_str(), database.exists()), (Some(2), want, false));
+
+    let only = "--bridge rt0 --owner a --pool 10.8.64.0/30 --gateway 10.8.64.1 -o json";
+    assert_eq!(offline("allocate", &database, only).json()["address"], "10.8.64.2");
+    let full = offline("allocate", &database, "--bridge rt0 --owner b");
+    assert_eq!(full.code, Some(1), "{full:?}");
+    assert!(full.err.starts_with("dupip: error: rt0 has no address left: "), "{full:?}");
+    let no_pool = offline("allocate", &database, "--bridge rt1 --owner b");
+    let want = "dupip: error: rt1 has no pool: name its subnet first\n\
+                try: --pool 10.8.64.0/24 --gateway 10.8.64.1 beside --offline\n";
+    assert_eq!((no_pool.code, no_pool.err.as_str()), (Some(2), want));
+
+    fs::write(&database, "this is no database, but somebody's only copy of something else").unwrap();
+    let foreign = offline("list", &database, "");
+    assert_eq!(foreign.code, Some(1), "{foreign:?}");
+    assert!(foreign.err.contains("is damaged"), "{foreign:?}");
+}
+
+#[test]
+fn a_shell_can_complete_every_verb() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = dupip(&format!("completions {shell}"));
+        assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
+        for verb in
+            ["run", "table", "conflicts", "lease", "allocate", "release", "completions", "man", "evictions-per-minute"]
+        {
+            assert!(script.out.contains(verb), "{shell} knows no {verb}");
+        }
+    }
+    assert_eq!(dupip("completions powershell").code, Some(2));
+}
+
+#[test]
+fn every_verb_has_a_manual_page() {
+    let page = dupip("man");
+    assert!(page.code == Some(0) && page.out.contains(".TH dupip 1") && page.out.contains("Exit codes:"), "{page:?}");
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("share/man1");
+    assert_eq!(dupip(&format!("man --dir {}", pages.display())).code, Some(0));
+    for verb in ["", "-run", "-table", "-conflicts", "-lease", "-lease-list", "-lease-allocate", "-completions", "-man"]
+    {
+        let page = fs::read_to_string(pages.join(format!("dupip{verb}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples:"), "dupip{verb}.1");
+    }
+    fs::write(directory.path().join("file"), "").unwrap();
+    assert_eq!(dupip(&format!("man --dir {}/file", directory.path().display())).code, Some(1));
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_error() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let ran: Ran = Command::new(DUPIP).args(["completions", "zsh"]).stdout(writer).output().unwrap().into();
+    assert_eq!(ran, Ran { code: Some(0), out: String::new(), err: String::new() });
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let ran: Ran = Command::new(DUPIP).args(["completions", "zsh"]).stdout(full).output().unwrap().into();
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.starts_with("dupip: error: cannot write to standard output: "), "{ran:?}");
+}
+
+#[test]
+fn an_agent_without_capabilities_says_which_and_why() {
+    // Root keeps its files, so that the program is found wherever it was built.
+    let dropped = "-bpf,-net_admin,-net_raw,-net_broadcast,-sys_admin,-sys_ptrace";
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", dropped, "--inh-caps", dropped, DUPIP, "run", "--bridge", "dupip-none"]);
+    let ran: Ran = clean(&mut command).output().unwrap().into();
+    assert_eq!((ran.code, ran.out.as_str()), (Some(4), ""), "{ran:?}");
+    for line in [
+        "  CAP_BPF to load the tap",
+        "  CAP_NET_ADMIN to attach the tap, change addresses and neighbours",
+        "  CAP_NET_RAW to send probes and announcements",
+        "  CAP_NET_BROADCAST to hear of address changes in every sandbox (NETLINK_LISTEN_ALL_NSID)",
+        "  CAP_SYS_ADMIN to enter the namespaces of sandboxes",
+        "  CAP_SYS_PTRACE to see which namespace a process is in",
+    ] {
+        assert!(ran.err.lines().any(|found| found == line), "no `{line}` in {}", ran.err);
+    }
+    assert!(ran.err.contains("\ntry: sudo dupip run …, or AmbientCapabilities=CAP_BPF CAP_NET_ADMIN "), "{}", ran.err);
+}
