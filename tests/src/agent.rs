@@ -56,6 +56,15 @@ impl Dupip {
         Ok(Self { bridge: bridge.clone(), program: program()? })
     }
 
+    /// A program that was built elsewhere, for `bridge`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn at(bridge: &Bridge, program: &Path) -> Result<Self> {
+        let program = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
+        Ok(Self { bridge: bridge.clone(), program })
+    }
+
     /// `dupip` with these arguments, on the runner.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         self.bridge.runner().command(&self.program).args(args)
@@ -79,6 +88,14 @@ impl Dupip {
     /// If the command fails or its answer is not JSON.
     pub fn ask(&self, question: &[&str]) -> Result<Value> {
         parse(&self.command(["--socket", SOCKET]).args(question).args(["-o", "json"]).run()?)
+    }
+
+    /// Asks the agent by its socket for what a person would read, as in `dupip table`.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn say(&self, question: &[&str]) -> Result<String> {
+        self.command(["--socket", SOCKET]).args(question).run()
     }
 
     /// Starts the agent and waits until it is ready.
@@ -183,6 +200,23 @@ impl Agent {
         let (head, body) = answer.split_once("\r\n\r\n").context("an answer without headers")?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         Ok((status.with_context(|| format!("an answer without a status: {head}"))?, body.to_owned()))
+    }
+
+    /// Waits for a line of the agent's log with `words` in it.
+    ///
+    /// # Errors
+    /// If there is none in time; the error shows the log.
+    pub fn wait_for_line(&mut self, words: &str, deadline: Duration) -> Result<String> {
+        self.process.wait_for_line(words, deadline)
+    }
+
+    /// Waits for the agent to end by itself, and returns its log.
+    ///
+    /// # Errors
+    /// If it does not in time; the error shows the log.
+    pub fn wait_for_end(mut self, deadline: Duration) -> Result<String> {
+        self.process.wait(deadline)?;
+        self.log()
     }
 
     /// All that the agent has logged so far.

@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything a contributor types. One file per verb.
 
+mod build;
+mod demo;
 mod lint;
 mod rooms;
 mod setup;
@@ -27,6 +29,11 @@ enum Verb {
     /// The Rust toolchain's parts, the command line tools of the lab, a compiler for eBPF and its linker. What is there
     /// already is left alone, so it may be run at any time. Packages need root: without it, setup goes through sudo.
     Setup,
+    /// Replay the incident on a private runner, and show it seen and healed
+    ///
+    /// Sets up and builds what is missing, makes a runner out of namespaces (nothing of this machine's is touched), shows
+    /// the duplicate without dupip and then with it. Everything is removed at the end. Needs root, or sudo.
+    Demo(demo::Args),
     /// Check format, clippy with warnings denied, and the room rules
     ///
     /// The room rules keep the architecture true: who may use whom, what stays pure, where unsafe code and metric names
@@ -42,6 +49,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup => setup::run(),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
     };

@@ -2,15 +2,13 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _, stdout},
-    path::PathBuf,
     process::{Command, ExitCode, ExitStatus, Stdio},
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
-use crate::{setup, shell};
+use crate::{build, setup, shell};
 
 /// Packages whose tests make network namespaces and load eBPF programs.
 const NEED_ROOT: [&str; 2] = ["detector", "tests"];
@@ -39,7 +37,7 @@ struct Tally {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::run()?;
     let start = Instant::now();
-    let dupip = build()?;
+    let dupip = build::dupip()?;
     let mut tally = Tally::default();
     let mut worst = None;
     for mut tests in runs(shell::is_root(), &host()?) {
@@ -73,23 +71,6 @@ fn runner_variable(triple: &str) -> String {
 
 fn host() -> Result<String> {
     shell::read(&mut shell::command("rustc", ["--print", "host-tuple"]))
-}
-
-/// Builds the agent that the suites start as a process. Cargo itself tells where it put it, whatever the target folder.
-fn build() -> Result<PathBuf> {
-    let arguments = "build --package detector --bin dupip --locked --message-format json-render-diagnostics";
-    eprintln!("test: cargo {arguments}");
-    let mut cargo = shell::command("cargo", arguments.split(' '));
-    let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    ensure!(output.status.success(), "dupip does not build, see above");
-    String::from_utf8_lossy(&output.stdout).lines().find_map(executable).context("cargo built dupip and told no path")
-}
-
-/// The executable that a line of cargo's messages names, if it is the agent's.
-fn executable(line: &str) -> Option<PathBuf> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let is_dupip = message.pointer("/target/name")?.as_str()? == "dupip";
-    is_dupip.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
 }
 
 /// Runs the tests with their output passed on line by line, and counts what they report.
@@ -146,14 +127,6 @@ mod tests {
             tally.count(line);
         }
         assert_eq!(tally, Tally { suites: 2, passed: 8, failed: 2, ignored: 1 });
-    }
-
-    #[test]
-    fn only_the_agents_program_is_taken() {
-        let line = |name: &str| format!(r#"{{"reason":"x","target":{{"name":"{name}"}},"executable":"/t/{name}"}}"#);
-        assert_eq!(executable(&line("dupip")), Some(PathBuf::from("/t/dupip")));
-        assert_eq!(executable(&line("arp_tap")), None);
-        assert_eq!(executable("not json"), None);
     }
 
     #[test]

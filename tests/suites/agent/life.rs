@@ -1,0 +1,173 @@
+//! The agent's own life: starting, waiting, ending, and what it leaves.
+
+use anyhow::{Context as _, Result};
+use lab::{Mode, Runner, Snapshot, wait_until};
+use serde_json::{Value, json};
+
+use super::{DEADLINE, runner, text};
+
+#[test]
+fn a_missing_bridge_is_said_clearly() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let output = dupip
+        .command(["run", "--bridge", "nobr0", "--database", "/run/lab/x.db", "--socket", "/run/lab/x.sock"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("no bridge nobr0") && said.contains("--wait"), "{said}");
+    let not_one = dupip
+        .command(["run", "--bridge", "lo", "--database", "/run/lab/x.db", "--socket", "/run/lab/x.sock"])
+        .output()?;
+    assert!(String::from_utf8_lossy(&not_one.stderr).contains("lo is not a bridge"), "{not_one:?}");
+    drop(bridge);
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_waits_watches_the_bridge_when_it_comes_and_comes_again() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    bridge.runner().run(["ip", "link", "delete", "rt0"])?;
+    let mut agent = dupip.spawn(Mode::Enforce, &["--wait"])?;
+    agent.wait_ready()?;
+    for _ in 0..2 {
+        let made = bridge.runner().bridge("rt0", "10.8.64.1/24")?;
+        let a = made.sandbox("a").address("10.8.64.2/24").start()?;
+        agent.wait_until(DEADLINE, "the sandbox to be seen", |agent| {
+            Ok(agent.table()?.into_iter().find(|row| text(row, "sandbox") == "a"))
+        })?;
+        a.remove()?;
+        bridge.runner().run(["ip", "link", "delete", "rt0"])?;
+        agent.wait_until(DEADLINE, "the table to be empty", |agent| Ok(agent.table()?.is_empty().then_some(())))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_on_the_ports_however_the_agent_ends() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let _sandbox = bridge.sandbox("a").address("10.8.64.2/24").start()?;
+    let attached = || -> Result<bool> {
+        let net = bridge.runner().run(["bpftool", "-j", "net", "show"])?;
+        Ok(net.contains("dupip_arp_tap"))
+    };
+    for kill in [false, true] {
+        let agent = dupip.start(Mode::Enforce)?;
+        assert!(attached()?, "the tap is there while the agent is");
+        match kill {
+            true => agent.kill9()?,
+            false => assert!(agent.terminate()?.success()),
+        }
+        wait_until(DEADLINE, "the taps to go", || Ok((!attached()?).then_some(())))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn with_clsact_nothing_is_left_after_a_stop_and_a_killed_ones_filters_are_replaced() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let sandbox = bridge.sandbox("a").address("10.8.64.2/24").start()?;
+    let filters = || bridge.runner().run(["tc", "filter", "show", "dev", sandbox.port(), "ingress"]);
+    let start = || -> Result<lab::Agent> {
+        let mut agent = dupip.spawn(Mode::Observe, &["--attach", "clsact"])?;
+        agent.wait_ready()?;
+        Ok(agent)
+    };
+    start()?.kill9()?;
+    assert_eq!(filters()?.matches("dupip_arp_tap").count(), 1, "clsact keeps what a killed agent had");
+    let agent = start()?;
+    assert_eq!(filters()?.matches("dupip_arp_tap").count(), 1, "and the next one replaces it");
+    agent.terminate()?;
+    assert_eq!(filters()?.matches("dupip_arp_tap").count(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_restarted_agent_learns_the_table_anew() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let _a = bridge.sandbox("a").address("10.8.64.2/24").start()?;
+    let _b = bridge.sandbox("b").address("10.8.64.3/24").start()?;
+    let seen = |agent: &lab::Agent| -> Result<Vec<(String, String)>> {
+        Ok(agent.table()?.iter().map(|row| (text(row, "address").to_owned(), text(row, "mac").to_owned())).collect())
+    };
+    let agent = dupip.start(Mode::Enforce)?;
+    let before = seen(&agent)?;
+    assert_eq!(before.len(), 3);
+    agent.kill9()?;
+    assert_eq!(seen(&dupip.start(Mode::Enforce)?)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_second_agent_is_told_of_the_first() -> Result<()> {
+    let (_bridge, dupip) = runner()?;
+    let _agent = dupip.start(Mode::Observe)?;
+    let second = dupip.spawn(Mode::Observe, &["--listen", "none"])?;
+    let said = second.wait_for_end(DEADLINE)?;
+    assert!(said.contains("another agent is running"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn health_and_readiness_are_answered() -> Result<()> {
+    let (_bridge, dupip) = runner()?;
+    let agent = dupip.start(Mode::Observe)?;
+    assert_eq!((agent.http("/healthz")?.0, agent.http("/readyz")?.0, agent.http("/nowhere")?.0), (200, 200, 404));
+    let (status, _) = agent.http("/api/v1/leases")?;
+    assert_eq!(status, 200);
+    Ok(())
+}
+
+#[test]
+fn leases_are_given_around_what_is_in_use_and_released_once() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let _squatter = bridge.sandbox("squatter").address("10.8.64.2/24").start()?;
+    let agent = dupip.start(Mode::Observe)?;
+    let allocate = |owner: &str| agent.dupip().ask(&["lease", "allocate", "--bridge", "rt0", "--owner", owner]);
+    let lease = allocate("x")?;
+    assert_eq!(text(&lease, "address"), "10.8.64.3", "10.8.64.2 is in use without a lease");
+    assert_eq!(allocate("x")?, lease, "asking again gives the same");
+    let generation = lease.get("generation").context("no generation")?.to_string();
+    let release =
+        ["lease", "release", "--bridge", "rt0", "--address", "10.8.64.3", "--owner", "x", "--generation", &generation];
+    let first = agent.dupip().ask(&release)?;
+    assert_eq!(first.get("released"), Some(&json!(true)));
+    let again = agent.dupip().ask(&release);
+    assert!(again.is_err(), "{again:?}");
+    assert_eq!(agent.metric("dupip_fenced_total{op=\"release\"}")?, Some(1.0));
+    assert_eq!(text(&allocate("y")?, "address"), "10.8.64.4", "what drains is not given again");
+    Ok(())
+}
+
+#[test]
+fn the_machine_is_as_before() -> Result<()> {
+    let runner = Runner::new()?;
+    let before = runner.inside(Snapshot::take)?;
+    let bridge = runner.bridge("rt0", "10.8.64.1/24")?;
+    let dupip = lab::Dupip::on(&bridge)?;
+    let agent = dupip.start(Mode::Enforce)?;
+    agent.terminate()?;
+    runner.run(["ip", "link", "delete", "rt0"])?;
+    let netns = |snapshot: &Snapshot| (snapshot.netns.clone(), snapshot.links.clone());
+    assert_eq!(netns(&runner.inside(Snapshot::take)?), netns(&before));
+    Ok(())
+}
+
+#[test]
+fn conflicts_fails_on_demand_and_an_unreachable_agent_is_said() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let output = dupip.command(["--socket", "/run/lab/nobody.sock", "table"]).output()?;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let mut agent = dupip.start(Mode::Observe)?;
+    let fails =
+        || -> Result<Option<i32>> { Ok(agent_command(&dupip, &["conflicts", "--fail"]).output()?.status.code()) };
+    assert_eq!(fails()?, Some(0));
+    let _two = bridge.duplicate(["a", "b"], "10.8.64.2/24")?;
+    agent.wait_until(DEADLINE, "the duplicate", |agent| Ok(agent.conflicts()?.into_iter().next()))?;
+    assert_eq!(fails()?, Some(1));
+    let rows: Vec<Value> = agent.table()?;
+    assert_eq!(rows.iter().filter(|row| text(row, "state") == "duplicate").count(), 2);
+    Ok(())
+}
+
+fn agent_command(dupip: &lab::Dupip, args: &[&str]) -> lab::Command {
+    dupip.command(["--socket", "/run/lab/dupip.sock"]).args(args)
+}

@@ -1,0 +1,218 @@
+//! The play itself: three sandboxes, one address too few, and what becomes of it.
+
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::{Agent, Bridge, Dupip, KernelLog, Mode, PingReport, Runner, Sandbox};
+use serde_json::{Value, json};
+
+use super::{facts::Facts, voice::Voice};
+
+const CONTESTED: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
+/// How long the kernel's line and the incident's end are waited for. Both take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the kernel's line is waited for before the question is put again.
+const QUESTION_EVERY: Duration = Duration::from_millis(200);
+/// How often the host's memory of its neighbours is emptied while both ping, as time would do more slowly.
+const FORGET_EVERY: Duration = Duration::from_millis(250);
+const FORGETS: u32 = 8;
+/// Pings of the gateway by each sandbox in the end.
+const PINGS: u32 = 20;
+
+pub(super) struct Play {
+    runner: Runner,
+    bridge: Bridge,
+    sports: Sandbox,
+    review: Sandbox,
+    cal: Sandbox,
+    dupip: Dupip,
+    observe: bool,
+    keep: bool,
+    voice: Voice,
+}
+
+impl Play {
+    pub(super) fn new(dupip: &Path, observe: bool, keep: bool, voice: Voice) -> Result<Self> {
+        let runner = Runner::new()?;
+        let bridge = runner.bridge("rt0", "10.8.64.1/24")?;
+        let [sports, review] = bridge.duplicate(["sportsagent", "reviewagent"], "10.8.64.2/24")?;
+        let cal = bridge.sandbox("calagent").address("10.8.64.3/24").logs_martians().start()?;
+        let dupip = Dupip::at(&bridge, dupip)?;
+        voice.line("A private runner, made of namespaces: bridge rt0 10.8.64.1/24 with three sandboxes on it.");
+        Ok(Self { runner, bridge, sports, review, cal, dupip, observe, keep, voice })
+    }
+
+    pub(super) fn run(self) -> Result<Facts> {
+        let mut facts = Facts { mode: if self.observe { "observe" } else { "enforce" }, ..Facts::default() };
+        let before = self.addresses()?;
+        self.without_dupip(&mut facts)?;
+        self.leases()?;
+        let mut agent = self.start()?;
+        self.incident(&mut agent, &mut facts)?;
+        self.afterwards(&agent, &mut facts)?;
+        let after = self.addresses()?;
+        facts.addresses =
+            before.into_iter().zip(after).map(|((name, before), (_, after))| (name, [before, after])).collect();
+        self.times(&facts);
+        self.end(agent)?;
+        Ok(facts)
+    }
+
+    fn sandboxes(&self) -> [&Sandbox; 3] {
+        [&self.sports, &self.review, &self.cal]
+    }
+
+    fn addresses(&self) -> Result<Vec<(String, Vec<String>)>> {
+        self.sandboxes().map(|sandbox| Ok((sandbox.name().to_owned(), sandbox.addresses()?))).into_iter().collect()
+    }
+
+    fn without_dupip(&self, facts: &mut Facts) -> Result<()> {
+        self.voice.act('a', "Without dupip: sportsagent and reviewagent both have 10.8.64.2.");
+        let owners = self.owners(CONTESTED)?;
+        self.voice.line(&format!("    Who has 10.8.64.2? {} answer: {}", owners.len(), owners.join(" and ")));
+        let martian = self.martian()?;
+        self.voice.line("    All that the kernel ever says of it:");
+        martian.iter().for_each(|line| self.voice.line(&format!("      {line}")));
+        let [sports, review] = self.flapping()?;
+        self.voice.line(&format!("    Pings of the gateway: sportsagent {sports}, reviewagent {review}."));
+        facts.before = json!({
+            "owners": owners,
+            "martian": martian,
+            "gateway_pings": { "sportsagent": pings(sports), "reviewagent": pings(review) },
+        });
+        ensure!(owners.len() == 2, "10.8.64.2 should have two owners, not {}", owners.len());
+        Ok(())
+    }
+
+    /// Either pings the gateway with an empty neighbour cache; its question reaches the other, whose kernel wonders. The
+    /// kernel logs only so many such lines in a while, for all namespaces together, so it may take more than one question.
+    fn martian(&self) -> Result<Vec<String>> {
+        let mac = self.sports.mac()?;
+        let mut log = KernelLog::follow()?;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            self.sports.flush_neighbours()?;
+            self.sports.ping(self.bridge.gateway(), 1)?;
+            if let Some(martian) = log.martian_from(mac, QUESTION_EVERY)? {
+                return Ok(vec![martian.source, martian.header]);
+            }
+        }
+        bail!("the kernel logged no martian source; is net.core.message_cost set very high?")
+    }
+
+    /// Both ping at once while the host's memory of its neighbours is renewed: the answers go to whoever it heard last.
+    fn flapping(&self) -> Result<[PingReport; 2]> {
+        let gateway = self.bridge.gateway();
+        let (sports, review) = (self.sports.keep_pinging(gateway)?, self.review.keep_pinging(gateway)?);
+        for _ in 0..FORGETS {
+            std::thread::sleep(FORGET_EVERY);
+            self.runner.run(["ip", "neighbour", "flush", "dev", self.bridge.name()])?;
+        }
+        Ok([sports.stop()?, review.stop()?])
+    }
+
+    /// The lease table says what it said in the incident: a cleaner had released sportsagent's lease while it lived, and
+    /// the address was given to reviewagent.
+    fn leases(&self) -> Result<()> {
+        for (owner, expected) in [("reviewagent", "10.8.64.2"), ("calagent", "10.8.64.3")] {
+            let lease = self.dupip.allocate(owner)?;
+            ensure!(lease.get("address") == Some(&json!(expected)), "{owner} should hold {expected}: {lease}");
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<Agent> {
+        let mode = if self.observe { Mode::Observe } else { Mode::Enforce };
+        self.voice.act('b', &format!("dupip run --bridge rt0 --mode {mode}"));
+        self.voice.line(
+            "    Leases: 10.8.64.2 is reviewagent's, 10.8.64.3 calagent's. sportsagent's was released by a cleaner",
+        );
+        self.voice.line("    while the sandbox was alive, as in the incident.");
+        let agent = self.dupip.start(mode)?;
+        self.voice.line(&format!("    Process {} watches every port.", agent.pid()));
+        Ok(agent)
+    }
+
+    fn incident(&self, agent: &mut Agent, facts: &mut Facts) -> Result<()> {
+        let until = if self.observe { "the incident to be judged" } else { "the incident to be healed" };
+        let done = |incident: &Value| match self.observe {
+            true => incident.get("held").is_some_and(|held| !held.is_null()),
+            false => incident.get("status") == Some(&json!("healed")),
+        };
+        facts.incident = agent.wait_until(PATIENCE, until, |agent| Ok(agent.conflicts()?.into_iter().find(done)))?;
+        self.voice.act('c', "The incident, with both parties by name.");
+        self.voice.quote("dupip conflicts", &agent.dupip().say(&["conflicts"])?);
+        if !self.observe {
+            self.voice.act('d', "The loser, moved: its lease, its address and routes in its own namespace.");
+            self.voice.quote("dupip lease list", &agent.dupip().say(&["lease", "list"])?);
+            self.voice.quote("ip -n sportsagent route", &self.sports.routes()?.join("\n"));
+        }
+        Ok(())
+    }
+
+    fn afterwards(&self, agent: &Agent, facts: &mut Facts) -> Result<()> {
+        self.voice.act('e', "Who answers now, and does the gateway.");
+        for sandbox in self.sandboxes() {
+            let address = first_address(sandbox)?;
+            let owners = self.owners(address)?;
+            let report = sandbox.ping(self.bridge.gateway(), PINGS)?;
+            self.voice.line(&format!(
+                "    {:<12} {address}: answered by {}; gateway pings: {report}",
+                sandbox.name(),
+                owners.join(" and ")
+            ));
+            facts.owners.insert(address.to_string(), owners);
+            let loss = 100.0 * f64::from(report.lost()) / f64::from(report.sent.max(1));
+            facts.gateway_ping_loss.insert(sandbox.name().to_owned(), loss);
+        }
+        self.voice.act('f', "The live table, and the metric to alert on.");
+        facts.table = Value::Array(agent.table()?);
+        self.voice.quote("dupip table", &agent.dupip().say(&["table"])?);
+        let series = "duplicate_ip_total{bridge=\"rt0\"}";
+        facts.duplicate_ip_total = agent.metric(series)?;
+        let value = facts.duplicate_ip_total.context("the agent does not have the metric")?;
+        self.voice
+            .quote("curl -s http://127.0.0.1:9477/metrics | grep ^duplicate_ip_total", &format!("{series} {value}"));
+        Ok(())
+    }
+
+    fn times(&self, facts: &Facts) {
+        self.voice.act('g', "The times, from the first contradiction on.");
+        let number = |name: &str| facts.incident.get(name).and_then(Value::as_f64);
+        let by = facts.incident.get("first_evidence").and_then(Value::as_str).unwrap_or_default();
+        let named = number("named_us").map_or_else(String::new, |us| format!("{us:.0} us"));
+        let healed =
+            number("heal_ms").map_or_else(|| "not at all: it was only watched".to_owned(), |ms| format!("{ms:.1} ms"));
+        self.voice.line(&format!("    first contradiction ({by}) -> named: {named} -> healed: {healed}"));
+    }
+
+    fn owners(&self, address: Ipv4Addr) -> Result<Vec<String>> {
+        Ok(self.bridge.owners(address)?.iter().map(ToString::to_string).collect())
+    }
+
+    fn end(self, agent: Agent) -> Result<()> {
+        if !self.keep {
+            agent.terminate()?;
+            self.voice.line("\nEverything is removed.");
+            return Ok(());
+        }
+        let kept = self.runner.keep()?;
+        self.voice.line(&format!("\nThe lab stays, with the agent in it.\n{kept}"));
+        self.voice.line("in the lab, try: dupip table, ip netns exec sportsagent ping 10.8.64.1");
+        Ok(())
+    }
+}
+
+fn pings(report: PingReport) -> Value {
+    json!({ "sent": report.sent, "received": report.received })
+}
+
+fn first_address(sandbox: &Sandbox) -> Result<Ipv4Addr> {
+    let addresses = sandbox.addresses()?;
+    let address = addresses.first().and_then(|address| address.split('/').next());
+    Ok(address.with_context(|| format!("{} has no address", sandbox.name()))?.parse()?)
+}
