@@ -46,6 +46,18 @@ impl TapCounters {
         }
     }
 
+    /// What was counted after `earlier`, which was read at the same tap.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = *self;
+        since.reported = since.reported.saturating_sub(earlier.reported);
+        since.lost = since.lost.saturating_sub(earlier.lost);
+        for (count, before) in since.malformed.iter_mut().zip(earlier.malformed) {
+            *count = count.saturating_sub(before);
+        }
+        since
+    }
+
     /// Every ARP frame that the tap saw.
     #[must_use]
     pub fn seen(&self) -> u64 {
@@ -83,6 +95,13 @@ mod tests {
         assert_eq!((counters.reported, counters.lost), (1, 2));
         assert_eq!(Malformed::ALL.map(|reason| counters.malformed(reason)), [10, 11, 12, 13, 14, 15]);
         assert_eq!(counters.seen(), 3 + 75);
+    }
+
+    #[test]
+    fn what_came_since_is_the_difference() {
+        let earlier = TapCounters::from_words([1, 2, 3, 4, 5, 6, 7, 8]);
+        let now = TapCounters::from_words([2, 2, 3, 4, 5, 6, 7, 11]);
+        assert_eq!(now.since(&earlier), TapCounters::from_words([1, 0, 0, 0, 0, 0, 0, 3]));
     }
 
     #[test]

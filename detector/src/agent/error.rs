@@ -17,6 +17,9 @@ pub enum Error {
     /// What the tap heard cannot be waited for any more.
     #[error("cannot wait for the tap's ring buffer: {0}")]
     Ring(#[source] io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
     /// Probes and announcements cannot be sent.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -2,8 +2,9 @@
 //!
 //! - `run` is the loop and owns everything. `watch` turns events, surveys and frames into inputs. `deeds` carries out
 //!   actions.
-//! - `surveyor` looks into sandboxes and changes addresses there, beside the loop. The store is asked on threads that may
-//!   wait. Both answer by one channel, so that the loop itself never waits for anything but its next input.
+//! - `surveyor` looks into sandboxes and changes addresses there, `tapper` attaches the tap, both beside the loop. The
+//!   store is asked on threads that may wait. All of them answer by one channel, so that the loop itself never waits for
+//!   anything but its next input.
 //! - `handle` is how HTTP asks; `readiness` says when its answers count.
 
 pub mod clock;
@@ -16,6 +17,7 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod stand_in;
 mod surveyor;
+mod tapper;
 mod watch;
 
 pub use error::Error;

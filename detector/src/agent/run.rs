@@ -14,10 +14,11 @@ use super::{
     readiness::{Latches, latches},
     settings::Settings,
     surveyor::{Errand, News, Surveyor},
+    tapper::{Order, Tapper},
 };
 use crate::{
     allocator::{Clock, SqliteStore, Store},
-    capture::{Claims, FrameSender, Tap, TapCounters, TapSettings},
+    capture::{Claims, FrameSender, Tap, TapSettings},
     engine::{Config, Engine, Input},
     net::{BridgeName, IfIndex},
     netlink::{Bridge, Events, Host, Port},
@@ -33,15 +34,13 @@ const QUERIES: usize = 64;
 pub(super) struct Agent {
     pub(super) settings: Settings,
     pub(super) engine: Engine,
-    pub(super) tap: Tap,
+    pub(super) tapper: Tapper,
     pub(super) sender: Arc<FrameSender>,
     pub(super) store: Arc<dyn Store>,
     pub(super) telemetry: Arc<Telemetry>,
     /// The watched bridges; `None` for one that is not there.
     pub(super) bridges: BTreeMap<BridgeName, Option<Bridge>>,
     pub(super) ports: BTreeMap<IfIndex, Port>,
-    /// The tap's counters as they were last read.
-    pub(super) counted: BTreeMap<IfIndex, TapCounters>,
     /// Bridges that the first inventory, or one after lost events, still waits for.
     pub(super) inventory: std::collections::BTreeSet<BridgeName>,
     pub(super) latches: Latches,
@@ -85,13 +84,12 @@ pub async fn start(
     let agent = Agent {
         settings: settings.clone(),
         engine: Engine::new(Config { mode: settings.mode, evictions_per_minute: settings.evictions_per_minute }),
-        tap,
+        tapper: Tapper::start(tap, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
         sender: Arc::new(FrameSender::open()?),
         store,
         telemetry,
         bridges,
         ports: BTreeMap::new(),
-        counted: BTreeMap::new(),
         inventory: settings.bridges.iter().copied().collect(),
         latches,
         news: news_in.clone(),
@@ -135,7 +133,7 @@ impl Agent {
                 event = sources.events.next() => self.event(event?),
                 Some(query) = sources.queries.recv() => self.answer_query(query),
                 () = timeout => self.tell(Input::Timeout),
-                _ = count.tick() => self.count(),
+                _ = count.tick() => self.tapper.order(Order::Count),
             }
             self.settle();
         }
@@ -193,7 +191,6 @@ impl Agent {
             Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
             Query::Addresses(domain, reply) => drop(reply.send(self.engine.addresses(domain))),
             Query::Gauges(reply) => {
-                self.count();
                 self.set_gauges();
                 let _ = reply.send(());
             }

@@ -35,7 +35,9 @@ pub(super) enum News {
     NoBridge(BridgeName, netlink::Error),
     /// What is behind one port.
     Port(Seen),
-    /// How an action ended.
+    /// Every tap that was ordered before this was asked for is in place.
+    Tapped,
+    /// How an action ended, or something else that is an input as it is.
     Input(Input),
 }
 

@@ -4,10 +4,11 @@ use super::{
     readiness::Latch,
     run::Agent,
     surveyor::{Errand, News, Seen},
+    tapper::Order,
 };
 use crate::{
     allocator::Pool,
-    capture::{CaptureError, Malformed, Side, TapCounters},
+    capture::Side,
     engine::{self, ArpFrame, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Event, Nsid, Port},
@@ -51,6 +52,7 @@ impl Agent {
             News::Bridge(bridge, networks, ports) => self.bridge_surveyed(bridge, networks, ports),
             News::NoBridge(name, error) => self.bridge_not_surveyed(name, &error),
             News::Port(seen) => self.port_surveyed(seen),
+            News::Tapped => self.latches.release(Latch::Taps),
             News::Input(input) => self.tell(input),
         }
     }
@@ -77,11 +79,9 @@ impl Agent {
             return;
         };
         *known = None;
-        self.detach(bridge.index, bridge.name);
-        for port in
-            self.ports.extract_if(.., |_, port| port.bridge == bridge.index).map(|(port, _)| port).collect::<Vec<_>>()
-        {
-            self.detach(port, bridge.name);
+        self.tapper.order(Order::Detach(bridge.index));
+        for (port, _) in self.ports.extract_if(.., |_, port| port.bridge == bridge.index) {
+            self.tapper.order(Order::Detach(port));
         }
         tracing::warn!(event = "bridge_gone", bridge = %bridge.name, "waits for it to appear again");
         self.tell(Input::BridgeDown(bridge.name));
@@ -89,10 +89,9 @@ impl Agent {
 
     fn bridge_surveyed(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>, ports: Vec<Seen>) {
         let before = self.bridges.insert(bridge.name, Some(bridge)).flatten();
-        if let Some(other) = before.filter(|before| before.index != bridge.index) {
-            self.detach(other.index, bridge.name);
+        if before.is_none_or(|before| before.index != bridge.index) {
+            self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
         }
-        self.attach(bridge.index, Side::Egress);
         self.keep_pools(bridge.name, &networks);
         let (name, port, mac) = (bridge.name, bridge.index, bridge.mac);
         self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks }));
@@ -100,7 +99,6 @@ impl Agent {
         for seen in &ports {
             self.port_up(seen.port.clone(), false);
         }
-        self.latches.release(Latch::Taps);
         ports.into_iter().for_each(|seen| self.port_surveyed(seen));
         self.inventory.remove(&bridge.name);
         self.inventory_done_if_complete();
@@ -115,8 +113,8 @@ impl Agent {
     pub(super) fn inventory_done_if_complete(&mut self) {
         if self.inventory.is_empty() {
             self.tell(Input::InventoryDone);
-            self.latches.release(Latch::Taps);
             self.latches.release(Latch::Inventory);
+            self.tapper.order(Order::Tell);
         }
     }
 
@@ -136,7 +134,7 @@ impl Agent {
         let Some(bridge) = self.bridge_name(port.bridge) else { return self.port_down(port.index) };
         let known = self.ports.insert(port.index, port.clone());
         if known.as_ref().is_none_or(|known| known.bridge != port.bridge) {
-            self.attach(port.index, Side::Ingress);
+            self.tapper.order(Order::Attach(port.index, Side::Ingress, bridge));
         }
         self.tell(Input::PortUp { port: port.index, name: port.name.clone(), bridge });
         if look && known.is_none_or(|known| known.peer != port.peer || known.bridge != port.bridge) {
@@ -145,9 +143,8 @@ impl Agent {
     }
 
     fn port_down(&mut self, port: IfIndex) {
-        let bridge = self.bridge_of(port);
         if self.ports.remove(&port).is_some() {
-            bridge.into_iter().for_each(|bridge| self.detach(port, bridge));
+            self.tapper.order(Order::Detach(port));
             self.tell(Input::PortDown { port });
         }
     }
@@ -166,49 +163,6 @@ impl Agent {
             tracing::warn!(event = "not_inspectable", %port, name, "known only by what it says on the wire: {error}");
         }
         self.tell(Input::Surveyed { port: port.index, survey });
-    }
-
-    fn attach(&mut self, interface: IfIndex, side: Side) {
-        match self.tap.attach(interface, side) {
-            Ok(()) => self.telemetry.degraded(Feature::Taps, None),
-            // Its end is told next.
-            Err(CaptureError::Gone { .. }) => {}
-            Err(error) => self.telemetry.degraded(Feature::Taps, Some(&error)),
-        }
-    }
-
-    fn detach(&mut self, interface: IfIndex, bridge: BridgeName) {
-        let before = self.counted.remove(&interface).unwrap_or_default();
-        match self.tap.detach(interface) {
-            Ok(Some(last)) => self.count_since(bridge, before, last),
-            Ok(None) => {}
-            Err(error) => self.telemetry.degraded(Feature::Taps, Some(&error)),
-        }
-    }
-
-    /// Reads what the taps have counted, and asks anew for what they lost.
-    pub(super) fn count(&mut self) {
-        let interfaces: Vec<IfIndex> =
-            self.ports.keys().copied().chain(self.bridges.values().flatten().map(|bridge| bridge.index)).collect();
-        for interface in interfaces {
-            let Some((bridge, now)) = self.bridge_of(interface).zip(self.tap.counters(interface)) else { continue };
-            let before = self.counted.insert(interface, now).unwrap_or_default();
-            self.count_since(bridge, before, now);
-        }
-    }
-
-    fn count_since(&mut self, bridge: BridgeName, before: TapCounters, now: TapCounters) {
-        for reason in Malformed::ALL {
-            let count = now.malformed(reason).saturating_sub(before.malformed(reason));
-            if count > 0 {
-                self.telemetry.malformed(bridge, reason, count);
-            }
-        }
-        let lost = now.lost.saturating_sub(before.lost);
-        if lost > 0 {
-            self.telemetry.lost(bridge, lost);
-            self.tell(Input::FramesLost(bridge));
-        }
     }
 
     /// Each network of the bridge is a pool, with the host for its gateway.

@@ -140,6 +140,7 @@ impl From<agent::Error> for Failure {
             agent::Error::Netlink(netlink::Error::NoBridge(_) | netlink::Error::NotABridge(_)) => Exit::Usage,
             agent::Error::Capture(_)
             | agent::Error::Ring(_)
+            | agent::Error::Thread(_)
             | agent::Error::Send(_)
             | agent::Error::Netlink(_)
             | agent::Error::Clock(_) => Exit::Unsupported,

@@ -10,13 +10,12 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use detector::{
-    capture::{CapturedArp, Claims, FrameSender, Hook, Tap, TapSettings},
+    capture::{Claims, FrameSender, Hook, Tap, TapSettings},
+    engine::ArpFrame,
     net::{ArpPacket, IfIndex, Mac, Operation},
 };
-use rustix::{
-    net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
-    thread::{UnshareFlags, unshare_unsafe},
-};
+use nix::sched::{CloneFlags, unshare};
+use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 /// Long enough for any machine; only a test that fails waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -30,17 +29,11 @@ pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
 pub(crate) fn alone(test: impl AsyncFnOnce() + Send + 'static) {
     assert!(rustix::process::geteuid().is_root(), "this test loads eBPF programs and makes namespaces: run it as root");
     let namespace = thread::spawn(|| {
-        leave_network();
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test());
     });
     namespace.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
-
-#[expect(unsafe_code, reason = "unsharing can be unsound, though not for networks")]
-fn leave_network() {
-    // SAFETY: only file descriptor tables that are no longer shared can surprise other threads.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
 }
 
 /// Runs `ip` with `commands`, one a line.
@@ -71,7 +64,7 @@ pub(crate) fn say(interface: &str, frame: &[u8]) {
 }
 
 /// The next `count` claims, in order.
-pub(crate) async fn hear(claims: &mut Claims, count: usize) -> Vec<CapturedArp> {
+pub(crate) async fn hear(claims: &mut Claims, count: usize) -> Vec<ArpFrame> {
     let mut heard = Vec::new();
     while heard.len() < count {
         let batch = tokio::time::timeout(DEADLINE, claims.next_batch()).await;
@@ -100,7 +93,7 @@ pub(crate) fn request() -> ArpPacket {
 
 /// The frame of `packet` with VLAN `tags` in it, each as type and id.
 pub(crate) fn tagged(packet: &ArpPacket, tags: &[(u16, u16)]) -> Vec<u8> {
-    let frame = packet.broadcast_frame();
+    let frame = packet.broadcast_frame(None);
     let tags = tags.iter().flat_map(|(kind, id)| [kind.to_be_bytes(), id.to_be_bytes()]).flatten();
     [frame[..12].to_vec(), tags.collect(), frame[12..].to_vec()].concat()
 }

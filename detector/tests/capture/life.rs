@@ -37,13 +37,13 @@ fn what_was_counted_survives_until_the_end_and_then_nothing_is_heard() {
         let (mut tap, mut claims) = load(hook);
         tap.attach(port, Side::Ingress).unwrap();
         tap.attach(next, Side::Ingress).unwrap();
-        say("s1", &request().broadcast_frame());
+        say("s1", &request().broadcast_frame(None));
         hear(&mut claims, 1).await;
         assert_eq!(tap.detach(port).unwrap().unwrap().reported, 1);
         assert_eq!((tap.counters(port), tap.detach(port).unwrap()), (None, None));
         assert_eq!((programs("p1", OURS), programs("p2", OURS)), (0, 1));
-        say("s1", &request().broadcast_frame());
-        say("s2", &request().broadcast_frame());
+        say("s1", &request().broadcast_frame(None));
+        say("s2", &request().broadcast_frame(None));
         assert_eq!(hear(&mut claims, 1).await[0].port, next);
     });
 }
@@ -55,7 +55,7 @@ fn attached_twice_it_hears_once() {
         let (mut tap, mut claims) = load(hook);
         for _ in 0..2 {
             tap.attach(port, Side::Ingress).unwrap();
-            say("s1", &request().broadcast_frame());
+            say("s1", &request().broadcast_frame(None));
             hear(&mut claims, 1).await;
             assert_eq!((tap.counters(port).unwrap().seen(), programs("p1", OURS)), (1, 1));
         }
@@ -81,13 +81,13 @@ fn another_program_on_the_hook_stays_alive() {
 
         let (mut tap, mut claims) = load(hook);
         tap.attach(port, Side::Ingress).unwrap();
-        say("s1", &request().broadcast_frame());
+        say("s1", &request().broadcast_frame(None));
         hear(&mut claims, 1).await;
         until("the other program has heard it too", || heard_by_other.next().is_some()).await;
 
         tap.detach(port).unwrap();
         assert_eq!((programs("p1", OURS), programs("p1", OTHER)), (0, 1));
-        say("s1", &request().broadcast_frame());
+        say("s1", &request().broadcast_frame(None));
         until("the other program hears alone", || heard_by_other.next().is_some()).await;
     });
 }
@@ -108,14 +108,14 @@ fn a_port_deleted_while_tapped_is_detached_without_complaint() {
         let (mut tap, mut claims) = load(hook);
         tap.attach(port, Side::Ingress).unwrap();
         tap.attach(next, Side::Ingress).unwrap();
-        say("s1", &request().broadcast_frame());
+        say("s1", &request().broadcast_frame(None));
         ip("link del p1\n");
         assert_eq!(hear(&mut claims, 1).await[0].port, port);
         assert_eq!(tap.detach(port).unwrap().unwrap().reported, 1);
         assert_eq!(tap.detach(port).unwrap(), None);
         assert!(matches!(tap.attach(port, Side::Ingress), Err(CaptureError::Gone { .. })));
         assert_eq!(tap.counters(port), None);
-        say("s2", &request().broadcast_frame());
+        say("s2", &request().broadcast_frame(None));
         assert_eq!(hear(&mut claims, 1).await[0].port, next);
     });
 }
@@ -129,7 +129,7 @@ fn an_index_that_went_to_another_interface_is_tapped_there() {
         ip(&format!("link del p1\nlink add p2 index {port} type veth peer name s2\nlink set p2 up\nlink set s2 up\n"));
         assert_eq!((index("p2"), programs("p2", OURS)), (port, 0));
         tap.attach(port, Side::Ingress).unwrap();
-        say("s2", &request().broadcast_frame());
+        say("s2", &request().broadcast_frame(None));
         assert_eq!(hear(&mut claims, 1).await[0].port, port);
         assert_eq!(tap.counters(port).unwrap().seen(), 1);
     });
@@ -229,7 +229,7 @@ fn a_killed_agent_leaves_nothing() {
             let (mut tap, mut claims) = load(hook);
             tap.attach(port, Side::Ingress).unwrap();
             assert_eq!(programs("p1", OURS), 1, "the next agent removes them");
-            say("s1", &request().broadcast_frame());
+            say("s1", &request().broadcast_frame(None));
             hear(&mut claims, 1).await;
         }
     });
@@ -244,7 +244,7 @@ fn the_program_says_what_it_refuses_if_somebody_reads_it() {
     alone(async || {
         let port = wire("s1", "p1");
         let mut child = start_agent("life::the_program_says_what_it_refuses_if_somebody_reads_it", "auto");
-        let mut frame = request().broadcast_frame();
+        let mut frame = request().broadcast_frame(None);
         frame[15] = 6;
         say("s1", &frame);
         let said = read_until(child.stdout.take().unwrap(), "malformed ARP");

@@ -15,7 +15,7 @@ fn what_is_sent_goes_over_the_wire_as_it_is() {
         tap.attach(port, Side::Ingress).unwrap();
         let sender = FrameSender::open().unwrap();
         for packet in [ArpPacket::probe(ALICE, ADDRESS), ArpPacket::announcement(ALICE, ADDRESS)] {
-            sender.send(index("s1"), &packet.broadcast_frame()).unwrap();
+            sender.send(index("s1"), &packet.broadcast_frame(None)).unwrap();
             assert_eq!(hear(&mut claims, 1).await[0].packet, packet);
         }
     });
@@ -25,7 +25,7 @@ fn what_is_sent_goes_over_the_wire_as_it_is() {
 fn a_sender_says_why_it_cannot() {
     alone(async || {
         wire("s1", "p1");
-        let (sender, port, frame) = (FrameSender::open().unwrap(), index("s1"), request().broadcast_frame());
+        let (sender, port, frame) = (FrameSender::open().unwrap(), index("s1"), request().broadcast_frame(None));
         assert!(matches!(sender.send(port, &frame[..9]), Err(SendError::Refused(_))));
         ip("link set s1 down\n");
         let error = sender.send(port, &frame).unwrap_err();

@@ -3,10 +3,8 @@
 
 use std::{future::Future, process::Command, thread};
 
-use rustix::{
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    thread::UnshareFlags,
-};
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 /// Runs `test` on a runner of its own.
 pub(crate) fn on_a_runner<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
@@ -28,10 +26,8 @@ pub(crate) fn ip(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[expect(unsafe_code, reason = "leaving namespaces is unsafe for file descriptor tables, which stay shared here")]
 fn make_private() {
-    // SAFETY: the thread's table of file descriptors is not unshared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }.unwrap();
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
     mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).unwrap();
 }

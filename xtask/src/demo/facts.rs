@@ -11,9 +11,9 @@ pub(super) struct Facts {
     pub(super) before: Value,
     /// The incident as `dupip conflicts -o json` tells it.
     pub(super) incident: Value,
-    pub(super) duplicate_ip_total: Option<f64>,
-    /// Percent of pings to the gateway that got no answer in the end, by sandbox.
-    pub(super) gateway_ping_loss: BTreeMap<String, f64>,
+    pub(super) duplicate_ip_total: Option<u64>,
+    /// Percent of pings to the gateway that got no answer in the end, by sandbox; a part of a percent counts as one.
+    pub(super) gateway_ping_loss: BTreeMap<String, u32>,
     /// The addresses of each sandbox, before and after.
     pub(super) addresses: BTreeMap<String, [Vec<String>; 2]>,
     /// Who answers for each address in the end.
@@ -24,7 +24,7 @@ pub(super) struct Facts {
 impl Facts {
     /// In enforce, that all is well again; in observe, that nothing was changed.
     pub(super) fn is_as_promised(&self) -> bool {
-        let named = self.duplicate_ip_total == Some(1.0);
+        let named = self.duplicate_ip_total == Some(1);
         match self.mode {
             "enforce" => named && self.is_healed() && self.is_quiet(),
             _ => named && !self.is_healed() && self.addresses.values().all(|[before, after]| before == after),
@@ -36,7 +36,7 @@ impl Facts {
     }
 
     fn is_quiet(&self) -> bool {
-        self.gateway_ping_loss.values().all(|loss| *loss == 0.0) && self.owners.values().all(|owners| owners.len() == 1)
+        self.gateway_ping_loss.values().all(|loss| *loss == 0) && self.owners.values().all(|owners| owners.len() == 1)
     }
 
     pub(super) fn json(&self) -> Value {
@@ -67,8 +67,8 @@ mod tests {
         Facts {
             mode,
             incident: json!({ "healed": healed }),
-            duplicate_ip_total: Some(1.0),
-            gateway_ping_loss: [("a".to_owned(), 0.0)].into(),
+            duplicate_ip_total: Some(1),
+            gateway_ping_loss: [("a".to_owned(), 0)].into(),
             addresses: [("a".to_owned(), addresses)].into(),
             owners: [("10.8.64.2".to_owned(), vec!["02:00:00:00:00:01".to_owned()])].into(),
             ..Facts::default()
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn one_lost_ping_or_one_more_owner_is_a_failure() {
         let mut lossy = facts("enforce", true, "10.8.64.4/24");
-        lossy.gateway_ping_loss.insert("b".to_owned(), 5.0);
+        lossy.gateway_ping_loss.insert("b".to_owned(), 5);
         assert!(!lossy.is_as_promised());
         let mut doubled = facts("enforce", true, "10.8.64.4/24");
         doubled.owners.insert("10.8.64.3".to_owned(), vec!["x".to_owned(), "y".to_owned()]);

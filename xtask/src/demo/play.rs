@@ -166,15 +166,21 @@ impl Play {
                 owners.join(" and ")
             ));
             facts.owners.insert(address.to_string(), owners);
-            let loss = 100.0 * f64::from(report.lost()) / f64::from(report.sent.max(1));
+            let loss = (100 * report.lost()).div_ceil(report.sent.max(1));
             facts.gateway_ping_loss.insert(sandbox.name().to_owned(), loss);
         }
         self.voice.act('f', "The live table, and the metric to alert on.");
         facts.table = Value::Array(agent.table()?);
         self.voice.quote("dupip table", &agent.dupip().say(&["table"])?);
         let series = "duplicate_ip_total{bridge=\"rt0\"}";
-        facts.duplicate_ip_total = agent.metric(series)?;
-        let value = facts.duplicate_ip_total.context("the agent does not have the metric")?;
+        let value = agent.metric(series)?.context("the agent does not have the metric")?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a counter is a small whole number"
+        )]
+        let count = value as u64;
+        facts.duplicate_ip_total = Some(count);
         self.voice
             .quote("curl -s http://127.0.0.1:9477/metrics | grep ^duplicate_ip_total", &format!("{series} {value}"));
         Ok(())
