@@ -210,15 +210,6 @@ impl Agent {
         self.process.wait_for_line(words, deadline)
     }
 
-    /// Waits for the agent to end by itself, and returns its log.
-    ///
-    /// # Errors
-    /// If it does not in time; the error shows the log.
-    pub fn wait_for_end(mut self, deadline: Duration) -> Result<String> {
-        self.process.wait(deadline)?;
-        self.log()
-    }
-
     /// All that the agent has logged so far.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::{
     allocator::{Change, Fence, Store},
     engine::{Action, ActionId, Input, Outcome},
     net::{ArpPacket, Domain, IfIndex, Lease, Mac, Owner},
-    netlink::Readdress,
+    netlink::{Bridge, Readdress},
     telemetry::Telemetry,
 };
 
@@ -64,7 +64,7 @@ impl Agent {
 
     /// Tells the domain by a frame, and the host's neighbour table by netlink: the host does not hear its own frames.
     fn announce(&mut self, id: ActionId, domain: Domain, address: Ipv4Addr, mac: Mac) {
-        let Some(bridge) = self.bridges.get(&domain.bridge).copied().flatten() else {
+        let Some(bridge) = self.bridge(domain) else {
             return self.answer(Input::Failed { action: id, failure: format!("the bridge {} is gone", domain.bridge) });
         };
         let frame = ArpPacket::announcement(mac, address).broadcast_frame(domain.vlan);
@@ -76,7 +76,7 @@ impl Agent {
 
     /// Asks for each address by a broadcast from nobody. A probe that cannot be sent is one that nobody answers.
     fn probe(&self, domain: Domain, addresses: Vec<Ipv4Addr>) {
-        let Some(bridge) = self.bridges.get(&domain.bridge).copied().flatten() else { return };
+        let Some(bridge) = self.bridge(domain) else { return };
         let frames: Vec<_> = addresses
             .into_iter()
             .map(|address| ArpPacket::probe(bridge.mac, address).broadcast_frame(domain.vlan))
@@ -96,6 +96,10 @@ impl Agent {
                 tokio::time::sleep(PAUSE).await;
             }
         });
+    }
+
+    fn bridge(&self, domain: Domain) -> Option<Bridge> {
+        Some(self.bridges.get(&domain.bridge)?.as_ref()?.bridge)
     }
 
     /// Answers an action with what is known at once, in its turn.

@@ -1,6 +1,11 @@
 //! The loop: takes in one thing at a time, and carries out what the engine then wants.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc,
@@ -20,13 +25,14 @@ use crate::{
     allocator::{Clock, SqliteStore, Store},
     capture::{Claims, FrameSender, Tap, TapSettings},
     engine::{Config, Engine, Input},
-    net::{BridgeName, IfIndex},
-    netlink::{Bridge, Events, Host, Port},
+    net::{BridgeName, IfIndex, Ipv4Net},
+    netlink::{self, Bridge, Events, Host, Port},
     telemetry::{BridgeGauges, Telemetry},
+    time::Timestamp,
 };
 
-/// How often the tap's counters are read for losses.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the taps' counters are read for losses, and what could not be looked at is looked at again.
+const TICK: Duration = Duration::from_secs(1);
 /// Questions that may wait for an answer.
 const QUERIES: usize = 64;
 
@@ -39,13 +45,26 @@ pub(super) struct Agent {
     pub(super) store: Arc<dyn Store>,
     pub(super) telemetry: Arc<Telemetry>,
     /// The watched bridges; `None` for one that is not there.
-    pub(super) bridges: BTreeMap<BridgeName, Option<Bridge>>,
+    pub(super) bridges: BTreeMap<BridgeName, Option<Watched>>,
     pub(super) ports: BTreeMap<IfIndex, Port>,
+    /// Networks whose pool is in the store.
+    pub(super) pools: BTreeSet<(BridgeName, Ipv4Net)>,
+    /// Looks at bridges that have not ended yet, and what has gone since the first of them began.
+    pub(super) looks: usize,
+    pub(super) departed: BTreeMap<IfIndex, Timestamp>,
     /// Bridges that the first inventory, or one after lost events, still waits for.
-    pub(super) inventory: std::collections::BTreeSet<BridgeName>,
+    pub(super) inventory: BTreeSet<BridgeName>,
     pub(super) latches: Latches,
     pub(super) news: mpsc::UnboundedSender<News>,
     errands: mpsc::UnboundedSender<Errand>,
+}
+
+/// A watched bridge that is there.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) bridge: Bridge,
+    /// The host's addresses on it.
+    pub(super) networks: Vec<Ipv4Net>,
 }
 
 /// What the loop takes its inputs from.
@@ -69,9 +88,8 @@ pub async fn start(
     // From here on nothing is missed: events wait in the socket until the first survey is done.
     let events = Events::open()?;
     let mut host = Host::open()?;
-    let mut bridges = BTreeMap::new();
     for name in &settings.bridges {
-        bridges.insert(*name, find_bridge(&mut host, *name, settings.wait).await?);
+        require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
     let (tap, claims) = Tap::load(TapSettings { hook: settings.hook, ..TapSettings::default() })?;
@@ -88,9 +106,12 @@ pub async fn start(
         sender: Arc::new(FrameSender::open()?),
         store,
         telemetry,
-        bridges,
+        bridges: settings.bridges.iter().map(|name| (*name, None)).collect(),
         ports: BTreeMap::new(),
-        inventory: settings.bridges.iter().copied().collect(),
+        pools: BTreeSet::new(),
+        looks: 0,
+        departed: BTreeMap::new(),
+        inventory: BTreeSet::new(),
         latches,
         news: news_in.clone(),
         errands,
@@ -105,35 +126,36 @@ fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(store))
 }
 
-async fn find_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result<Option<Bridge>, Error> {
+async fn require_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result<(), Error> {
     match host.bridge(name).await {
-        Ok(bridge) => Ok(Some(bridge)),
-        Err(crate::netlink::Error::NoBridge(_)) if wait => {
+        Err(netlink::Error::NoBridge(_)) if wait => {
             tracing::info!(event = "waiting", bridge = %name, "waits for the bridge to appear");
-            Ok(None)
+            Ok(())
         }
-        Err(error) => Err(error.into()),
+        found => Ok(found.map(drop)?),
     }
 }
 
 impl Agent {
     async fn run(mut self, mut sources: Sources, surveyor: Surveyor) -> Result<(), Error> {
         let _surveyor = AbortOnDrop(tokio::spawn(surveyor.run()));
-        let mut count = interval(COUNT_EVERY);
-        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.begin()?;
         loop {
             let timeout = self.until_timeout();
-            // In this order: what was asked for comes first, then what the wire says; each is bounded, so that none
-            // starves another for long.
+            // In this order, so that a flood of frames, which is anybody's to send, starves nothing else.
             tokio::select! {
                 biased;
                 Some(news) = sources.news.recv() => self.news(news),
-                frames = sources.claims.next_batch() => self.frames(frames.map_err(Error::Ring)?),
                 event = sources.events.next() => self.event(event?),
                 Some(query) = sources.queries.recv() => self.answer_query(query),
                 () = timeout => self.tell(Input::Timeout),
-                _ = count.tick() => self.tapper.order(Order::Count),
+                _ = tick.tick() => {
+                    self.tapper.order(Order::Count);
+                    self.look_again();
+                }
+                frames = sources.claims.next_batch() => self.frames(frames.map_err(Error::Ring)?),
             }
             self.settle();
         }
@@ -149,10 +171,8 @@ impl Agent {
     }
 
     pub(super) fn look_at_everything(&mut self) {
-        let present: Vec<BridgeName> = self.bridges.iter().filter_map(|(name, bridge)| bridge.map(|_| *name)).collect();
-        self.inventory = present.iter().copied().collect();
-        present.into_iter().for_each(|name| self.send_errand(Errand::Bridge(name)));
-        self.inventory_done_if_complete();
+        self.inventory = self.bridges.keys().copied().collect();
+        self.inventory.clone().into_iter().for_each(|name| self.look_at(name));
     }
 
     pub(super) fn tell(&mut self, input: Input) {
@@ -210,7 +230,8 @@ impl Agent {
 
     /// The watched bridge with this index.
     pub(super) fn bridge_name(&self, index: IfIndex) -> Option<BridgeName> {
-        let found = self.bridges.iter().find(|(_, bridge)| bridge.is_some_and(|bridge| bridge.index == index));
+        let found =
+            self.bridges.iter().find(|(_, bridge)| bridge.as_ref().is_some_and(|known| known.bridge.index == index));
         found.map(|(name, _)| *name)
     }
 

@@ -8,7 +8,7 @@ use super::clock;
 use crate::{
     engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
     net::{BridgeName, IfIndex, Ipv4Net, Mac},
-    netlink::{self, Bridge, Found, Host, Inside, Port, PortSurvey, Readdress, ReaddressError},
+    netlink::{self, Bridge, Host, Inside, Port, PortSurvey, Readdress, ReaddressError},
     sandbox::SandboxIdentity,
     time::Timestamp,
 };
@@ -29,8 +29,8 @@ pub(super) enum Errand {
 /// What came of an errand.
 #[derive(Debug)]
 pub(super) enum News {
-    /// A bridge, the host's addresses on it, and all of its ports.
-    Bridge(Bridge, Vec<Ipv4Net>, Vec<Seen>),
+    /// A bridge and everything behind its ports.
+    Bridge(Found),
     /// A bridge that could not be looked at.
     NoBridge(BridgeName, netlink::Error),
     /// What is behind one port.
@@ -39,6 +39,17 @@ pub(super) enum News {
     Tapped,
     /// How an action ended, or something else that is an input as it is.
     Input(Input),
+}
+
+/// What a look at a bridge found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// When the look began: what has gone since then may still be in it.
+    pub(super) began: Timestamp,
+    pub(super) bridge: Bridge,
+    /// The host's addresses on it.
+    pub(super) networks: Vec<Ipv4Net>,
+    pub(super) ports: Vec<Seen>,
 }
 
 /// What a look behind a port found.
@@ -103,9 +114,9 @@ impl Surveyor {
     async fn bridge(&mut self, name: BridgeName) {
         let began = clock::now();
         let news = match self.host.survey(name).await {
-            Ok(found) => {
-                let ports = found.ports.into_iter().map(|port| Seen::new(port, began)).collect();
-                News::Bridge(found.bridge, found.addresses, ports)
+            Ok(netlink::Survey { bridge, addresses, ports }) => {
+                let ports = ports.into_iter().map(|port| Seen::new(port, began)).collect();
+                News::Bridge(Found { began, bridge, networks: addresses, ports })
             }
             Err(error) => News::NoBridge(name, error),
         };
@@ -175,7 +186,7 @@ impl Seen {
 }
 
 /// Who lives in a namespace, under every name that a lease can be written to; the best comes first.
-fn identify(netns: &Found) -> Sandbox {
+fn identify(netns: &netlink::Found) -> Sandbox {
     let SandboxIdentity { name, aliases, .. } = SandboxIdentity::of(netns);
     let (mut best, others): (Vec<_>, Vec<_>) = aliases.into_iter().partition(|alias| name.as_ref() == Some(alias));
     best.extend(others);

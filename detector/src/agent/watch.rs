@@ -1,18 +1,20 @@
 //! What happens around the agent, turned into inputs: bridges and ports come and go, frames come in, events are lost.
 
 use super::{
+    clock,
     readiness::Latch,
-    run::Agent,
-    surveyor::{Errand, News, Seen},
+    run::{Agent, Watched},
+    surveyor::{Errand, Found, News, Seen},
     tapper::Order,
 };
 use crate::{
-    allocator::Pool,
+    allocator::{Pool, Store},
     capture::Side,
     engine::{self, ArpFrame, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Event, Nsid, Port},
     telemetry::Feature,
+    time::{Span, Timestamp},
 };
 
 impl Agent {
@@ -28,11 +30,11 @@ impl Agent {
     pub(super) fn event(&mut self, event: Event) {
         match event {
             Event::BridgeUp(bridge) => self.bridge_changed(bridge),
-            Event::BridgeGone(bridge) => self.bridge_gone(bridge),
+            Event::BridgeGone(bridge) => self.bridge_gone(bridge.index),
             Event::PortUp(port) => self.port_up(port, true),
             Event::PortDown { index, .. } => self.port_down(index),
             Event::AddressAdded { nsid: None, index, .. } | Event::AddressRemoved { nsid: None, index, .. } => {
-                self.look_at_bridge(index);
+                self.look_at_interface(index);
             }
             Event::AddressAdded { nsid: Some(nsid), index, .. }
             | Event::AddressRemoved { nsid: Some(nsid), index, .. }
@@ -40,8 +42,8 @@ impl Agent {
             // Its ports go with it, and are told of one by one.
             Event::NetnsGone(_) => {}
             Event::Overflow => {
-                self.telemetry
-                    .degraded(Feature::Inventory, Some(&"the kernel's notices came too fast; reading all anew"));
+                let reason = "the kernel's notices came too fast; everything is read anew";
+                self.telemetry.degraded(Feature::Inventory, Some(&reason));
                 self.look_at_everything();
             }
         }
@@ -49,7 +51,7 @@ impl Agent {
 
     pub(super) fn news(&mut self, news: News) {
         match news {
-            News::Bridge(bridge, networks, ports) => self.bridge_surveyed(bridge, networks, ports),
+            News::Bridge(found) => self.bridge_surveyed(found),
             News::NoBridge(name, error) => self.bridge_not_surveyed(name, &error),
             News::Port(seen) => self.port_surveyed(seen),
             News::Tapped => self.latches.release(Latch::Taps),
@@ -58,61 +60,114 @@ impl Agent {
     }
 
     fn bridge_changed(&mut self, bridge: Bridge) {
-        match self.bridges.get(&bridge.name) {
-            Some(known) if known.is_none_or(|known| known.index != bridge.index || known.mac != bridge.mac) => {
-                self.send_errand(Errand::Bridge(bridge.name));
-            }
-            _ => {}
-        }
-    }
-
-    fn look_at_bridge(&mut self, index: IfIndex) {
-        if let Some(name) = self.bridge_name(index) {
-            self.send_errand(Errand::Bridge(name));
-        }
-    }
-
-    fn bridge_gone(&mut self, bridge: Bridge) {
-        let Some(known) =
-            self.bridges.get_mut(&bridge.name).filter(|known| known.is_some_and(|k| k.index == bridge.index))
-        else {
-            return;
+        let Some(known) = self.bridges.get_mut(&bridge.name) else { return };
+        let Some(known) = known.as_mut().filter(|known| known.bridge.index == bridge.index) else {
+            return self.look_at(bridge.name);
         };
-        *known = None;
-        self.tapper.order(Order::Detach(bridge.index));
-        for (port, _) in self.ports.extract_if(.., |_, port| port.bridge == bridge.index) {
-            self.tapper.order(Order::Detach(port));
+        // A bridge takes the lowest hardware address of its ports, so it changes with them.
+        if std::mem::replace(&mut known.bridge, bridge).mac != bridge.mac {
+            let networks = known.networks.clone();
+            self.tell_bridge(bridge, networks);
         }
-        tracing::warn!(event = "bridge_gone", bridge = %bridge.name, "waits for it to appear again");
-        self.tell(Input::BridgeDown(bridge.name));
     }
 
-    fn bridge_surveyed(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>, ports: Vec<Seen>) {
-        let before = self.bridges.insert(bridge.name, Some(bridge)).flatten();
-        if before.is_none_or(|before| before.index != bridge.index) {
-            self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
-        }
-        self.keep_pools(bridge.name, &networks);
+    fn tell_bridge(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>) {
         let (name, port, mac) = (bridge.name, bridge.index, bridge.mac);
         self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks }));
-        self.drop_ports_but(bridge.index, &ports);
-        for seen in &ports {
-            self.port_up(seen.port.clone(), false);
+    }
+
+    fn look_at_interface(&mut self, index: IfIndex) {
+        if let Some(name) = self.bridge_name(index) {
+            self.look_at(name);
         }
-        ports.into_iter().for_each(|seen| self.port_surveyed(seen));
+    }
+
+    /// Asks for a look at a bridge and everything behind its ports.
+    pub(super) fn look_at(&mut self, name: BridgeName) {
+        self.looks += 1;
+        self.send_errand(Errand::Bridge(name));
+    }
+
+    fn bridge_gone(&mut self, index: IfIndex) {
+        self.departed(index);
+        let Some(name) = self.bridge_name(index) else { return };
+        self.bridges.insert(name, None);
+        self.tapper.order(Order::Detach(index));
+        for (port, _) in self.ports.extract_if(.., |_, port| port.bridge == index) {
+            self.tapper.order(Order::Detach(port));
+        }
+        tracing::warn!(event = "bridge_gone", bridge = %name, "waits for it to appear again");
+        self.tell(Input::BridgeDown(name));
+    }
+
+    /// Remembers what went away while a look was under way that may still show it.
+    fn departed(&mut self, index: IfIndex) {
+        if self.looks > 0 {
+            self.departed.insert(index, clock::now());
+        }
+    }
+
+    /// Whether an interface was told to be gone after a look at it had begun.
+    fn is_outdated(&self, index: IfIndex, began: Timestamp) -> bool {
+        self.departed.get(&index).is_some_and(|at| *at >= began)
+    }
+
+    fn look_done(&mut self) {
+        self.looks = self.looks.saturating_sub(1);
+        if self.looks == 0 {
+            self.departed.clear();
+        }
+    }
+
+    fn bridge_surveyed(&mut self, found: Found) {
+        let Found { began, bridge, networks, ports } = found;
+        if !self.is_outdated(bridge.index, began) {
+            self.bridge_up(bridge, networks);
+            let ports: Vec<Seen> = ports.into_iter().filter(|seen| !self.is_outdated(seen.port.index, began)).collect();
+            self.drop_ports_but(bridge.index, &ports);
+            for seen in &ports {
+                self.port_up(seen.port.clone(), false);
+            }
+            ports.into_iter().for_each(|seen| self.port_surveyed(seen));
+        }
+        self.look_done();
         self.inventory.remove(&bridge.name);
         self.inventory_done_if_complete();
     }
 
+    fn bridge_up(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>) {
+        let watched = Watched { bridge, networks: networks.clone() };
+        let before = self.bridges.insert(bridge.name, Some(watched)).flatten().map(|before| before.bridge.index);
+        if before != Some(bridge.index) {
+            self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
+        }
+        self.keep_pools(bridge.name, &networks);
+        self.tell_bridge(bridge, networks);
+    }
+
+    /// A bridge that is not there is nothing to wait for now; one that cannot be looked at is looked at again.
     fn bridge_not_surveyed(&mut self, name: BridgeName, error: &netlink::Error) {
-        self.telemetry.degraded(Feature::Inventory, Some(error));
+        self.look_done();
+        match (error, self.bridges.get(&name)) {
+            (netlink::Error::NoBridge(_), Some(Some(known))) => self.bridge_gone(known.bridge.index),
+            (netlink::Error::NoBridge(_), _) => {}
+            _ => return self.telemetry.degraded(Feature::Inventory, Some(error)),
+        }
         self.inventory.remove(&name);
         self.inventory_done_if_complete();
+    }
+
+    /// Looks again at what could not be looked at.
+    pub(super) fn look_again(&mut self) {
+        if self.looks == 0 {
+            self.inventory.clone().into_iter().for_each(|name| self.look_at(name));
+        }
     }
 
     pub(super) fn inventory_done_if_complete(&mut self) {
         if self.inventory.is_empty() {
             self.tell(Input::InventoryDone);
+            self.telemetry.degraded(Feature::Inventory, None);
             self.latches.release(Latch::Inventory);
             self.tapper.order(Order::Tell);
         }
@@ -143,6 +198,7 @@ impl Agent {
     }
 
     fn port_down(&mut self, port: IfIndex) {
+        self.departed(port);
         if self.ports.remove(&port).is_some() {
             self.tapper.order(Order::Detach(port));
             self.tell(Input::PortDown { port });
@@ -165,17 +221,18 @@ impl Agent {
         self.tell(Input::Surveyed { port: port.index, survey });
     }
 
-    /// Each network of the bridge is a pool, with the host for its gateway.
-    fn keep_pools(&self, bridge: BridgeName, networks: &[Ipv4Net]) {
-        for network in networks {
-            let pool =
-                Pool::new(Domain::untagged(bridge), network.trunc(), Some(network.addr()), self.settings.cooldown);
-            let kept = pool
-                .map_err(|error| error.to_string())
-                .and_then(|pool| self.store.ensure_pool(&pool).map_err(|error| error.to_string()));
-            if let Err(reason) = kept {
+    /// Each network of the bridge is a pool, with the host for its gateway. Waits for the disk, once per network, so that
+    /// whoever is told of the bridge finds the pool.
+    fn keep_pools(&mut self, bridge: BridgeName, networks: &[Ipv4Net]) {
+        for network in networks.iter().filter(|network| self.pools.insert((bridge, **network))) {
+            if let Err(reason) = keep_pool(self.store.as_ref(), bridge, *network, self.settings.cooldown) {
                 tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from it: {reason}");
             }
         }
     }
+}
+
+fn keep_pool(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Span) -> Result<(), String> {
+    let pool = Pool::new(Domain::untagged(bridge), network.trunc(), Some(network.addr()), cooldown);
+    store.ensure_pool(&pool.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }

@@ -1,7 +1,9 @@
 //! The agent's own life: starting, waiting, ending, and what it leaves.
 
+use std::{collections::BTreeSet, fs};
+
 use anyhow::{Context as _, Result};
-use lab::{Mode, Runner, Snapshot, wait_until};
+use lab::{Bridge, Mode, Runner, Snapshot, wait_until};
 use serde_json::{Value, json};
 
 use super::{DEADLINE, runner, text};
@@ -41,22 +43,47 @@ fn an_agent_that_waits_watches_the_bridge_when_it_comes_and_comes_again() -> Res
     Ok(())
 }
 
+/// What the kernel holds for a process: the ids of its BPF links and programs (`Documentation/filesystems/proc.rst`).
+fn bpf_ids(pid: u32) -> Result<BTreeSet<(String, u64)>> {
+    let mut ids = BTreeSet::new();
+    for file in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let info = fs::read_to_string(file?.path()).unwrap_or_default();
+        let fields = info.lines().filter_map(|line| line.split_once(":\t"));
+        ids.extend(
+            fields
+                .filter(|(name, _)| matches!(*name, "link_id" | "prog_id"))
+                .filter_map(|(name, id)| Some((name.to_owned(), id.trim().parse().ok()?))),
+        );
+    }
+    Ok(ids)
+}
+
+/// Those of the ids that the kernel still has.
+fn still_there(bridge: &Bridge, ids: &BTreeSet<(String, u64)>) -> Result<BTreeSet<(String, u64)>> {
+    let mut found = BTreeSet::new();
+    for (kind, name) in [("link", "link_id"), ("prog", "prog_id")] {
+        let shown: Value = serde_json::from_str(&bridge.runner().run(["bpftool", "-j", kind, "show"])?)?;
+        let numbers = shown.as_array().into_iter().flatten().filter_map(|one| one.get("id")?.as_u64());
+        found.extend(numbers.map(|id| (name.to_owned(), id)));
+    }
+    Ok(found.intersection(ids).cloned().collect())
+}
+
 #[test]
-fn nothing_is_left_on_the_ports_however_the_agent_ends() -> Result<()> {
+fn nothing_is_left_in_the_kernel_however_the_agent_ends() -> Result<()> {
     let (bridge, dupip) = runner()?;
     let _sandbox = bridge.sandbox("a").address("10.8.64.2/24").start()?;
-    let attached = || -> Result<bool> {
-        let net = bridge.runner().run(["bpftool", "-j", "net", "show"])?;
-        Ok(net.contains("dupip_arp_tap"))
-    };
     for kill in [false, true] {
         let agent = dupip.start(Mode::Enforce)?;
-        assert!(attached()?, "the tap is there while the agent is");
+        let ids = bpf_ids(agent.pid())?;
+        let links = ids.iter().filter(|(kind, _)| kind == "link_id").count();
+        assert_eq!(links, 2, "one tap on the port, one on the bridge: {ids:?}");
+        assert_eq!(still_there(&bridge, &ids)?, ids);
         match kill {
             true => agent.kill9()?,
             false => assert!(agent.terminate()?.success()),
         }
-        wait_until(DEADLINE, "the taps to go", || Ok((!attached()?).then_some(())))?;
+        wait_until(DEADLINE, "the taps to go", || Ok(still_there(&bridge, &ids)?.is_empty().then_some(())))?;
     }
     Ok(())
 }
@@ -65,18 +92,21 @@ fn nothing_is_left_on_the_ports_however_the_agent_ends() -> Result<()> {
 fn with_clsact_nothing_is_left_after_a_stop_and_a_killed_ones_filters_are_replaced() -> Result<()> {
     let (bridge, dupip) = runner()?;
     let sandbox = bridge.sandbox("a").address("10.8.64.2/24").start()?;
-    let filters = || bridge.runner().run(["tc", "filter", "show", "dev", sandbox.port(), "ingress"]);
+    let filters = || -> Result<usize> {
+        let shown = bridge.runner().run(["tc", "filter", "show", "dev", sandbox.port(), "ingress"])?;
+        Ok(shown.lines().filter(|line| line.contains("dupip_arp_tap")).count())
+    };
     let start = || -> Result<lab::Agent> {
         let mut agent = dupip.spawn(Mode::Observe, &["--attach", "clsact"])?;
         agent.wait_ready()?;
         Ok(agent)
     };
     start()?.kill9()?;
-    assert_eq!(filters()?.matches("dupip_arp_tap").count(), 1, "clsact keeps what a killed agent had");
+    assert_eq!(filters()?, 1, "clsact keeps what a killed agent had");
     let agent = start()?;
-    assert_eq!(filters()?.matches("dupip_arp_tap").count(), 1, "and the next one replaces it");
+    assert_eq!(filters()?, 1, "and the next one replaces it");
     agent.terminate()?;
-    assert_eq!(filters()?.matches("dupip_arp_tap").count(), 0);
+    assert_eq!(filters()?, 0);
     Ok(())
 }
 
@@ -100,8 +130,19 @@ fn a_restarted_agent_learns_the_table_anew() -> Result<()> {
 fn a_second_agent_is_told_of_the_first() -> Result<()> {
     let (_bridge, dupip) = runner()?;
     let _agent = dupip.start(Mode::Observe)?;
-    let second = dupip.spawn(Mode::Observe, &["--listen", "none"])?;
-    let said = second.wait_for_end(DEADLINE)?;
+    let second = [
+        "run",
+        "--bridge",
+        "rt0",
+        "--database",
+        "/run/lab/x.db",
+        "--socket",
+        "/run/lab/dupip.sock",
+        "--listen",
+        "none",
+    ];
+    let output = dupip.command(second).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("another agent is running"), "{said}");
     Ok(())
 }
