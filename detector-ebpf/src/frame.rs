@@ -151,7 +151,10 @@ pub const fn may_carry_arp(ethertype: u16) -> bool {
 /// programs in which the compiler moves a value around that only one of several outcomes has.
 #[inline(always)]
 pub fn read_frame(frame: &impl Frame, report: &impl Report) {
-    let (Some(addresses), Some(offset)) = (frame.bytes::<12>(0), packet_offset(frame)) else {
+    let Some(offset) = packet_offset(frame) else {
+        return;
+    };
+    let Some(addresses) = frame.bytes(0) else {
         return;
     };
     let Some(packet) = Packet::at(frame, offset) else {

@@ -48,7 +48,7 @@ pub enum CaptureError {
         source: ProgramError,
     },
     /// The kernel refused to take the program away from an interface.
-    #[error("cannot detach the ARP tap from {interface}; `tc filter show dev {interface}` shows what is there")]
+    #[error("cannot detach the ARP tap from {interface} (`bpftool net` shows what runs there)")]
     Detach {
         /// The interface's name.
         interface: String,
@@ -57,7 +57,7 @@ pub enum CaptureError {
         source: TcError,
     },
     /// There are more interfaces than the tap has counters for.
-    #[error("cannot count what the ARP tap sees at {interface}")]
+    #[error("no counters for {interface}: there are some for {} interfaces at most", detector_ebpf::MAX_INTERFACES)]
     Count {
         /// The interface's name.
         interface: String,

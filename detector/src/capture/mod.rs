@@ -10,6 +10,7 @@
 mod claims;
 mod error;
 mod frame_sender;
+mod hook;
 mod kernel_log;
 mod tap;
 
@@ -17,4 +18,5 @@ pub use claims::Claims;
 pub use detector_ebpf::{Malformed, RING_BYTES, TapCounters};
 pub use error::CaptureError;
 pub use frame_sender::{FrameSender, SendError};
-pub use tap::{Hook, Side, Tap, TapSettings};
+pub use hook::{Hook, Side};
+pub use tap::{Tap, TapSettings};

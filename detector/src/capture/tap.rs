@@ -1,57 +1,27 @@
 //! The program and where it listens.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, ErrorKind},
-};
+use std::{collections::BTreeMap, io};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, MapType, PerCpuHashMap, PerCpuValues, RingBuf},
-    programs::{
-        LinkOrder, ProgramError, ProgramType, SchedClassifier, TcAttachType,
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
-    },
+    programs::{ProgramError, ProgramType, SchedClassifier},
     sys::{is_map_supported, is_program_supported},
     util::nr_cpus,
 };
 use detector_ebpf::{COUNTERS, EVENTS, PROGRAM, RING_BYTES, TapCounters};
-use rustix::{
-    io::Errno,
-    net::{AddressFamily, SocketType, netdevice, socket},
-    process::{Resource, Rlimit, setrlimit},
-};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
-use super::{CaptureError, Claims, error::tc_errno, kernel_log};
+use super::{
+    CaptureError, Claims, Hook, Side,
+    hook::{Attached, name_of},
+    kernel_log,
+};
 use crate::net::IfIndex;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/arp_tap"));
-
-/// The loopback device, which every network namespace has.
-const LOOPBACK: &str = "lo";
-
-/// How the tap hooks into an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hook {
-    /// TCX where the kernel has it, else clsact.
-    #[default]
-    Auto,
-    /// TCX links, from Linux 6.6. They are gone with the process.
-    Tcx,
-    /// Filters of the clsact queueing discipline. They outlive a process that is killed; the next one removes them.
-    Clsact,
-}
-
-/// Which frames of an interface are heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// What comes in by it: for bridge ports.
-    Ingress,
-    /// What the host says through it: for the bridge device itself.
-    Egress,
-}
 
 /// How to load the tap.
 #[derive(Clone, Copy, Debug)]
@@ -79,15 +49,6 @@ pub struct Tap {
     log: Option<AbortHandle>,
 }
 
-/// The program at one interface.
-enum Attached {
-    /// Detached when the link is dropped.
-    Tcx { _link: SchedClassifierLink },
-    /// Detached by the filter's name. What the kernel gave back at the time, priority and handle, may be somebody else's
-    /// by then, if the interface's index went to another interface.
-    Clsact { side: TcAttachType },
-}
-
 impl Tap {
     /// Loads the program into the kernel, listening nowhere yet. To be called within a tokio runtime.
     ///
@@ -98,13 +59,13 @@ impl Tap {
         let unlimited = Rlimit { current: None, maximum: None };
         setrlimit(Resource::Memlock, unlimited).unwrap_or_else(|errno| debug!(%errno, "locked memory stays limited"));
         require_kernel()?;
-        let hook = choose_hook(settings.hook)?;
+        let hook = settings.hook.choose()?;
         let mut ebpf = load_object(settings.ring_bytes).map_err(CaptureError::load)?;
-        let log = kernel_log::forward(&mut ebpf);
         program(&mut ebpf).and_then(SchedClassifier::load).map_err(CaptureError::load)?;
         let counters = take_map(&mut ebpf, COUNTERS).map_err(CaptureError::load)?;
         let ring: RingBuf<_> = take_map(&mut ebpf, EVENTS).map_err(CaptureError::load)?;
         let claims = Claims::new(ring).map_err(CaptureError::Wait)?;
+        let log = kernel_log::forward(&mut ebpf);
         Ok((Self { ebpf, counters, hook, attached: BTreeMap::new(), log }, claims))
     }
 
@@ -126,7 +87,8 @@ impl Tap {
             name_of(port).map_err(|errno| CaptureError::attach(port.to_string(), io::Error::from(errno)))?;
         let zero = self.zero_counters(port);
         zero.map_err(|source| CaptureError::Count { interface: interface.clone(), source })?;
-        match self.hook_in(&interface, side.into()) {
+        let attached = program(&mut self.ebpf).and_then(|program| self.hook.attach(program, &interface, side));
+        match attached {
             Ok(attached) => {
                 self.attached.insert(port, attached);
                 Ok(())
@@ -144,11 +106,10 @@ impl Tap {
     /// # Errors
     /// The kernel refuses, and the tap still listens.
     pub fn detach(&mut self, port: IfIndex) -> Result<Option<TapCounters>, CaptureError> {
-        match self.attached.get(&port) {
-            Some(Attached::Clsact { side }) => remove_filters_at(port, *side)?,
-            Some(Attached::Tcx { .. }) => {}
-            None => return Ok(None),
-        }
+        let Some(attached) = self.attached.get(&port) else {
+            return Ok(None);
+        };
+        attached.detach(port)?;
         self.attached.remove(&port);
         let counters = self.counters(port);
         self.close_counters(port);
@@ -175,22 +136,6 @@ impl Tap {
             debug!(%port, %error, "the interface had no counters");
         }
     }
-
-    fn hook_in(&mut self, interface: &str, side: TcAttachType) -> Result<Attached, ProgramError> {
-        // What an agent that was killed left behind.
-        remove_filters(interface, side)?;
-        let program = program(&mut self.ebpf)?;
-        if self.hook == Hook::Clsact {
-            add_clsact(interface)?;
-            let filter =
-                program.attach_with_options(interface, side, TcAttachOptions::Netlink(NlOptions::default()))?;
-            // Its destructor would remove whatever has this priority and handle by then.
-            std::mem::forget(program.take_link(filter)?);
-            return Ok(Attached::Clsact { side });
-        }
-        let link = program.attach_with_options(interface, side, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
-        Ok(Attached::Tcx { _link: program.take_link(link)? })
-    }
 }
 
 impl Drop for Tap {
@@ -201,15 +146,6 @@ impl Drop for Tap {
             }
         }
         self.log.iter().for_each(AbortHandle::abort);
-    }
-}
-
-impl From<Side> for TcAttachType {
-    fn from(side: Side) -> Self {
-        match side {
-            Side::Ingress => Self::Ingress,
-            Side::Egress => Self::Egress,
-        }
     }
 }
 
@@ -230,19 +166,6 @@ fn require(supported: bool, feature: &'static str, remedy: &'static str) -> Resu
     if supported { Ok(()) } else { Err(CaptureError::Unsupported { feature, remedy }) }
 }
 
-/// Asks the kernel, not its version: distributions have brought TCX to older kernels.
-fn choose_hook(wanted: Hook) -> Result<Hook, CaptureError> {
-    let has_tcx = || SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress).is_ok();
-    match wanted {
-        Hook::Auto => Ok(if has_tcx() { Hook::Tcx } else { Hook::Clsact }),
-        Hook::Clsact => Ok(Hook::Clsact),
-        Hook::Tcx => {
-            require(has_tcx(), "TCX links (BPF_TCX_INGRESS)", "Linux 6.6 has them; clsact works on older kernels")?;
-            Ok(Hook::Tcx)
-        }
-    }
-}
-
 fn load_object(ring_bytes: u32) -> Result<Ebpf, EbpfError> {
     let mut loader = EbpfLoader::new();
     // The program reads no kernel structure, so it needs no BTF of the kernel's, which takes long to parse.
@@ -258,38 +181,6 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, ProgramError> {
 
 fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, MapError> {
     ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
-}
-
-/// The interface's name now: it can change, and aya takes nothing else.
-fn name_of(port: IfIndex) -> Result<String, Errno> {
-    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
-    netdevice::index_to_name(socket, port.get())
-}
-
-/// Adds the clsact queueing discipline. It stays when the tap goes: by then others may have hooked in there too.
-fn add_clsact(interface: &str) -> Result<(), TcError> {
-    match tc::qdisc_add_clsact(interface) {
-        Err(error) if tc_errno(&error) == Some(Errno::EXIST) => Ok(()),
-        done => done,
-    }
-}
-
-fn remove_filters_at(port: IfIndex, side: TcAttachType) -> Result<(), CaptureError> {
-    let refused = |interface, source| CaptureError::Detach { interface, source };
-    match name_of(port) {
-        Ok(interface) => remove_filters(&interface, side).map_err(|error| refused(interface, error)),
-        Err(Errno::NODEV) => Ok(()),
-        Err(errno) => Err(refused(port.to_string(), TcError::IoError(errno.into()))),
-    }
-}
-
-/// Removes the tap's filters from the clsact discipline, by the program's name: nobody else's.
-fn remove_filters(interface: &str, side: TcAttachType) -> Result<(), TcError> {
-    match tc::qdisc_detach_program(interface, side, PROGRAM) {
-        Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if matches!(tc_errno(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(()),
-        done => done,
-    }
 }
 
 #[cfg(test)]

@@ -197,6 +197,7 @@ fn without_capabilities_it_says_what_it_lacks() {
     });
 }
 
+/// Without `CAP_PERFMON` the verifier is as strict as those of kernels before 6.3 are with everybody.
 #[test]
 fn capabilities_for_bpf_and_networks_are_enough() {
     use caps::{CapSet, Capability, CapsHashSet};

@@ -1,0 +1,158 @@
+//! How the program gets at an interface and away from it.
+
+use std::{
+    io::{self, ErrorKind},
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use aya::programs::{
+    LinkOrder, MultiProgLink as _, ProgramError, SchedClassifier, TcAttachType,
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
+};
+use detector_ebpf::PROGRAM;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
+};
+
+use super::{CaptureError, error::tc_errno};
+use crate::net::IfIndex;
+
+/// The loopback device, which every network namespace has.
+const LOOPBACK: &str = "lo";
+
+/// How the tap hooks into an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// TCX where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// TCX links, from Linux 6.6. They are gone with the process.
+    Tcx,
+    /// Filters of the clsact queueing discipline. They outlive a process that is killed; the next one removes them.
+    Clsact,
+}
+
+/// Which frames of an interface are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// What comes in by it: for bridge ports.
+    Ingress,
+    /// What the host says through it: for the bridge device itself.
+    Egress,
+}
+
+/// The program at one interface.
+pub(super) enum Attached {
+    Tcx(SchedClassifierLink),
+    /// Known by the filter's name alone. What the kernel gave for it at the time, priority and handle, may be somebody
+    /// else's by now, if the interface's index went to another interface.
+    Clsact(TcAttachType),
+}
+
+impl Hook {
+    /// The hook to use; never [`Auto`](Self::Auto). Asks the kernel, not its version: distributions have brought TCX to
+    /// older kernels.
+    pub(super) fn choose(self) -> Result<Self, CaptureError> {
+        let has_tcx = SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress).is_ok();
+        match self {
+            Self::Auto | Self::Tcx if has_tcx => Ok(Self::Tcx),
+            Self::Auto | Self::Clsact => Ok(Self::Clsact),
+            Self::Tcx => Err(CaptureError::Unsupported {
+                feature: "TCX links (BPF_TCX_INGRESS)",
+                remedy: "Linux 6.6 has them; clsact works on older kernels",
+            }),
+        }
+    }
+
+    /// Runs `program` at `interface`, before whatever other programs are there.
+    pub(super) fn attach(
+        self,
+        program: &mut SchedClassifier,
+        interface: &str,
+        side: Side,
+    ) -> Result<Attached, ProgramError> {
+        let side = side.into();
+        // What an agent that was killed left behind.
+        remove_filters(interface, side)?;
+        if self == Self::Clsact {
+            add_clsact(interface)?;
+            let filter =
+                program.attach_with_options(interface, side, TcAttachOptions::Netlink(NlOptions::default()))?;
+            // Its destructor would remove whatever has this priority and handle by then.
+            std::mem::forget(program.take_link(filter)?);
+            return Ok(Attached::Clsact(side));
+        }
+        let link = program.attach_with_options(interface, side, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
+        Ok(Attached::Tcx(program.take_link(link)?))
+    }
+}
+
+impl Attached {
+    /// Takes the program away from the interface, which may be gone.
+    pub(super) fn detach(&self, port: IfIndex) -> Result<(), CaptureError> {
+        let refused = |interface, source| CaptureError::Detach { interface, source };
+        match (self, name_of(port)) {
+            (Self::Tcx(link), name) => sever(link).map_err(|error| {
+                let interface = name.unwrap_or_else(|_| port.to_string());
+                refused(interface, TcError::IoError(error))
+            }),
+            (Self::Clsact(side), Ok(interface)) => {
+                remove_filters(&interface, *side).map_err(|error| refused(interface, error))
+            }
+            (Self::Clsact(_), Err(Errno::NODEV)) => Ok(()),
+            (Self::Clsact(_), Err(errno)) => Err(refused(port.to_string(), TcError::IoError(errno.into()))),
+        }
+    }
+}
+
+impl From<Side> for TcAttachType {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Ingress => Self::Ingress,
+            Side::Egress => Self::Egress,
+        }
+    }
+}
+
+/// The interface's name now: it can change, and aya takes nothing else.
+pub(super) fn name_of(port: IfIndex) -> Result<String, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    netdevice::index_to_name(socket, port.get())
+}
+
+/// Adds the clsact queueing discipline. It stays when the tap goes: by then others may have hooked in there too.
+fn add_clsact(interface: &str) -> Result<(), TcError> {
+    match tc::qdisc_add_clsact(interface) {
+        Err(error) if tc_errno(&error) == Some(Errno::EXIST) => Ok(()),
+        done => done,
+    }
+}
+
+/// Removes the tap's filters from the clsact discipline, by the program's name: nobody else's.
+fn remove_filters(interface: &str, side: TcAttachType) -> Result<(), TcError> {
+    match tc::qdisc_detach_program(interface, side, PROGRAM) {
+        Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if matches!(tc_errno(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(()),
+        done => done,
+    }
+}
+
+/// Cuts a link off from its interface. Closing it would do the same, but only once nobody has it open any more: a process
+/// that is just being forked has, for a moment.
+fn sever(link: &SchedClassifierLink) -> io::Result<()> {
+    link.fd().map_or(Ok(()), bpf_link_detach)
+}
+
+/// `BPF_LINK_DETACH` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`), from Linux 5.9.
+const BPF_LINK_DETACH: libc::c_int = 34;
+
+#[expect(unsafe_code, reason = "aya has no call for it")]
+fn bpf_link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    // The first member of the command's part of `union bpf_attr`, and the only one.
+    let attributes = link.as_raw_fd();
+    // SAFETY: the kernel reads as many bytes of the attributes as it is told, and takes all others for 0.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attributes, size_of_val(&attributes)) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
