@@ -17,6 +17,9 @@ pub enum Error {
     /// What the tap heard cannot be waited for any more.
     #[error("cannot wait for the tap's ring buffer: {0}")]
     Ring(#[source] io::Error),
+    /// The task that looks into sandboxes has ended, which is a bug: without it the agent is blind.
+    #[error("the surveyor has ended; please report this with what was logged before")]
+    Surveyor,
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),

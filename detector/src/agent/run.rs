@@ -138,7 +138,7 @@ async fn require_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result
 
 impl Agent {
     async fn run(mut self, mut sources: Sources, surveyor: Surveyor) -> Result<(), Error> {
-        let _surveyor = AbortOnDrop(tokio::spawn(surveyor.run()));
+        let mut surveyor = AbortOnDrop(tokio::spawn(surveyor.run()));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.begin()?;
@@ -150,6 +150,7 @@ impl Agent {
                 Some(news) = sources.news.recv() => self.news(news),
                 event = sources.events.next() => self.event(event?),
                 Some(query) = sources.queries.recv() => self.answer_query(query),
+                _ = &mut surveyor.0 => return Err(Error::Surveyor),
                 () = timeout => self.tell(Input::Timeout),
                 _ = tick.tick() => {
                     self.tapper.order(Order::Count);

@@ -172,6 +172,32 @@ fn the_table_follows_what_the_kernel_says() -> Result<()> {
     Ok(())
 }
 
+/// As container engines do it: both ends are made on the runner, the port is enslaved, and only then does the other end go
+/// to its namespace, to be renamed, brought up and addressed there.
+#[test]
+fn a_veth_that_is_moved_away_after_it_became_a_port_is_followed() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let mut agent = dupip.start(Mode::Observe)?;
+    for line in [
+        "ip netns add docked",
+        "ip link add vethd0 type veth peer name ceth0",
+        "ip link set vethd0 master rt0 up",
+        "ip link set ceth0 netns docked",
+        "ip -n docked link set ceth0 name eth0 up",
+        "ip -n docked address add 10.8.64.2/24 dev eth0",
+    ] {
+        bridge.runner().run(line.split(' '))?;
+    }
+    let row = agent.wait_until(DEADLINE, "the sandbox", |agent| {
+        Ok(agent.table()?.into_iter().find(|row| text(row, "sandbox") == "docked"))
+    })?;
+    assert_eq!(
+        (text(&row, "address"), text(&row, "port"), text(&row, "evidence")),
+        ("10.8.64.2", "vethd0", "configured")
+    );
+    Ok(())
+}
+
 #[test]
 fn many_sandboxes_at_once_are_all_seen_and_none_accused() -> Result<()> {
     const MANY: u8 = 40;
