@@ -82,13 +82,18 @@ impl Engine {
         at: Timestamp,
         now: Timestamp,
     ) {
-        for (key, station) in self.bindings.of_port(port) {
+        // What is new comes first: a station whose hardware address has changed never lets go of its address.
+        let before = self.bindings.of_port(port);
+        for Configured { address, mac } in &addresses {
+            self.claim((domain, *address), Station { port, mac: *mac }, Evidence::Configured, at, now);
+        }
+        for (key, station) in before {
             if key.0 == domain && !addresses.contains(&Configured { address: key.1, mac: station.mac }) {
                 self.unconfigured(key, station, at, now);
             }
         }
-        for Configured { address, mac } in addresses {
-            self.claim((domain, address), Station { port, mac }, Evidence::Configured, at, now);
+        for Configured { address, .. } in addresses {
+            self.judge((domain, address), Evidence::Configured, at, now);
         }
     }
 
@@ -110,8 +115,9 @@ impl Engine {
         if kind == ClaimKind::Probe || self.speaks_for_another(station) || self.is_superseded(key, station, frame.at) {
             return;
         }
-        let networks = self.topology.networks(domain);
-        let martian = rules::martian(&frame, networks);
+        // The host may ask with any of its addresses (`arp_announce` in `Documentation/networking/ip-sysctl.rst`).
+        let is_host = self.topology.host(frame.port).is_some();
+        let martian = if is_host { None } else { rules::martian(&frame, self.topology.networks(domain)) };
         let before = self.bindings.get(key, station).and_then(|binding| binding.martian);
         if let Some(reason) = martian {
             let news = before != martian;
@@ -153,7 +159,6 @@ impl Engine {
             Evidence::Configured => {
                 binding.configured = true;
                 binding.martian = None;
-                self.judge(key, evidence, at, now);
             }
             Evidence::Arp(_) => {
                 binding.last_frame = Some(at);

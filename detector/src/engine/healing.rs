@@ -133,6 +133,7 @@ impl Engine {
     fn take_step(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
         let Some(eviction) = self.eviction(id, port) else { return };
         match eviction.step {
+            Step::Reallocate | Step::Readdress if !self.is_loser(id, port) => self.revoke(id, port, now),
             Step::Verify => self.probe_both(id, port, now),
             Step::Done => self.eviction_done(id, now),
             step => match self.action_for(id, port, step) {
@@ -147,6 +148,22 @@ impl Engine {
                 None => self.retry_step(id, port, "the bridge's network is not known any more".to_owned(), now),
             },
         }
+    }
+
+    /// Whether the contest, as it was last decided, still goes against the party. A move that was begun before the agent was
+    /// last stopped has no contest any more.
+    fn is_loser(&self, id: IncidentId, port: IfIndex) -> bool {
+        let contest = self.incidents.get(&id).and_then(|incident| incident.contest.as_ref());
+        contest.is_none_or(|contest| contest.is_settled() && contest.winner != Some(port))
+    }
+
+    /// Gives up an eviction that nothing was done for in the sandbox, because the contest was decided otherwise since.
+    fn revoke(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.evictions.remove(&port);
+        }
+        self.eviction_done(id, now);
+        self.hold_contest(id);
     }
 
     fn action_for(&self, id: IncidentId, port: IfIndex, step: Step) -> Option<Box<dyn FnOnce(ActionId) -> Action>> {

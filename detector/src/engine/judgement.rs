@@ -89,20 +89,36 @@ impl Engine {
         known.map(|(station, binding)| self.describe(key, station, binding)).collect()
     }
 
-    /// Adds to an open incident whoever is not in it yet, and judges anew.
+    /// Adds to an open incident whoever is not in it yet, and judges anew. A party that shows another hardware address
+    /// is the same party.
     fn join(&mut self, id: IncidentId, stations: &[Station]) {
         let Some(incident) = self.incidents.get(&id) else { return };
-        let is_new = |station: &&Station| incident.party(station.port).is_none();
-        let newcomers: Vec<Station> = stations.iter().filter(is_new).copied().collect();
-        if newcomers.is_empty() {
+        let is_new = |station: &&Station| incident.party(station.port).is_none_or(|party| party.station != **station);
+        let news: Vec<Station> = stations.iter().filter(is_new).copied().collect();
+        let parties = self.parties((incident.domain, incident.address), &news);
+        let joined = parties.into_iter().filter(|party| self.note_party(id, party)).count();
+        if joined == 0 {
             return;
         }
-        let parties = self.parties((incident.domain, incident.address), &newcomers);
-        if let Some(incident) = self.incidents.get_mut(&id) {
-            incident.parties.extend(parties);
+        if let Some(incident) = self.incidents.get(&id) {
             self.findings.push_back(Finding::PartyJoined(Box::new(incident.clone())));
         }
         self.hold_contest(id);
+    }
+
+    /// Puts a party into an incident, in its own place if it has one; whether it is a new one.
+    fn note_party(&mut self, id: IncidentId, party: &Party) -> bool {
+        let Some(incident) = self.incidents.get_mut(&id) else { return false };
+        match incident.parties.iter_mut().find(|known| known.station.port == party.station.port) {
+            Some(known) => {
+                *known = party.clone();
+                false
+            }
+            None => {
+                incident.parties.push(party.clone());
+                true
+            }
+        }
     }
 
     /// Asks the store who has a right to the address.
@@ -131,11 +147,11 @@ impl Engine {
         self.heal(id, &alive, held, now);
     }
 
-    /// The parties that still have a claim to the address, as they are known by now.
-    pub(super) fn parties_alive(&self, id: IncidentId) -> Vec<Party> {
+    /// The parties that have a claim to the address now, as they are known by now.
+    fn parties_alive(&self, id: IncidentId) -> Vec<Party> {
         let Some(incident) = self.incidents.get(&id) else { return Vec::new() };
-        let stations: Vec<Station> = incident.parties.iter().map(|party| party.station).collect();
-        self.parties((incident.domain, incident.address), &stations)
+        let key = (incident.domain, incident.address);
+        self.parties(key, &self.contradiction(key, None).unwrap_or_default())
     }
 
     pub(super) fn contest_failed(&mut self, id: IncidentId, failure: String, now: Timestamp) {

@@ -206,7 +206,7 @@ impl Play {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn whatever_happens_the_winner_is_not_touched(events in events(), enforce in any::<bool>()) {

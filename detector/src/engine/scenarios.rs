@@ -420,6 +420,22 @@ fn whoever_claims_the_gateway_loses_to_the_host() {
 }
 
 #[test]
+fn an_eviction_ends_where_the_contest_is_decided_otherwise() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("reallocate", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!(world.asked("reallocate"), 1);
+    // While the eviction waits for its next attempt, the lease goes to the one that was to be moved.
+    world.lease(CONTESTED, "b");
+    world.sandbox(4, "c", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!([world.at(3), world.at(2), world.at(4)].concat(), [CONTESTED, address(10), address(11)]);
+    assert_eq!(world.incident().status, Status::Healed);
+}
+
+#[test]
 fn without_a_lease_the_incumbent_is_named_and_nobody_is_moved() {
     let mut world = World::running(Mode::Enforce);
     world.sandbox(2, "first", &[CONTESTED]);
@@ -617,6 +633,31 @@ fn the_host_may_say_what_is_true_of_others() {
     let (at, port, ether_source) = (world.now, port(BRIDGE_PORT), mac(2));
     world.frame(ArpFrame { at, port, vlan: None, ether_source, packet });
     assert_eq!(world.findings, []);
+}
+
+#[test]
+fn the_host_may_ask_with_any_of_its_addresses() {
+    let mut world = World::running(Mode::Enforce);
+    world.says(BRIDGE_PORT, Operation::Request, Ipv4Addr::new(192, 0, 2, 1), CONTESTED);
+    assert_eq!(world.findings, []);
+}
+
+#[test]
+fn a_party_that_changes_its_hardware_address_stays_the_party_it_was() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("look_up", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    let other = Mac([2, 7, 7, 7, 7, 7]);
+    let sandbox = world.engine.rows().find(|row| row.station.port == port(2)).unwrap().sandbox;
+    let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
+    world.tell(Input::Surveyed { port: port(2), survey: Survey { at: world.now, sandbox, addresses } });
+    world.pass(Span::from_millis(50));
+    let macs: Vec<Mac> = world.incident().parties.iter().map(|party| party.station.mac).collect();
+    assert_eq!((world.duplicates(), macs), (1, vec![other, mac(3)]));
+    world.pass(Span::from_millis(100));
+    assert_eq!(world.asked("readdress"), 1, "and the contest is held all the same");
 }
 
 #[test]
