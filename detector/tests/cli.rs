@@ -186,7 +186,7 @@ fn offline_says_what_is_not_there() {
     assert_eq!(full.code, Some(1), "{full:?}");
     assert!(full.err.starts_with("dupip: error: rt0 has no address left: "), "{full:?}");
     let no_pool = offline("allocate", &database, "--bridge rt1 --owner b");
-    let want = "dupip: error: rt1 has no pool: name its subnet first\n\
+    let want = "dupip: error: rt1 has no pool: no agent watches it, or it has no IPv4 network\n\
                 try: --pool 10.8.64.0/24 --gateway 10.8.64.1 beside --offline\n";
     assert_eq!((no_pool.code, no_pool.err.as_str()), (Some(2), want));
 

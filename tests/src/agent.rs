@@ -56,6 +56,12 @@ impl Dupip {
         Ok(Self { bridge: bridge.clone(), program: program()? })
     }
 
+    /// Where the program is, as seen from the runner too.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A program that was built elsewhere, for `bridge`.
     ///
     /// # Errors
@@ -115,7 +121,7 @@ impl Dupip {
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
         let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
         let run = run.args(["--database", DATABASE, "--socket", SOCKET, "--listen", LISTEN]).args(args);
-        Ok(Agent { dupip: self.clone(), process: run.spawn()? })
+        Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", "info,detector=debug").spawn()? })
     }
 }
 
@@ -247,7 +253,7 @@ impl fmt::Display for Mode {
 
 /// The agent's files, in the runner's directory.
 const DATABASE: &str = "/run/lab/dupip.db";
-const SOCKET: &str = "/run/lab/dupip.sock";
+const SOCKET: &str = "/run/dupip/dupip.sock";
 
 fn program() -> Result<PathBuf> {
     if let Some(path) = env::var_os("DUPIP_BIN") {

@@ -118,10 +118,23 @@ impl Runner {
     }
 }
 
+impl Kept {
+    /// The command that enters the lab, as root.
+    #[must_use]
+    pub fn enter(&self) -> String {
+        format!("nsenter --target {} --net --mount --pid", self.holder)
+    }
+
+    /// The command that removes the lab, as root.
+    #[must_use]
+    pub fn remove(&self) -> String {
+        format!("kill {}", self.holder)
+    }
+}
+
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { holder } = self;
-        writeln!(f, "enter the lab:   sudo nsenter --target {holder} --net --mount --pid")?;
-        write!(f, "remove the lab:  sudo kill {holder}")
+        writeln!(f, "enter the lab (as root):   {}", self.enter())?;
+        write!(f, "remove the lab (as root):  {}", self.remove())
     }
 }

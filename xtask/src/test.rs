@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result};
 use crate::{build, setup, shell};
 
 /// Packages whose tests make network namespaces and load eBPF programs.
-const NEED_ROOT: [&str; 2] = ["detector", "tests"];
+const NEED_ROOT: [&str; 3] = ["detector", "tests", "xtask"];
 
 /// The packages of the workspace whose tests touch nothing.
-const REST: [&str; 2] = ["detector-ebpf", "xtask"];
+const REST: [&str; 1] = ["detector-ebpf"];
 
 /// What `cargo xtask test` is told.
 #[derive(clap::Args)]

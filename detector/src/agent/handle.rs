@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{clock, readiness::Readiness};
 use crate::{
-    allocator::{AllocateError, Change, Fence, Store, StoreError},
+    allocator::{AdoptError, AllocateError, Change, Fence, Store, StoreError},
     engine::{Incident, Row},
     net::{Domain, Lease, Owner},
     telemetry::{Feature, Telemetry},
@@ -47,6 +47,9 @@ pub enum AskError {
     /// No lease was given.
     #[error(transparent)]
     Allocate(#[from] AllocateError),
+    /// An address was not adopted.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
     /// The metrics cannot be written down, which is a bug.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -100,6 +103,14 @@ impl Handle {
         let lease = self.with_store(move |store| store.allocate(domain, &owner, &in_use)).await??;
         self.telemetry.allocated(clock::now().since(began));
         Ok(lease)
+    }
+
+    /// Writes down whose an address is that is in use already.
+    ///
+    /// # Errors
+    /// When somebody else holds the address, the owner holds another, the address is in no pool, or the store fails.
+    pub async fn adopt(&self, domain: Domain, address: Ipv4Addr, owner: Owner) -> Result<Lease, AskError> {
+        Ok(self.with_store(move |store| store.adopt(domain, address, &owner)).await??)
     }
 
     /// Gives a lease back, if it is still the one that is named.

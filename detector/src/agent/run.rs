@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     allocator::{Clock, SqliteStore, Store},
-    capture::{Claims, FrameSender, Tap, TapSettings},
+    capture::{Claims, FrameSender, Hook, Tap, TapSettings},
     engine::{Config, Engine, Input},
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port},
@@ -31,8 +31,10 @@ use crate::{
     time::Timestamp,
 };
 
-/// How often the taps' counters are read for losses, and what could not be looked at is looked at again.
+/// How often the taps' counters are read for losses.
 const TICK: Duration = Duration::from_secs(1);
+/// How often what could not be looked at is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Questions that may wait for an answer.
 const QUERIES: usize = 64;
 
@@ -41,6 +43,8 @@ pub(super) struct Agent {
     pub(super) settings: Settings,
     pub(super) engine: Engine,
     pub(super) tapper: Tapper,
+    /// How the tap hooks in.
+    pub(super) hook: Hook,
     pub(super) sender: Arc<FrameSender>,
     pub(super) store: Arc<dyn Store>,
     pub(super) telemetry: Arc<Telemetry>,
@@ -54,6 +58,8 @@ pub(super) struct Agent {
     pub(super) departed: BTreeMap<IfIndex, Timestamp>,
     /// Bridges that the first inventory, or one after lost events, still waits for.
     pub(super) inventory: BTreeSet<BridgeName>,
+    /// Ports behind which there is a namespace that could not be looked into.
+    pub(super) blind: BTreeSet<IfIndex>,
     pub(super) latches: Latches,
     pub(super) news: mpsc::UnboundedSender<News>,
     errands: mpsc::UnboundedSender<Errand>,
@@ -102,6 +108,7 @@ pub async fn start(
     let agent = Agent {
         settings: settings.clone(),
         engine: Engine::new(Config { mode: settings.mode, evictions_per_minute: settings.evictions_per_minute }),
+        hook: tap.hook(),
         tapper: Tapper::start(tap, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
         sender: Arc::new(FrameSender::open()?),
         store,
@@ -112,6 +119,7 @@ pub async fn start(
         looks: 0,
         departed: BTreeMap::new(),
         inventory: BTreeSet::new(),
+        blind: BTreeSet::new(),
         latches,
         news: news_in.clone(),
         errands,
@@ -129,7 +137,7 @@ fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
 async fn require_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result<(), Error> {
     match host.bridge(name).await {
         Err(netlink::Error::NoBridge(_)) if wait => {
-            tracing::info!(event = "waiting", bridge = %name, "waits for the bridge to appear");
+            tracing::info!(event = "waiting", bridge = %name, "waits for {name} to appear");
             Ok(())
         }
         found => Ok(found.map(drop)?),
@@ -141,6 +149,8 @@ impl Agent {
         let mut surveyor = AbortOnDrop(tokio::spawn(surveyor.run()));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut again = interval(LOOK_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.begin()?;
         loop {
             let timeout = self.until_timeout();
@@ -152,10 +162,8 @@ impl Agent {
                 Some(query) = sources.queries.recv() => self.answer_query(query),
                 _ = &mut surveyor.0 => return Err(Error::Surveyor),
                 () = timeout => self.tell(Input::Timeout),
-                _ = tick.tick() => {
-                    self.tapper.order(Order::Count);
-                    self.look_again();
-                }
+                _ = tick.tick() => self.tapper.order(Order::Count),
+                _ = again.tick() => self.look_again(),
                 frames = sources.claims.next_batch() => self.frames(frames.map_err(Error::Ring)?),
             }
             self.settle();
@@ -220,11 +228,8 @@ impl Agent {
 
     fn set_gauges(&self) {
         for name in self.bridges.keys() {
-            let gauges = BridgeGauges {
-                bindings: self.engine.binding_count(*name),
-                ports: self.ports.values().filter(|port| self.bridge_name(port.bridge) == Some(*name)).count(),
-                duplicates: self.engine.open_count(*name),
-            };
+            let gauges =
+                BridgeGauges { bindings: self.engine.binding_count(*name), duplicates: self.engine.open_count(*name) };
             self.telemetry.set_bridge(*name, gauges);
         }
     }

@@ -2,7 +2,7 @@
 //! until no CPU runs the old set of programs any more), and the loop has claims to read meanwhile.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
@@ -24,9 +24,9 @@ pub(super) enum Order {
     Attach(IfIndex, Side, BridgeName),
     /// Listen there no longer.
     Detach(IfIndex),
-    /// Read what the taps have counted.
+    /// Read what the taps have counted, and try again where one could not be attached.
     Count,
-    /// Tell when everything ordered before is done.
+    /// Tell when every tap is in place.
     Tell,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Tapper {
 impl Tapper {
     pub(super) fn start(tap: Tap, telemetry: Arc<Telemetry>, news: UnboundedSender<News>) -> std::io::Result<Self> {
         let (orders, received) = mpsc::channel();
-        let work = Work { tap, telemetry, news, counted: BTreeMap::new(), deaf: BTreeSet::new() };
+        let work = Work { tap, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), asked: false };
         let thread = thread::Builder::new().name("dupip-tapper".to_owned()).spawn(move || work.run(&received))?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
@@ -62,9 +62,20 @@ struct Work {
     telemetry: Arc<Telemetry>,
     news: UnboundedSender<News>,
     /// Where the tap listens: for which bridge, and what was counted when it was last read.
-    counted: BTreeMap<IfIndex, (BridgeName, TapCounters)>,
+    counted: BTreeMap<IfIndex, Listening>,
     /// Where it should listen and could not be made to.
-    deaf: BTreeSet<IfIndex>,
+    deaf: BTreeMap<IfIndex, (Side, BridgeName)>,
+    /// Whether somebody waits to be told that every tap is in place.
+    asked: bool,
+}
+
+/// An interface with a tap.
+#[derive(Clone, Copy)]
+struct Listening {
+    side: Side,
+    bridge: BridgeName,
+    /// What had been counted when it was last read.
+    before: TapCounters,
 }
 
 impl Work {
@@ -73,9 +84,26 @@ impl Work {
             match order {
                 Order::Attach(interface, side, bridge) => self.attach(interface, side, bridge),
                 Order::Detach(interface) => self.detach(interface),
-                Order::Count => self.count(),
-                Order::Tell => self.tell(News::Tapped),
+                Order::Count => {
+                    self.try_again();
+                    self.count();
+                }
+                Order::Tell => self.asked = true,
             }
+            self.tell_if_complete();
+        }
+    }
+
+    fn tell_if_complete(&mut self) {
+        if self.asked && self.deaf.is_empty() {
+            self.asked = false;
+            self.tell(News::Tapped);
+        }
+    }
+
+    fn try_again(&mut self) {
+        for (interface, (side, bridge)) in self.deaf.clone() {
+            self.attach(interface, side, bridge);
         }
     }
 
@@ -88,31 +116,38 @@ impl Work {
         self.detach(interface);
         match self.tap.attach(interface, side) {
             Ok(()) => {
-                self.counted.insert(interface, (bridge, TapCounters::default()));
+                self.counted.insert(interface, Listening { side, bridge, before: TapCounters::default() });
+                self.tell_ports(bridge);
             }
             // That it is gone is told by the kernel next.
             Err(CaptureError::Gone { .. }) => {}
             Err(error) => {
-                self.deaf.insert(interface);
+                self.deaf.insert(interface, (side, bridge));
                 self.telemetry.degraded(Feature::Taps, Some(&error));
             }
         }
     }
 
     fn detach(&mut self, interface: IfIndex) {
-        if self.deaf.remove(&interface) && self.deaf.is_empty() {
+        if self.deaf.remove(&interface).is_some() && self.deaf.is_empty() {
             self.telemetry.degraded(Feature::Taps, None);
         }
-        let Some((bridge, before)) = self.counted.remove(&interface) else { return };
+        let Some(Listening { bridge, before, .. }) = self.counted.remove(&interface) else { return };
         match self.tap.detach(interface) {
             Ok(last) => self.tell_counted(bridge, last.unwrap_or(before).since(&before)),
             Err(error) => self.telemetry.degraded(Feature::Taps, Some(&error)),
         }
+        self.tell_ports(bridge);
+    }
+
+    fn tell_ports(&self, bridge: BridgeName) {
+        let is_port = |at: &&Listening| at.bridge == bridge && at.side == Side::Ingress;
+        self.telemetry.set_ports(bridge, self.counted.values().filter(is_port).count());
     }
 
     fn count(&mut self) {
         let mut news = Vec::new();
-        for (interface, (bridge, before)) in &mut self.counted {
+        for (interface, Listening { bridge, before, .. }) in &mut self.counted {
             if let Some(now) = self.tap.counters(*interface) {
                 news.push((*bridge, now.since(before)));
                 *before = now;

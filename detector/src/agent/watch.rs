@@ -54,9 +54,16 @@ impl Agent {
             News::Bridge(found) => self.bridge_surveyed(found),
             News::NoBridge(name, error) => self.bridge_not_surveyed(name, &error),
             News::Port(seen) => self.port_surveyed(seen),
-            News::Tapped => self.latches.release(Latch::Taps),
+            News::Tapped => self.ready(),
             News::Input(input) => self.tell(input),
         }
+    }
+
+    fn ready(&self) {
+        let (mode, bridges) = (self.settings.mode, self.bridges.values().flatten().count());
+        let (ports, hook) = (self.ports.len(), self.hook);
+        tracing::info!(event = "ready", ?mode, ?hook, bridges, ports, "watches every port");
+        self.latches.release(Latch::Taps);
     }
 
     fn bridge_changed(&mut self, bridge: Bridge) {
@@ -93,10 +100,10 @@ impl Agent {
         let Some(name) = self.bridge_name(index) else { return };
         self.bridges.insert(name, None);
         self.tapper.order(Order::Detach(index));
-        for (port, _) in self.ports.extract_if(.., |_, port| port.bridge == index) {
-            self.tapper.order(Order::Detach(port));
-        }
-        tracing::warn!(event = "bridge_gone", bridge = %name, "waits for it to appear again");
+        let ports: Vec<IfIndex> =
+            self.ports.values().filter(|port| port.bridge == index).map(|port| port.index).collect();
+        ports.into_iter().for_each(|port| self.port_down(port));
+        tracing::warn!(event = "bridge_gone", bridge = %name, "{name} is gone; waits for it to appear again");
         self.tell(Input::BridgeDown(name));
     }
 
@@ -139,6 +146,7 @@ impl Agent {
         let watched = Watched { bridge, networks: networks.clone() };
         let before = self.bridges.insert(bridge.name, Some(watched)).flatten().map(|before| before.bridge.index);
         if before != Some(bridge.index) {
+            tracing::info!(event = "bridge_found", bridge = %bridge.name, "watches {}", bridge.name);
             self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
         }
         self.keep_pools(bridge.name, &networks);
@@ -162,12 +170,14 @@ impl Agent {
         if self.looks == 0 {
             self.inventory.clone().into_iter().for_each(|name| self.look_at(name));
         }
+        let blind: Vec<Port> = self.blind.iter().filter_map(|port| self.ports.get(port).cloned()).collect();
+        blind.into_iter().for_each(|port| self.send_errand(Errand::Port(port)));
     }
 
     pub(super) fn inventory_done_if_complete(&mut self) {
         if self.inventory.is_empty() {
             self.tell(Input::InventoryDone);
-            self.telemetry.degraded(Feature::Inventory, None);
+            self.restored_if_complete();
             self.latches.release(Latch::Inventory);
             self.tapper.order(Order::Tell);
         }
@@ -199,6 +209,7 @@ impl Agent {
 
     fn port_down(&mut self, port: IfIndex) {
         self.departed(port);
+        self.sees(port);
         if self.ports.remove(&port).is_some() {
             self.tapper.order(Order::Detach(port));
             self.tell(Input::PortDown { port });
@@ -214,11 +225,28 @@ impl Agent {
 
     fn port_surveyed(&mut self, seen: Seen) {
         let Seen { port, unreachable, survey } = seen;
-        if let Some(error) = unreachable {
-            let (port, name) = (port.index, &port.name);
-            tracing::warn!(event = "not_inspectable", %port, name, "known only by what it says on the wire: {error}");
+        match unreachable {
+            Some(error) if self.blind.insert(port.index) => {
+                let reason = format!("port {} is known only by what it says on the wire: {error}", port.name);
+                self.telemetry.degraded(Feature::Inventory, Some(&reason));
+            }
+            Some(_) => {}
+            None => self.sees(port.index),
         }
         self.tell(Input::Surveyed { port: port.index, survey });
+    }
+
+    /// A port can be looked behind, or is gone.
+    fn sees(&mut self, port: IfIndex) {
+        if self.blind.remove(&port) {
+            self.restored_if_complete();
+        }
+    }
+
+    fn restored_if_complete(&self) {
+        if self.blind.is_empty() && self.inventory.is_empty() {
+            self.telemetry.degraded(Feature::Inventory, None);
+        }
     }
 
     /// Each network of the bridge is a pool, with the host for its gateway. Waits for the disk, once per network, so that

@@ -155,7 +155,7 @@ pub enum PoolError {
 #[derive(Debug, thiserror::Error)]
 pub enum AllocateError {
     /// Nothing can be given in this domain.
-    #[error("{0} has no pool: name its subnet first")]
+    #[error("{0} has no pool: no agent watches it, or it has no IPv4 network")]
     NoPool(Domain),
     /// Every address is taken.
     #[error("{domain} has no address left: {}", why_none(*.ready_in, *.in_use))]

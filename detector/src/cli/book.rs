@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +17,7 @@ use crate::{
     allocator::{AllocateError, Clock, Fence, Pool, SqliteStore, Store as _},
     http::{
         Client,
-        api::{Allocate, Lease, Release, Released},
+        api::{Adopt, Allocate, Lease, Release, Released},
     },
     net::{Domain, Owner},
 };
@@ -65,6 +66,17 @@ impl Book {
                 Ok(small_runtime()?.block_on(client.change("/api/v1/leases", &request))?)
             }
             Self::File(store) => from_file(store, domain, owner, pool),
+        }
+    }
+
+    pub(super) fn adopt(&self, domain: Domain, address: Ipv4Addr, owner: &Owner) -> Result<Lease, Failure> {
+        match self {
+            Self::Agent(client) => {
+                let (bridge, vlan) = named(domain);
+                let request = Adopt { bridge, vlan, address, owner: owner.to_string() };
+                Ok(small_runtime()?.block_on(client.change("/api/v1/leases/adopt", &request))?)
+            }
+            Self::File(store) => Ok((&store.adopt(domain, address, owner)?).into()),
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 use super::render::plain;
 use crate::{
     agent,
-    allocator::{AllocateError, OpenError, Refusal, StoreError},
+    allocator::{AdoptError, AllocateError, OpenError, Refusal, StoreError},
     capture::{CaptureError, SendError},
     http::{BindError, ClientError, api::Problem},
     netlink,
@@ -167,6 +167,16 @@ impl From<OpenError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::new(Exit::No, error)
+    }
+}
+
+impl From<AdoptError> for Failure {
+    fn from(error: AdoptError) -> Self {
+        match error {
+            AdoptError::Store(error) => error.into(),
+            AdoptError::NotInPool { .. } => Self::new(Exit::Usage, error),
+            AdoptError::Leased(_) | AdoptError::HoldsAnother(_) => Self::new(Exit::No, error),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   dupip lease list
   dupip lease allocate --bridge rt0 --owner sportsagent
+  dupip lease adopt --bridge rt0 --address 10.8.64.2 --owner sportsagent
   dupip lease release --bridge rt0 --address 10.8.64.2 --owner sportsagent --generation 7";
 
 const LIST_EXAMPLES: &str = "\
@@ -34,9 +35,16 @@ const ALLOCATE_EXAMPLES: &str = "\
 Examples:
   dupip lease allocate --bridge rt0 --owner sportsagent
   dupip lease allocate --bridge rt0 --owner sportsagent -o json | jq -r .address
-  dupip lease allocate --offline --bridge rt0 --owner sportsagent --pool 10.8.64.0/24
+  dupip lease allocate --offline --bridge rt0 --owner sportsagent --pool 10.8.64.0/24 --gateway 10.8.64.1
 
 Asking again for the same owner gives the same lease.";
+
+const ADOPT_EXAMPLES: &str = "\
+Examples:
+  dupip lease adopt --bridge rt0 --address 10.8.64.2 --owner sportsagent
+
+Settles a duplicate that nobody holds a lease for: in enforce mode the other party is moved then.
+An address that somebody holds, or an owner who holds another, is refused with exit code 1.";
 
 const RELEASE_EXAMPLES: &str = "\
 Examples:
@@ -45,7 +53,7 @@ Examples:
 A lease is given back only by its full name. If the address has another lease by now,
 or none, nothing is changed and the exit code is 1.";
 
-/// List, allocate and release leases
+/// List, allocate, adopt and release leases
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -59,6 +67,8 @@ enum Verb {
     List(List),
     /// Get an address that nobody has, durably
     Allocate(Allocate),
+    /// Say whose an address is that is in use already
+    Adopt(Adopt),
     /// Give a lease back
     Release(Release),
 }
@@ -89,6 +99,23 @@ struct Allocate {
     /// Offline: how long a released address of the new pool rests before it is given again
     #[arg(long, value_name = "TIME", default_value = COOLDOWN, value_parser = span)]
     cooldown: Span,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = ADOPT_EXAMPLES)]
+struct Adopt {
+    #[command(flatten)]
+    within: Within,
+    /// The address
+    #[arg(long)]
+    address: Ipv4Addr,
+    /// Whose it is: a sandbox's name, container id or pod uid, as `dupip table` shows it
+    #[arg(long, value_name = "NAME")]
+    owner: Owner,
     #[command(flatten)]
     format: Format,
     #[command(flatten)]
@@ -142,6 +169,7 @@ impl Args {
         match self.verb {
             Verb::List(list) => list.run(socket),
             Verb::Allocate(allocate) => allocate.run(socket),
+            Verb::Adopt(adopt) => adopt.run(socket),
             Verb::Release(release) => release.run(socket),
         }
     }
@@ -167,6 +195,17 @@ impl Allocate {
         if self.place.offline {
             note(format_args!("no agent was asked, so nobody looked whether {} is in use", lease.address));
         }
+        print(match self.format.output {
+            Output::Json => json(&lease)?,
+            output => show(&[lease], output),
+        })?;
+        Ok(Exit::Fine)
+    }
+}
+
+impl Adopt {
+    fn run(self, socket: PathBuf) -> Result<Exit, Failure> {
+        let lease = self.place.book(socket, false)?.adopt(self.within.into(), self.address, &self.owner)?;
         print(match self.format.output {
             Output::Json => json(&lease)?,
             output => show(&[lease], output),

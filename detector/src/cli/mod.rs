@@ -70,7 +70,7 @@ enum Verb {
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
     Conflicts(conflicts::Args),
-    /// List, allocate and release leases
+    /// List, allocate, adopt and release leases
     Lease(lease::Args),
     /// Print a shell's completion script
     Completions(completions::Args),

@@ -42,7 +42,8 @@ Examples:
   dupip run --bridge rt0 --listen none                   answer on the Unix socket only
   DUPIP_LOG=detector=debug dupip run --bridge rt0        say more
 
-SIGTERM and SIGINT end it; its taps go with it, however it ends.";
+SIGTERM and SIGINT end it; its taps go with it, however it ends (with clsact, a killed agent
+leaves filters that change nothing, and the next one replaces them).";
 
 /// Run the agent: watch bridges, name duplicates and, in enforce mode, heal them
 #[derive(Debug, clap::Args)]

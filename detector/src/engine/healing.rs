@@ -242,10 +242,10 @@ impl Engine {
     fn retry_step(&mut self, id: IncidentId, port: IfIndex, failure: String, now: Timestamp) {
         let Some((domain, _)) = self.key(id) else { return };
         let Some(eviction) = self.eviction_mut(id, port) else { return };
-        let step = eviction.step;
+        let (step, news) = (eviction.step, eviction.attempts == 0);
         let wait = eviction.fail(failure.clone());
         self.timers.set(Timer::Eviction(id, port), now + wait);
-        self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure });
+        self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure, news });
     }
 
     /// The timer of an eviction: the next probe or the verdict on the answers, else the next attempt at its step.

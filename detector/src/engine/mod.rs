@@ -302,7 +302,7 @@ impl Engine {
             Some(Purpose::Contest(incident)) => self.contest_failed(incident, failure, now),
             Some(Purpose::Eviction(incident, port)) => self.step_failed(incident, port, action, failure, now),
             Some(Purpose::Adoption(domain, address)) => {
-                self.findings.push_back(Finding::StoreFailed { domain, address, failure });
+                self.findings.push_back(Finding::NotAdopted { domain, address, failure });
             }
             None => {}
         }

@@ -131,6 +131,8 @@ pub enum Finding {
         step: Step,
         /// Why.
         failure: String,
+        /// Whether it is the eviction's first failure.
+        news: bool,
     },
     /// Every loser is at its new address and each address has one owner.
     Healed(Box<Incident>),
@@ -160,7 +162,16 @@ pub enum Finding {
         /// Whether this is the port's first refused claim since it came.
         news: bool,
     },
-    /// The store would not have a sandbox's address written down, or a look-up failed.
+    /// A sandbox that was there before the agent could not be written down as the holder of its address.
+    NotAdopted {
+        /// Where.
+        domain: Domain,
+        /// Which address.
+        address: Ipv4Addr,
+        /// Why.
+        failure: String,
+    },
+    /// A contest could not be held, because the store could not be read.
     StoreFailed {
         /// Where.
         domain: Domain,
@@ -206,7 +217,9 @@ impl Held {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Observing => "the agent observes and does not act (run with --mode enforce to heal)",
-            Self::Unsettled => "no party holds a lease for it, so nobody is moved; give one of them a lease",
+            Self::Unsettled => {
+                "no party holds a lease for it, so nobody is moved; say whose it is with `dupip lease adopt`"
+            }
             Self::Brake => "too many evictions in the last minute; it is tried again when the minute is over",
             Self::OutOfReach => "the loser's network namespace cannot be entered from here",
             Self::Nameless => "the loser has no name that a lease could be written to",

@@ -172,6 +172,20 @@ pub struct Allocate {
     pub owner: String,
 }
 
+/// Says whose an address is that is in use already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adopt {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null or absent is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whose it is.
+    pub owner: String,
+}
+
 /// Gives a lease back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -64,13 +64,14 @@ impl Endpoints {
     /// # Errors
     /// When another agent answers there, something else is in the way, or the kernel refuses.
     pub async fn bind(socket: &Path, listen: Option<SocketAddr>) -> Result<Self, BindError> {
+        // A second agent is told of the first, not of the port that the first has.
+        clear(socket).await?;
         let tcp = match listen {
             Some(address) => {
                 Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?)
             }
             None => None,
         };
-        clear(socket).await?;
         let unix = open(socket).map_err(|source| BindError::Unix { path: socket.to_owned(), source })?;
         Ok(Self { unix, file: SocketFile(socket.to_owned()), tcp })
     }

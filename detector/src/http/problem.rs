@@ -8,7 +8,10 @@ use axum::{
 };
 
 use super::{api::Problem, view::Invalid};
-use crate::{agent::AskError, allocator::AllocateError};
+use crate::{
+    agent::AskError,
+    allocator::{AdoptError, AllocateError},
+};
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl ToString) -> Self {
@@ -30,11 +33,15 @@ impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         let status = match error {
             AskError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            AskError::Allocate(AllocateError::NoPool(_)) => StatusCode::NOT_FOUND,
-            AskError::Allocate(AllocateError::Exhausted { .. }) => StatusCode::CONFLICT,
-            AskError::Store(_) | AskError::Allocate(AllocateError::Store(_)) | AskError::Metrics(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
+            AskError::Allocate(AllocateError::NoPool(_)) | AskError::Adopt(AdoptError::NotInPool { .. }) => {
+                StatusCode::NOT_FOUND
             }
+            AskError::Allocate(AllocateError::Exhausted { .. })
+            | AskError::Adopt(AdoptError::Leased(_) | AdoptError::HoldsAnother(_)) => StatusCode::CONFLICT,
+            AskError::Store(_)
+            | AskError::Allocate(AllocateError::Store(_))
+            | AskError::Adopt(AdoptError::Store(_))
+            | AskError::Metrics(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
     }

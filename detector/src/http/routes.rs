@@ -13,7 +13,7 @@ use axum::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    api::{Allocate, Incident, Lease, Problem, Release, Released, Row},
+    api::{Adopt, Allocate, Incident, Lease, Problem, Release, Released, Row},
     peer::Peer,
     view::{self, Wall},
 };
@@ -47,6 +47,7 @@ fn questions() -> Router<Handle> {
 fn changes() -> Router<Handle> {
     Router::new()
         .route("/api/v1/leases", post(allocate))
+        .route("/api/v1/leases/adopt", post(adopt))
         .route("/api/v1/leases/release", post(release))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -110,6 +111,15 @@ async fn allocate(
     let Json(request) = request?;
     let (domain, owner) = request.named()?;
     Ok(Json((&agent.allocate(domain, owner).await?).into()))
+}
+
+async fn adopt(
+    State(agent): State<Handle>,
+    request: Result<Json<Adopt>, JsonRejection>,
+) -> Result<Json<Lease>, Problem> {
+    let Json(request) = request?;
+    let (domain, address, owner) = request.named()?;
+    Ok(Json((&agent.adopt(domain, address, owner).await?).into()))
 }
 
 async fn release(

@@ -1,6 +1,6 @@
 //! From the agent's values to what goes over HTTP, and from requests to the agent's values.
 
-use std::time::SystemTime;
+use std::{net::Ipv4Addr, time::SystemTime};
 
 use humantime::format_rfc3339_millis;
 
@@ -170,6 +170,12 @@ fn millis(span: Span) -> f64 {
 impl api::Allocate {
     pub(super) fn named(self) -> Result<(Domain, Owner), Invalid> {
         Ok((domain(&self.bridge, self.vlan)?, self.owner.parse()?))
+    }
+}
+
+impl api::Adopt {
+    pub(super) fn named(self) -> Result<(Domain, Ipv4Addr, Owner), Invalid> {
+        Ok((domain(&self.bridge, self.vlan)?, self.address, self.owner.parse()?))
     }
 }
 

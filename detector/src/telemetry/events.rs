@@ -20,23 +20,26 @@ impl Telemetry {
             Finding::Judged(incident) => judged(incident),
             Finding::Held { incident, domain, address, reason } => held(*incident, *domain, address, *reason),
             Finding::Stepped { incident, port, done } => stepped(*incident, *port, *done),
-            Finding::StepFailed { incident, port, step, failure, .. } => {
-                self.step_failed(*incident, *port, *step, failure);
+            Finding::StepFailed { incident, port, step, failure, news, .. } => {
+                self.step_failed(*incident, *port, *step, failure, *news);
             }
             Finding::Healed(incident) => self.healed(incident),
             Finding::Gone(incident) => gone(incident),
             Finding::Martian { .. } => self.martian(finding),
             Finding::ClaimRefused { port, domain, news } => self.claim_refused(*port, domain.bridge, *news),
+            Finding::NotAdopted { domain, address, failure } => {
+                warn!(event = "not_adopted", %domain, %address, "whoever has {address} does not hold it in the book: {failure}");
+            }
             Finding::StoreFailed { domain, address, failure } => {
-                warn!(event = "store_failed", %domain, %address, "no word from the lease database: {failure}");
+                warn!(event = "store_failed", %domain, %address, "it is not known who holds {address}: {failure}");
             }
             Finding::MoveWaits(lease) => {
                 let (owner, address) = (&lease.owner, lease.address);
-                warn!(event = "move_waits", %owner, %address, "was being moved when the agent stopped, and is not moved on now");
+                warn!(event = "move_waits", %owner, %address, "{owner} was being moved to {address} when the agent stopped, and is not moved on now");
             }
             Finding::Resumed { incident, lease } => {
                 let (owner, address) = (&lease.owner, lease.address);
-                info!(event = "move_resumed", %incident, %owner, %address, "goes on with what the agent was doing when it stopped");
+                info!(event = "move_resumed", %incident, %owner, %address, "goes on moving {owner} to {address}, as when the agent stopped");
             }
         }
     }
@@ -49,9 +52,11 @@ impl Telemetry {
         warn!(event = "duplicate", incident = %id, %domain, %address, evidence = by, %after, "{}", Parties(&incident.parties));
     }
 
-    fn step_failed(&self, incident: IncidentId, port: IfIndex, step: Step, failure: &str) {
-        self.evictions.with_label_values(&["failed"]).inc();
-        warn!(event = "eviction_failed", %incident, %port, step = step.as_str(), "will be tried again: {failure}");
+    fn step_failed(&self, incident: IncidentId, port: IfIndex, step: Step, failure: &str, news: bool) {
+        if news {
+            self.evictions.with_label_values(&["failed"]).inc();
+        }
+        warn!(event = "eviction_failed", %incident, %port, step = step.as_str(), "the loser at port {port} is not moved yet, which is tried again: {failure}");
     }
 
     fn healed(&self, incident: &Incident) {
@@ -117,7 +122,7 @@ fn judged(incident: &Incident) {
 }
 
 fn held(incident: IncidentId, domain: Domain, address: &std::net::Ipv4Addr, reason: Held) {
-    warn!(event = "held", %incident, %domain, %address, "is not healed: {}", reason.as_str());
+    warn!(event = "held", %incident, %domain, %address, "{address} is not healed: {}", reason.as_str());
 }
 
 fn stepped(incident: IncidentId, port: IfIndex, done: Step) {

@@ -1,6 +1,6 @@
 //! Every metric, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
@@ -67,8 +67,6 @@ pub struct Telemetry {
 pub struct BridgeGauges {
     /// Rows of the live table.
     pub bindings: usize,
-    /// Ports with a tap.
-    pub ports: usize,
     /// Addresses with more than one owner.
     pub duplicates: usize,
 }
@@ -98,7 +96,12 @@ impl Telemetry {
             ports: gauge(at, "dupip_ports", "Bridge ports with a tap", &["bridge"])?,
             detect: histogram(at, "dupip_detect_seconds", "From a duplicate's first contradiction to its name")?,
             heal: histogram(at, "dupip_heal_seconds", "From a duplicate's first contradiction to its end by dupip")?,
-            evictions: counter(at, "dupip_evictions_total", "Evictions by result", &["result"])?,
+            evictions: counter(
+                at,
+                "dupip_evictions_total",
+                "Evictions that were healed, and evictions of which a step failed and was tried again",
+                &["result"],
+            )?,
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
@@ -132,7 +135,11 @@ impl Telemetry {
         for reason in Malformed::ALL {
             self.malformed(bridge, reason, 0);
         }
-        self.set_bridge(bridge, BridgeGauges { bindings: 0, ports: 0, duplicates: 0 });
+        for state in LeaseState::ALL {
+            self.leases.with_label_values(&[bridge.as_str(), state.as_str()]);
+        }
+        self.set_ports(bridge, 0);
+        self.set_bridge(bridge, BridgeGauges { bindings: 0, duplicates: 0 });
     }
 
     /// Counts an ARP packet that the tap reported.
@@ -149,8 +156,12 @@ impl Telemetry {
     pub fn set_bridge(&self, bridge: BridgeName, gauges: BridgeGauges) {
         let name = [bridge.as_str()];
         self.bindings.with_label_values(&name).set(as_gauge(gauges.bindings));
-        self.ports.with_label_values(&name).set(as_gauge(gauges.ports));
         self.active.with_label_values(&name).set(as_gauge(gauges.duplicates));
+    }
+
+    /// Sets how many ports of a bridge have a tap.
+    pub fn set_ports(&self, bridge: BridgeName, count: usize) {
+        self.ports.with_label_values(&[bridge.as_str()]).set(as_gauge(count));
     }
 
     /// Counts the leases of each domain in each state; the store that they come from works.
@@ -159,8 +170,9 @@ impl Telemetry {
         for lease in leases {
             *counts.entry((lease.domain, lease.state)).or_default() += 1;
         }
-        self.leases.reset();
-        for ((domain, state), count) in counts {
+        let domains: BTreeSet<Domain> = leases.iter().map(|lease| lease.domain).collect();
+        for (domain, state) in domains.into_iter().flat_map(|domain| LeaseState::ALL.map(|state| (domain, state))) {
+            let count = counts.get(&(domain, state)).copied().unwrap_or_default();
             self.leases.with_label_values(&[domain.to_string().as_str(), state.as_str()]).set(as_gauge(count));
         }
         self.degraded(Feature::Store, None);
@@ -223,6 +235,8 @@ mod tests {
             "dupip_martian_total{bridge=\"rt0\",reason=\"ether_mismatch\"} 0",
             "dupip_evictions_total{result=\"failed\"} 0",
             "dupip_degraded{feature=\"inventory\"} 0",
+            "dupip_leases{pool=\"rt0\",state=\"bound\"} 0",
+            "dupip_ports{bridge=\"rt0\"} 0",
             "dupip_heal_seconds_count 0",
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");

@@ -1,6 +1,6 @@
 //! The incident with dupip in it: seen, named, and healed where that was asked for.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 use lab::{Bridge, Dupip, Mode, Runner, Sandbox};
@@ -155,6 +155,14 @@ fn without_a_lease_nobody_is_moved() -> Result<()> {
     for sandbox in [&first, &second] {
         assert_eq!(sandbox.addresses()?, ["10.8.64.2/24"], "{}", sandbox.name());
     }
+
+    // Until an operator says whose it is.
+    agent.dupip().ask(&["lease", "adopt", "--bridge", "rt0", "--address", "10.8.64.2", "--owner", "second"])?;
+    closed(&mut agent, "healed")?;
+    assert_eq!(
+        (first.addresses()?, second.addresses()?),
+        (vec!["10.8.64.3/24".to_owned()], vec!["10.8.64.2/24".to_owned()])
+    );
     Ok(())
 }
 
@@ -182,14 +190,14 @@ fn whatever_hung_on_the_address_is_there_afterwards() -> Result<()> {
     Ok(())
 }
 
-/// Kills the agent ever later in a healing, and starts it again: it ends the same way, with one new lease.
+/// Kills the agent after each step of a healing, and starts it again: it ends the same way, with one new lease.
 #[test]
 fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
-    for delay in [0, 2, 5, 10, 20, 40, 60] {
+    let steps = ["reallocate", "readdress", "announce_new", "announce_kept", "verify", "bind"];
+    for line in ["both use it".to_owned()].into_iter().chain(steps.map(|step| format!("step=\"{step}\""))) {
         let lab = Incident::new()?;
         let mut agent = lab.dupip.spawn(Mode::Enforce, &[])?;
-        agent.wait_for_line("both use it", DEADLINE)?;
-        std::thread::sleep(Duration::from_millis(delay));
+        agent.wait_for_line(&line, DEADLINE)?;
         agent.kill9()?;
         let mut agent = lab.dupip.start(Mode::Enforce)?;
         agent.wait_until(DEADLINE, "every address to have one owner", |agent| {
@@ -197,8 +205,8 @@ fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
             let bound = agent.leases()?.iter().all(|lease| text(lease, "state") == "bound");
             Ok((settled && bound && lab.sports.addresses()? == ["10.8.64.4/24"]).then_some(()))
         })?;
-        lab.assert_one_owner_each().with_context(|| format!("killed after {delay} ms"))?;
-        assert_eq!(agent.leases()?.len(), 3, "one new lease, killed after {delay} ms: {:?}", agent.leases()?);
+        lab.assert_one_owner_each().with_context(|| format!("killed after {line}"))?;
+        assert_eq!(agent.leases()?.len(), 3, "one new lease, killed after {line}: {:?}", agent.leases()?);
     }
     Ok(())
 }

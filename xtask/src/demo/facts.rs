@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lab::Kept;
 use serde_json::{Value, json};
 
 /// What was seen. `None` for what was not reached.
@@ -19,6 +20,8 @@ pub(super) struct Facts {
     /// Who answers for each address in the end.
     pub(super) owners: BTreeMap<String, Vec<String>>,
     pub(super) table: Value,
+    /// The lab, if it was left.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Facts {
@@ -43,7 +46,10 @@ impl Facts {
         let addresses = |which: usize| -> Value {
             self.addresses.iter().map(|(name, both)| (name.clone(), json!(both.get(which)))).collect()
         };
+        let kept =
+            self.kept.map(|kept| json!({ "holder": kept.holder, "enter": kept.enter(), "remove": kept.remove() }));
         json!({
+            "kept": kept,
             "mode": self.mode,
             "before": self.before,
             "incident": self.incident,

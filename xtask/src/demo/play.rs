@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Agent, Bridge, Dupip, KernelLog, Mode, PingReport, Runner, Sandbox};
+use lab::{Agent, Bridge, Dupip, Kept, KernelLog, Mode, PingReport, Runner, Sandbox};
 use serde_json::{Value, json};
 
 use super::{facts::Facts, voice::Voice};
@@ -17,9 +17,9 @@ const CONTESTED: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the kernel's line is waited for before the question is put again.
 const QUESTION_EVERY: Duration = Duration::from_millis(200);
-/// How often the host's memory of its neighbours is emptied while both ping, as time would do more slowly.
+/// How often one of the two asks for the gateway anew while both ping.
 const FORGET_EVERY: Duration = Duration::from_millis(250);
-const FORGETS: u32 = 8;
+const FORGETS: usize = 8;
 /// Pings of the gateway by each sandbox in the end.
 const PINGS: u32 = 20;
 
@@ -58,7 +58,7 @@ impl Play {
         facts.addresses =
             before.into_iter().zip(after).map(|((name, before), (_, after))| (name, [before, after])).collect();
         self.times(&facts);
-        self.end(agent)?;
+        facts.kept = self.end(agent)?;
         Ok(facts)
     }
 
@@ -104,13 +104,14 @@ impl Play {
         bail!("the kernel logged no martian source; is net.core.message_cost set very high?")
     }
 
-    /// Both ping at once while the host's memory of its neighbours is renewed: the answers go to whoever it heard last.
+    /// Both ping at once. Whenever one of them has forgotten the gateway and asks for it anew, the gateway takes it for the
+    /// owner, and the other's answers go astray; time would do the same, more slowly.
     fn flapping(&self) -> Result<[PingReport; 2]> {
         let gateway = self.bridge.gateway();
         let (sports, review) = (self.sports.keep_pinging(gateway)?, self.review.keep_pinging(gateway)?);
-        for _ in 0..FORGETS {
+        for forgetful in [&self.sports, &self.review].into_iter().cycle().take(FORGETS) {
             std::thread::sleep(FORGET_EVERY);
-            self.runner.run(["ip", "neighbour", "flush", "dev", self.bridge.name()])?;
+            forgetful.flush_neighbours()?;
         }
         Ok([sports.stop()?, review.stop()?])
     }
@@ -200,16 +201,21 @@ impl Play {
         Ok(self.bridge.owners(address)?.iter().map(ToString::to_string).collect())
     }
 
-    fn end(self, agent: Agent) -> Result<()> {
+    /// Ends the agent and removes the lab, or leaves both and says how to enter and to remove them.
+    fn end(self, agent: Agent) -> Result<Option<Kept>> {
+        let Self { runner, voice, dupip, .. } = self;
         if !self.keep {
-            agent.terminate()?;
-            self.voice.line("\nEverything is removed.");
-            return Ok(());
+            let status = agent.terminate()?;
+            ensure!(status.success(), "the agent ended with {status}");
+            drop((self.bridge, self.sports, self.review, self.cal, dupip, runner));
+            voice.line("\nEverything is removed.");
+            return Ok(None);
         }
-        let kept = self.runner.keep()?;
-        self.voice.line(&format!("\nThe lab stays, with the agent in it.\n{kept}"));
-        self.voice.line("in the lab, try: dupip table, ip netns exec sportsagent ping 10.8.64.1");
-        Ok(())
+        let kept = runner.keep()?;
+        voice.line(&format!("\nThe lab stays, with the agent in it.\n{kept}"));
+        voice.line(&format!("in the lab, try:           {} table", dupip.program().display()));
+        voice.line("                           ip netns exec sportsagent ping 10.8.64.1");
+        Ok(Some(kept))
     }
 }
 
