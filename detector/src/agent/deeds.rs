@@ -36,6 +36,9 @@ impl Agent {
                 let telemetry = Arc::clone(&self.telemetry);
                 self.with_store(id, move |store| bind(store, &telemetry, &lease));
             }
+            Action::GiveBack { id, lease } => self.with_store(id, move |store| {
+                store.release(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
+            }),
             Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
             Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
             Action::Probe { domain, addresses } => self.probe(domain, addresses),

@@ -53,9 +53,11 @@ pub(super) struct Agent {
     pub(super) ports: BTreeMap<IfIndex, Port>,
     /// Networks whose pool is in the store.
     pub(super) pools: BTreeSet<(BridgeName, Ipv4Net)>,
-    /// Looks at bridges that have not ended yet, and what has gone since the first of them began.
+    /// Looks at bridges that have not ended yet, and what the kernel has told of since the first of them began.
     pub(super) looks: usize,
-    pub(super) departed: BTreeMap<IfIndex, Timestamp>,
+    pub(super) told: BTreeMap<IfIndex, Timestamp>,
+    /// Ports of bridges that are not known to be watched while a look is under way.
+    pub(super) early: BTreeMap<IfIndex, Port>,
     /// Bridges that the first inventory, or one after lost events, still waits for.
     pub(super) inventory: BTreeSet<BridgeName>,
     /// Ports behind which there is a namespace that could not be looked into.
@@ -117,7 +119,8 @@ pub async fn start(
         ports: BTreeMap::new(),
         pools: BTreeSet::new(),
         looks: 0,
-        departed: BTreeMap::new(),
+        told: BTreeMap::new(),
+        early: BTreeMap::new(),
         inventory: BTreeSet::new(),
         blind: BTreeSet::new(),
         latches,
@@ -154,9 +157,8 @@ impl Agent {
         self.begin()?;
         loop {
             let timeout = self.until_timeout();
-            // In this order, so that a flood of frames, which is anybody's to send, starves nothing else.
+            // Whatever is ready gets its turn, in random order: nothing that a sandbox can send in a flood starves the rest.
             tokio::select! {
-                biased;
                 Some(news) = sources.news.recv() => self.news(news),
                 event = sources.events.next() => self.event(event?),
                 Some(query) = sources.queries.recv() => self.answer_query(query),

@@ -105,7 +105,12 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
         name: Some(name.to_owned()),
         owners: vec![name.parse().unwrap()],
     };
-    Survey { at: began, sandbox, addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]) }
+    Survey {
+        at: began,
+        sandbox,
+        mac: Some(mac(at)),
+        addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]),
+    }
 }
 
 async fn answer(engine: Engine, mut asked: mpsc::Receiver<Query>) {

@@ -167,6 +167,10 @@ pub(super) fn outcome(action: ActionId, result: Result<(), String>) -> Input {
 impl Seen {
     fn new(found: PortSurvey, at: Timestamp) -> Self {
         let PortSurvey { port, netns, inside } = found;
+        let mac = match &inside {
+            Inside::Seen(interface) => Some(interface.mac),
+            Inside::NoPeer | Inside::Unreachable(_) => None,
+        };
         let (addresses, unreachable) = match inside {
             Inside::Seen(interface) if interface.up => {
                 let configured = |network: Ipv4Net| Configured { address: network.addr(), mac: interface.mac };
@@ -180,7 +184,7 @@ impl Seen {
         Self {
             port,
             unreachable,
-            survey: Survey { at, sandbox: netns.as_ref().map(identify).unwrap_or_default(), addresses },
+            survey: Survey { at, sandbox: netns.as_ref().map(identify).unwrap_or_default(), mac, addresses },
         }
     }
 }

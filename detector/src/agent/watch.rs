@@ -31,8 +31,8 @@ impl Agent {
         match event {
             Event::BridgeUp(bridge) => self.bridge_changed(bridge),
             Event::BridgeGone(bridge) => self.bridge_gone(bridge.index),
-            Event::PortUp(port) => self.port_up(port, true),
-            Event::PortDown { index, .. } => self.port_down(index),
+            Event::PortUp(port) => self.port_told(port),
+            Event::PortDown { index, .. } => self.port_gone(index),
             Event::AddressAdded { nsid: None, index, .. } | Event::AddressRemoved { nsid: None, index, .. } => {
                 self.look_at_interface(index);
             }
@@ -96,7 +96,7 @@ impl Agent {
     }
 
     fn bridge_gone(&mut self, index: IfIndex) {
-        self.departed(index);
+        self.told(index);
         let Some(name) = self.bridge_name(index) else { return };
         self.bridges.insert(name, None);
         self.tapper.order(Order::Detach(index));
@@ -107,22 +107,41 @@ impl Agent {
         self.tell(Input::BridgeDown(name));
     }
 
-    /// Remembers what went away while a look was under way that may still show it.
-    fn departed(&mut self, index: IfIndex) {
+    /// Remembers that an interface was told of while a look is under way that may show it as it was before.
+    fn told(&mut self, index: IfIndex) {
         if self.looks > 0 {
-            self.departed.insert(index, clock::now());
+            self.told.insert(index, clock::now());
         }
     }
 
-    /// Whether an interface was told to be gone after a look at it had begun.
+    /// Whether an interface was told of after a look at it had begun.
     fn is_outdated(&self, index: IfIndex, began: Timestamp) -> bool {
-        self.departed.get(&index).is_some_and(|at| *at >= began)
+        self.told.get(&index).is_some_and(|at| *at >= began)
+    }
+
+    fn port_told(&mut self, port: Port) {
+        self.told(port.index);
+        if self.looks > 0 && self.bridge_name(port.bridge).is_none() {
+            // Whether its bridge is watched is known when the look is done.
+            self.early.insert(port.index, port.clone());
+        }
+        self.port_up(port, true);
+    }
+
+    fn port_gone(&mut self, port: IfIndex) {
+        self.told(port);
+        self.early.remove(&port);
+        self.port_down(port);
     }
 
     fn look_done(&mut self) {
         self.looks = self.looks.saturating_sub(1);
+        for port in std::mem::take(&mut self.early).into_values() {
+            self.port_told(port);
+        }
         if self.looks == 0 {
-            self.departed.clear();
+            self.told.clear();
+            self.early.clear();
         }
     }
 
@@ -131,7 +150,7 @@ impl Agent {
         if !self.is_outdated(bridge.index, began) {
             self.bridge_up(bridge, networks);
             let ports: Vec<Seen> = ports.into_iter().filter(|seen| !self.is_outdated(seen.port.index, began)).collect();
-            self.drop_ports_but(bridge.index, &ports);
+            self.drop_ports_but(bridge.index, &ports, began);
             for seen in &ports {
                 self.port_up(seen.port.clone(), false);
             }
@@ -159,7 +178,10 @@ impl Agent {
         match (error, self.bridges.get(&name)) {
             (netlink::Error::NoBridge(_), Some(Some(known))) => self.bridge_gone(known.bridge.index),
             (netlink::Error::NoBridge(_), _) => {}
-            _ => return self.telemetry.degraded(Feature::Inventory, Some(error)),
+            _ => {
+                self.inventory.insert(name);
+                return self.telemetry.degraded(Feature::Inventory, Some(error));
+            }
         }
         self.inventory.remove(&name);
         self.inventory_done_if_complete();
@@ -169,6 +191,9 @@ impl Agent {
     pub(super) fn look_again(&mut self) {
         if self.looks == 0 {
             self.inventory.clone().into_iter().for_each(|name| self.look_at(name));
+        }
+        for Watched { bridge, networks } in self.bridges.values().flatten().cloned().collect::<Vec<_>>() {
+            self.keep_pools(bridge.name, &networks);
         }
         let blind: Vec<Port> = self.blind.iter().filter_map(|port| self.ports.get(port).cloned()).collect();
         blind.into_iter().for_each(|port| self.send_errand(Errand::Port(port)));
@@ -184,13 +209,11 @@ impl Agent {
     }
 
     /// Ports that went while nobody listened.
-    fn drop_ports_but(&mut self, bridge: IfIndex, found: &[Seen]) {
-        let gone: Vec<IfIndex> = self
-            .ports
-            .values()
-            .filter(|port| port.bridge == bridge && found.iter().all(|seen| seen.port.index != port.index))
-            .map(|port| port.index)
-            .collect();
+    fn drop_ports_but(&mut self, bridge: IfIndex, found: &[Seen], began: Timestamp) {
+        let is_found = |index: IfIndex| found.iter().any(|seen| seen.port.index == index);
+        let of_bridge = self.ports.values().filter(|port| port.bridge == bridge).map(|port| port.index);
+        let gone: Vec<IfIndex> =
+            of_bridge.filter(|index| !is_found(*index) && !self.is_outdated(*index, began)).collect();
         gone.into_iter().for_each(|port| self.port_down(port));
     }
 
@@ -208,7 +231,6 @@ impl Agent {
     }
 
     fn port_down(&mut self, port: IfIndex) {
-        self.departed(port);
         self.sees(port);
         if self.ports.remove(&port).is_some() {
             self.tapper.order(Order::Detach(port));
@@ -250,11 +272,17 @@ impl Agent {
     }
 
     /// Each network of the bridge is a pool, with the host for its gateway. Waits for the disk, once per network, so that
-    /// whoever is told of the bridge finds the pool.
+    /// whoever is told of the bridge finds the pool. What cannot be kept is tried again.
     fn keep_pools(&mut self, bridge: BridgeName, networks: &[Ipv4Net]) {
-        for network in networks.iter().filter(|network| self.pools.insert((bridge, **network))) {
-            if let Err(reason) = keep_pool(self.store.as_ref(), bridge, *network, self.settings.cooldown) {
-                tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from it: {reason}");
+        for network in networks.iter().filter(|network| !self.pools.contains(&(bridge, **network))).collect::<Vec<_>>()
+        {
+            match keep_pool(self.store.as_ref(), bridge, *network, self.settings.cooldown) {
+                Ok(()) => {
+                    self.pools.insert((bridge, *network));
+                }
+                Err(reason) => {
+                    tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {reason}");
+                }
             }
         }
     }

@@ -117,7 +117,7 @@ impl Store for SqliteStore {
     fn allocate(&self, domain: Domain, owner: &Owner, avoid: &BTreeSet<Ipv4Addr>) -> Result<Lease, AllocateError> {
         self.change(|book| match book.held(domain, owner)? {
             Some(lease) => Ok(lease),
-            None => give(book, domain, owner, None, avoid),
+            None => give(book, domain, owner, None, None, avoid),
         })
     }
 
@@ -130,14 +130,17 @@ impl Store for SqliteStore {
     ) -> Result<Lease, AllocateError> {
         let mut avoid = avoid.clone();
         avoid.insert(contested);
-        self.change(|book| match book.held(domain, owner)? {
-            Some(lease) if lease.address != contested => Ok(move_to_held(book, lease, contested)?),
-            Some(lease) => {
-                let drained = Lease { state: LeaseState::Draining, replaces: None, ..lease };
-                book.turn("reallocate", lease.state, drained, "its owner is moved away")?;
-                give(book, domain, owner, Some(contested), &avoid)
+        self.change(|book| {
+            let within = network_of(book, domain, contested)?;
+            match book.held(domain, owner)? {
+                Some(lease) if lease.address != contested => move_to_held(book, lease, contested, within, &avoid),
+                Some(lease) => {
+                    let drained = Lease { state: LeaseState::Draining, replaces: None, ..lease };
+                    book.turn("reallocate", lease.state, drained, "its owner is moved away")?;
+                    give(book, domain, owner, Some(contested), Some(within), &avoid)
+                }
+                None => give(book, domain, owner, Some(contested), Some(within), &avoid),
             }
-            None => give(book, domain, owner, Some(contested), &avoid),
         })
     }
 
@@ -232,15 +235,17 @@ fn bound(domain: Domain, address: Ipv4Addr, owner: &Owner) -> Lease {
     Lease { domain, address, owner: owner.clone(), generation, state, replaces: None }
 }
 
-/// Gives `owner` the next free address: to use, or, if it `replaces` another, to be moved to.
+/// Gives `owner` the next free address, `within` a network if one is named: to use, or, if it `replaces` another, to be
+/// moved to.
 fn give(
     book: &Book<'_>,
     domain: Domain,
     owner: &Owner,
     replaces: Option<Ipv4Addr>,
+    within: Option<Ipv4Net>,
     avoid: &BTreeSet<Ipv4Addr>,
 ) -> Result<Lease, AllocateError> {
-    let lease = bound(domain, next_free(book, domain, avoid)?, owner);
+    let lease = bound(domain, next_free(book, domain, within, avoid)?, owner);
     let granted = match replaces {
         None => book.grant("allocate", lease, "was asked for"),
         Some(_) => book.grant(
@@ -252,8 +257,20 @@ fn give(
     Ok(granted?)
 }
 
-fn next_free(book: &Book<'_>, domain: Domain, avoid: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, AllocateError> {
-    match book.next_free(domain, avoid)? {
+/// The network that an address's owner is moved within: in another its gateway would be out of reach.
+fn network_of(book: &Book<'_>, domain: Domain, address: Ipv4Addr) -> Result<Ipv4Net, AllocateError> {
+    let pools = book.pools(domain)?;
+    let pool = pools.iter().find(|pool| pool.subnet().contains(&address));
+    pool.map(Pool::subnet).ok_or(AllocateError::NoPool(domain))
+}
+
+fn next_free(
+    book: &Book<'_>,
+    domain: Domain,
+    within: Option<Ipv4Net>,
+    avoid: &BTreeSet<Ipv4Addr>,
+) -> Result<Ipv4Addr, AllocateError> {
+    match book.next_free(domain, within, avoid)? {
         Some(address) => Ok(address),
         None if book.pools(domain)?.is_empty() => Err(AllocateError::NoPool(domain)),
         None => {
@@ -264,12 +281,23 @@ fn next_free(book: &Book<'_>, domain: Domain, avoid: &BTreeSet<Ipv4Addr>) -> Res
 }
 
 /// The owner has its other address already, perhaps from an attempt that did not live to see it: it gets no second one.
-fn move_to_held(book: &Book<'_>, lease: Lease, contested: Ipv4Addr) -> Result<Lease, StoreError> {
+///
+/// It is of no use if others have it, or if it is in another network.
+fn move_to_held(
+    book: &Book<'_>,
+    lease: Lease,
+    contested: Ipv4Addr,
+    within: Ipv4Net,
+    avoid: &BTreeSet<Ipv4Addr>,
+) -> Result<Lease, AllocateError> {
     match lease.replaces {
+        _ if avoid.contains(&lease.address) || !within.contains(&lease.address) => {
+            Err(AllocateError::HoldsUseless(lease.into()))
+        }
         Some(address) if address == contested => Ok(lease),
         _ => {
             let moving = Lease { state: LeaseState::Reserved, replaces: Some(contested), ..lease };
-            book.turn("reallocate", lease.state, moving, "its owner is moved here, where it holds a lease")
+            Ok(book.turn("reallocate", lease.state, moving, "its owner is moved here, where it holds a lease")?)
         }
     }
 }

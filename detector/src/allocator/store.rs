@@ -31,7 +31,8 @@ pub trait Store: Send + Sync {
     fn allocate(&self, domain: Domain, owner: &Owner, avoid: &BTreeSet<Ipv4Addr>) -> Result<Lease, AllocateError>;
 
     /// Moves `owner` away from `contested`: what it holds there drains, and it gets another address, reserved, with
-    /// `replaces` set until [`bind`](Self::bind). An owner that holds another address already keeps that one.
+    /// `replaces` set until [`bind`](Self::bind), in the same network. An owner that holds another address already keeps
+    /// that one, if nobody else is there: what only the owner itself uses does not belong into `avoid`.
     ///
     /// # Errors
     /// As [`allocate`](Self::allocate); the lease on `contested` is then as it was.
@@ -167,6 +168,12 @@ pub enum AllocateError {
         /// How many addresses have no lease, but are in use all the same.
         in_use: u64,
     },
+    /// The owner that is to be moved holds a lease that it cannot be moved to.
+    #[error(
+        "{} holds {} already (generation {}), which others use or which is in another network: release that lease first",
+        .0.owner, .0.address, .0.generation
+    )]
+    HoldsUseless(Box<Lease>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

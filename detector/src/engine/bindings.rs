@@ -30,6 +30,8 @@ pub struct Binding {
     pub last_frame: Option<Timestamp>,
     /// Why the last claim cannot be true.
     pub martian: Option<MartianReason>,
+    /// The last reason that was told, so that a station which claims now this, now that, is no news each time.
+    pub(super) told: Option<MartianReason>,
     /// Whether it was there before the agent was: then nobody knows who was first.
     pub initial: bool,
     /// Probes sent since it last spoke.
@@ -45,6 +47,7 @@ impl Binding {
             configured: false,
             last_frame: None,
             martian: None,
+            told: None,
             initial,
             unanswered: 0,
         }
@@ -121,6 +124,14 @@ impl Bindings {
         self.by_address
             .iter()
             .flat_map(|(key, stations)| stations.iter().map(|(station, binding)| (*key, *station, binding)))
+    }
+
+    /// The addresses in use in the domain by others than a port.
+    pub(super) fn in_use_beside(&self, domain: Domain, port: IfIndex) -> Vec<Ipv4Addr> {
+        let of_others = self.iter().filter(|(key, station, _)| key.0 == domain && station.port != port);
+        let mut addresses: Vec<Ipv4Addr> = of_others.map(|((_, address), _, _)| address).collect();
+        addresses.dedup();
+        addresses
     }
 
     pub(super) fn of_port(&self, port: IfIndex) -> Vec<(Key, Station)> {

@@ -41,7 +41,7 @@ impl Engine {
             _ => {
                 self.port_down(port, now);
                 let sandbox = Sandbox::default();
-                self.topology.ports.insert(port, Port { name, bridge, sandbox, surveyed_at: None });
+                self.topology.ports.insert(port, Port { name, bridge, sandbox, surveyed_at: None, mac: None });
             }
         }
     }
@@ -68,7 +68,7 @@ impl Engine {
         known.sandbox = survey.sandbox;
         let domain = Domain::untagged(known.bridge);
         let Some(addresses) = survey.addresses else { return };
-        known.surveyed_at = Some(survey.at);
+        (known.surveyed_at, known.mac) = (Some(survey.at), survey.mac);
         self.set_configured(domain, port, addresses.into_iter().collect(), survey.at, now);
     }
 
@@ -97,10 +97,14 @@ impl Engine {
         }
     }
 
-    /// A survey that began at `at` did not show the address: only what was said on the wire since then still counts.
+    /// A survey that began at `at` did not show the address. Of what was configured, or said by the interface that was
+    /// looked at, only what was said on the wire since then still counts; others behind the port it does not show.
     fn unconfigured(&mut self, key: Key, station: Station, at: Timestamp, now: Timestamp) {
+        let is_surveyed = self.is_surveyed(station);
         let Some(binding) = self.bindings.get_mut(key, station) else { return };
-        binding.configured = false;
+        if !std::mem::take(&mut binding.configured) && !is_surveyed {
+            return;
+        }
         match binding.last_frame {
             Some(frame) if frame > at => self.watch_liveness(key, station, now),
             _ => self.withdraw(key, station, now),
@@ -118,15 +122,16 @@ impl Engine {
         // The host may ask with any of its addresses (`arp_announce` in `Documentation/networking/ip-sysctl.rst`).
         let is_host = self.topology.host(frame.port).is_some();
         let martian = if is_host { None } else { rules::martian(&frame, self.topology.networks(domain)) };
-        let before = self.bindings.get(key, station).and_then(|binding| binding.martian);
+        self.claim(key, station, Evidence::Arp(kind), frame.at, now);
+        let mut news = false;
+        if let Some(binding) = self.bindings.get_mut(key, station) {
+            news = martian.is_some() && binding.told != martian;
+            binding.martian = martian;
+            binding.told = martian.or(binding.told);
+        }
         if let Some(reason) = martian {
-            let news = before != martian;
             let (address, ether_source) = (key.1, frame.ether_source);
             self.findings.push_back(Finding::Martian { domain, station, address, ether_source, reason, news });
-        }
-        self.claim(key, station, Evidence::Arp(kind), frame.at, now);
-        if let Some(binding) = self.bindings.get_mut(key, station) {
-            binding.martian = martian;
         }
         self.judge(key, Evidence::Arp(kind), frame.at, now);
     }
@@ -140,7 +145,13 @@ impl Engine {
     /// Whether somebody has looked behind the port since the frame was sent, and found the address not there.
     fn is_superseded(&self, key: Key, station: Station, at: Timestamp) -> bool {
         let surveyed_at = self.topology.ports.get(&station.port).and_then(|port| port.surveyed_at);
-        self.bindings.get(key, station).is_none() && surveyed_at.is_some_and(|surveyed| at <= surveyed)
+        let is_older = surveyed_at.is_some_and(|surveyed| at <= surveyed);
+        is_older && self.is_surveyed(station) && self.bindings.get(key, station).is_none()
+    }
+
+    /// Whether a look behind the port shows all that the station has.
+    fn is_surveyed(&self, station: Station) -> bool {
+        self.topology.ports.get(&station.port).is_some_and(|port| port.mac == Some(station.mac))
     }
 
     /// Notes that a station showed that it uses an address.
@@ -156,10 +167,7 @@ impl Engine {
         binding.evidence = evidence;
         binding.unanswered = 0;
         match evidence {
-            Evidence::Configured => {
-                binding.configured = true;
-                binding.martian = None;
-            }
+            Evidence::Configured => binding.configured = true,
             Evidence::Arp(_) => {
                 binding.last_frame = Some(at);
                 self.watch_liveness(key, station, now);

@@ -39,7 +39,7 @@ pub enum Reason {
     },
     /// Nobody holds a lease and nobody is known to have been first.
     NoClearOwner,
-    /// More than one party goes by the lease holder's name.
+    /// More than one sandbox goes by the lease holder's name.
     SharedOwner {
         /// That name.
         owner: Owner,
@@ -47,10 +47,11 @@ pub enum Reason {
 }
 
 impl Contest {
-    /// Decides among `parties`, given the lease on the contested address.
+    /// Decides among `parties`, given the lease on the contested address, and whether more than one sandbox (be it a party
+    /// or not) goes by its owner's name.
     #[must_use]
-    pub fn decide(parties: &[Party], lease: Option<&Lease>) -> Self {
-        host(parties).or_else(|| lease_holder(parties, lease)).unwrap_or_else(|| incumbent(parties))
+    pub fn decide(parties: &[Party], lease: Option<&Lease>, is_shared: bool) -> Self {
+        host(parties).or_else(|| lease_holder(parties, lease, is_shared)).unwrap_or_else(|| incumbent(parties))
     }
 
     /// Whether the winner has a right to the address, so that the others may be moved.
@@ -65,16 +66,16 @@ fn host(parties: &[Party]) -> Option<Contest> {
     Some(Contest { winner: Some(host.station.port), reason: Reason::HostAddress })
 }
 
-fn lease_holder(parties: &[Party], lease: Option<&Lease>) -> Option<Contest> {
+fn lease_holder(parties: &[Party], lease: Option<&Lease>, is_shared: bool) -> Option<Contest> {
     let Lease { owner, generation, .. } = lease.filter(|lease| lease.state.is_held())?;
     let mut holders = parties.iter().filter(|party| party.sandbox.owners.contains(owner));
     let holder = holders.next()?.station.port;
     Some(match holders.next() {
-        None => Contest {
+        None if !is_shared => Contest {
             winner: Some(holder),
             reason: Reason::LeaseHolder { owner: owner.clone(), generation: *generation },
         },
-        Some(_) => Contest { winner: None, reason: Reason::SharedOwner { owner: owner.clone() } },
+        _ => Contest { winner: None, reason: Reason::SharedOwner { owner: owner.clone() } },
     })
 }
 
@@ -99,7 +100,7 @@ impl fmt::Display for Reason {
             Self::Incumbent { ahead } => write!(f, "was there {ahead} before the other, but holds no lease"),
             Self::NoClearOwner => write!(f, "nobody holds a lease and it is not known who was first"),
             Self::SharedOwner { owner } => {
-                write!(f, "the lease is {owner}'s, and more than one party goes by that name")
+                write!(f, "the lease is {owner}'s, and more than one sandbox goes by that name")
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{
     Engine, Mode, Purpose,
     bindings::Key,
     eviction::{Eviction, Step, VERIFY_PROBES, VERIFY_WAIT, Watch},
-    incident::{IncidentId, Party},
+    incident::{IncidentId, Party, Status},
     input::{Evidence, Outcome},
     output::{Action, ActionId, Finding, Held},
     timers::Timer,
@@ -33,7 +33,8 @@ impl Engine {
             return self.hold(id, Held::Observing);
         }
         if self.topology.prefix_len(domain, address).is_none() {
-            return self.hold(id, Held::NoNetwork);
+            self.hold(id, Held::NoNetwork);
+            return self.retry_contest(id, now);
         }
         for loser in alive.iter().filter(|party| party.station.port != winner) {
             self.evict(id, loser, held, now);
@@ -62,7 +63,7 @@ impl Engine {
     fn obstacle(&mut self, id: IncidentId, loser: &Party, held: &[Lease], now: Timestamp) -> Result<Owner, Held> {
         let key = self.key(id).ok_or(Held::NoNetwork)?;
         let configured = self.bindings.get(key, loser.station).is_some_and(|binding| binding.configured);
-        match loser.owner(held) {
+        match Party::owner(&self.topology.own_names(loser.station.port), held) {
             _ if loser.is_host || loser.sandbox.netns.is_none() => Err(Held::OutOfReach),
             None => Err(Held::Nameless),
             Some(_) if !configured => Err(Held::OnlyOnTheWire),
@@ -109,6 +110,10 @@ impl Engine {
 
     fn resume_move(&mut self, contested: Ipv4Addr, port: IfIndex, lease: Lease, now: Timestamp) {
         let key = (lease.domain, contested);
+        if self.is_configured(key, port) {
+            // It is still where it was, alone: the duplicate ended while the agent was away.
+            return self.give_back(lease);
+        }
         let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
         let incident = self.new_incident(key, &stations, Evidence::Configured, now, now);
         let id = incident.id;
@@ -133,7 +138,7 @@ impl Engine {
     fn take_step(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
         let Some(eviction) = self.eviction(id, port) else { return };
         match eviction.step {
-            Step::Reallocate | Step::Readdress if !self.is_loser(id, port) => self.revoke(id, port, now),
+            Step::Reallocate | Step::Readdress if !self.is_due(id, port) => self.give_up(id, port, now),
             Step::Verify => self.probe_both(id, port, now),
             Step::Done => self.eviction_done(id, now),
             step => match self.action_for(id, port, step) {
@@ -150,27 +155,57 @@ impl Engine {
         }
     }
 
-    /// Whether the contest, as it was last decided, still goes against the party. A move that was begun before the agent was
-    /// last stopped has no contest any more.
-    fn is_loser(&self, id: IncidentId, port: IfIndex) -> bool {
-        let contest = self.incidents.get(&id).and_then(|incident| incident.contest.as_ref());
-        contest.is_none_or(|contest| contest.is_settled() && contest.winner != Some(port))
+    /// Whether the loser is still to be moved: the contest, as it was last decided, goes against it, and both it and the
+    /// winner still have the contested address. Once it is at its new address, the move is only to be finished; and one
+    /// that was begun before the agent was last stopped has no contest any more.
+    fn is_due(&self, id: IncidentId, port: IfIndex) -> bool {
+        let Some(incident) = self.incidents.get(&id) else { return false };
+        let Some(contest) = &incident.contest else { return true };
+        let key = (incident.domain, incident.address);
+        let lease = incident.evictions.get(&port).and_then(|eviction| eviction.lease.as_ref());
+        let is_there = lease.is_some_and(|lease| self.has((lease.domain, lease.address), port));
+        let winner = contest.winner.filter(|winner| contest.is_settled() && *winner != port);
+        is_there || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
     }
 
-    /// Gives up an eviction that nothing was done for in the sandbox, because the contest was decided otherwise since.
-    fn revoke(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
-        if let Some(incident) = self.incidents.get_mut(&id) {
-            incident.evictions.remove(&port);
-        }
+    /// Whether somebody behind a port has the address.
+    fn has(&self, key: Key, port: IfIndex) -> bool {
+        self.bindings.stations(key).any(|(station, _)| station.port == port)
+    }
+
+    /// Gives up an eviction that is not due any more, and holds the contest anew if there still is one.
+    fn give_up(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        self.revoke(id, port);
         self.eviction_done(id, now);
-        self.hold_contest(id);
+    }
+
+    /// Drops an eviction before anything was done in the sandbox, and has its lease given back.
+    fn revoke(&mut self, id: IncidentId, port: IfIndex) {
+        self.timers.cancel(Timer::Eviction(id, port));
+        let eviction = self.incidents.get_mut(&id).and_then(|incident| incident.evictions.remove(&port));
+        if let Some(lease) = eviction.and_then(|eviction| eviction.lease) {
+            self.give_back(lease);
+        }
+    }
+
+    fn give_back(&mut self, lease: Lease) {
+        self.act(Purpose::GiveBack(lease.domain, lease.address), |id| Action::GiveBack { id, lease });
+    }
+
+    /// Drops the evictions that wait for their next attempt and are not due any more.
+    pub(super) fn revoke_moot(&mut self, id: IncidentId) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let waits = |eviction: &Eviction| eviction.waits_for.is_none() && eviction.step <= Step::Readdress;
+        let waiting = incident.evictions.iter().filter(|(_, eviction)| waits(eviction)).map(|(port, _)| *port);
+        let moot: Vec<IfIndex> = waiting.filter(|port| !self.is_due(id, *port)).collect();
+        moot.into_iter().for_each(|port| self.revoke(id, port));
     }
 
     fn action_for(&self, id: IncidentId, port: IfIndex, step: Step) -> Option<Box<dyn FnOnce(ActionId) -> Action>> {
         let (domain, contested) = self.key(id)?;
         let eviction = self.eviction(id, port)?;
         if step == Step::Reallocate {
-            let (owner, in_use) = (eviction.owner.clone(), self.bindings.addresses(domain));
+            let (owner, in_use) = (eviction.owner.clone(), self.bindings.in_use_beside(domain, port));
             return Some(Box::new(move |id| Action::Reallocate { id, domain, owner, contested, in_use }));
         }
         let lease = eviction.lease.clone()?;
@@ -241,6 +276,9 @@ impl Engine {
 
     fn retry_step(&mut self, id: IncidentId, port: IfIndex, failure: String, now: Timestamp) {
         let Some((domain, _)) = self.key(id) else { return };
+        if self.eviction(id, port).is_some_and(|eviction| eviction.step <= Step::Readdress) && !self.is_due(id, port) {
+            return self.give_up(id, port, now);
+        }
         let Some(eviction) = self.eviction_mut(id, port) else { return };
         let (step, news) = (eviction.step, eviction.attempts == 0);
         let wait = eviction.fail(failure.clone());
@@ -287,11 +325,16 @@ impl Engine {
         let silent_keeper = keeper.filter(|keeper| self.topology.host(*keeper).is_none() && !at_old.contains(keeper));
         match at_new.as_slice() {
             _ if at_old.contains(&port) => Err(format!("the loser still answers for {contested}")),
+            _ if self.is_configured((domain, contested), port) => Err(format!("the loser still has {contested}")),
             _ if silent_keeper.is_some() => Err(format!("nobody answers for {contested}, which should have been kept")),
             [] => Err(format!("nobody answers for the new address {}", lease.address)),
             [only] if *only == port => Ok(()),
             _ => Err(format!("somebody else answers for the new address {}", lease.address)),
         }
+    }
+
+    fn is_configured(&self, key: Key, port: IfIndex) -> bool {
+        self.bindings.stations(key).any(|(station, binding)| station.port == port && binding.configured)
     }
 
     /// The ports from which somebody has spoken for an address since a moment.
@@ -302,9 +345,13 @@ impl Engine {
         ports
     }
 
+    /// Looks whether the incident is over. If it is not, and nobody is on the way, whoever is left is contested anew.
     fn eviction_done(&mut self, id: IncidentId, now: Timestamp) {
-        if let Some(key) = self.key(id) {
-            self.judge_end(key, now);
+        let Some(key) = self.key(id) else { return };
+        self.judge_end(key, now);
+        let incident = self.incidents.get(&id).filter(|incident| incident.status == Status::Open);
+        if incident.is_some_and(|incident| incident.evictions.values().all(|eviction| eviction.step == Step::Done)) {
+            self.hold_contest(id);
         }
     }
 }

@@ -48,10 +48,10 @@ impl Party {
         }
     }
 
-    /// In whose name a new lease is written: the one that already holds `held`, else the best known.
-    pub(super) fn owner(&self, held: &[Lease]) -> Option<Owner> {
-        let of_lease = |lease: &&Lease| self.sandbox.owners.contains(&lease.owner);
-        held.iter().find(of_lease).map(|lease| &lease.owner).or(self.sandbox.owners.first()).cloned()
+    /// In whose name a new lease is written, of its `own` names: the one that already holds one, else the best.
+    pub(super) fn owner(own: &[Owner], held: &[Lease]) -> Option<Owner> {
+        let of_lease = |lease: &&Lease| own.contains(&lease.owner);
+        held.iter().find(of_lease).map(|lease| &lease.owner).or(own.first()).cloned()
     }
 }
 

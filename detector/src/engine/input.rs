@@ -87,6 +87,9 @@ pub struct Survey {
     pub at: Timestamp,
     /// Who is there.
     pub sandbox: Sandbox,
+    /// The hardware address of the interface at the other end. What others behind the same port say (a bridge or a
+    /// macvlan within the sandbox), the look does not show.
+    pub mac: Option<Mac>,
     /// The addresses of the interface at the other end, if it is up. `None` if it could not be read, which says nothing
     /// about which addresses are there.
     pub addresses: Option<Vec<Configured>>,

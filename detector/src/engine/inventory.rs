@@ -34,7 +34,7 @@ impl Engine {
     fn adoptee(&self, row: Row) -> Option<(Domain, Ipv4Addr, Owner)> {
         let settled = row.state == RowState::Ok && row.binding.configured && !row.is_host;
         let in_network = self.topology.prefix_len(row.domain, row.address).is_some();
-        let owner = row.sandbox.owners.into_iter().next()?;
+        let owner = self.topology.own_names(row.station.port).into_iter().next()?;
         (settled && in_network).then_some((row.domain, row.address, owner))
     }
 

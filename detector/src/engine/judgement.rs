@@ -133,13 +133,14 @@ impl Engine {
 
     pub(super) fn judge_contest(&mut self, id: IncidentId, contested: Option<&Lease>, held: &[Lease], now: Timestamp) {
         let alive = self.parties_alive(id);
+        let is_shared = contested.is_some_and(|lease| self.topology.is_shared(&lease.owner));
         let Some(incident) = self.incidents.get_mut(&id).filter(|incident| incident.status == Status::Open) else {
             return;
         };
         if alive.len() < 2 {
             return;
         }
-        let contest = Some(Contest::decide(&alive, contested));
+        let contest = Some(Contest::decide(&alive, contested, is_shared));
         if incident.contest != contest {
             incident.contest = contest;
             self.findings.push_back(Finding::Judged(Box::new(incident.clone())));
@@ -180,6 +181,7 @@ impl Engine {
     /// Closes the incident of an address when one owner is left and nobody is on the way.
     pub(super) fn judge_end(&mut self, key: Key, now: Timestamp) {
         let Some(id) = self.open.get(&key).copied() else { return };
+        self.revoke_moot(id);
         let Some(incident) = self.incidents.get(&id) else { return };
         let (done, under_way): (Vec<_>, Vec<_>) =
             incident.evictions.values().partition(|eviction| eviction.step == Step::Done);

@@ -132,6 +132,7 @@ enum Purpose {
     Contest(IncidentId),
     Eviction(IncidentId, IfIndex),
     Adoption(Domain, Ipv4Addr),
+    GiveBack(Domain, Ipv4Addr),
 }
 
 /// The state machine. See the module's own words for how to drive it.
@@ -303,6 +304,9 @@ impl Engine {
             Some(Purpose::Eviction(incident, port)) => self.step_failed(incident, port, action, failure, now),
             Some(Purpose::Adoption(domain, address)) => {
                 self.findings.push_back(Finding::NotAdopted { domain, address, failure });
+            }
+            Some(Purpose::GiveBack(domain, address)) => {
+                self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
             None => {}
         }

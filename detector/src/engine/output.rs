@@ -81,6 +81,13 @@ pub enum Action {
         /// The new lease.
         lease: Lease,
     },
+    /// Give back a lease that nobody is moved to any more.
+    GiveBack {
+        /// To be named in the answer.
+        id: ActionId,
+        /// The lease.
+        lease: Lease,
+    },
     /// Ask on the wire who has these addresses. The answers come as frames; there is no outcome.
     Probe {
         /// Where.

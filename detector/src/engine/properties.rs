@@ -46,7 +46,7 @@ fn survey(at: u8, hosts: &[u8], readable: bool, now: Timestamp) -> Input {
     };
     let configured = |host: &u8| Configured { address: address(*host), mac: mac(at) };
     let addresses = readable.then(|| hosts.iter().map(configured).collect());
-    Input::Surveyed { port: port(at), survey: Survey { at: now, sandbox, addresses } }
+    Input::Surveyed { port: port(at), survey: Survey { at: now, sandbox, mac: readable.then(|| mac(at)), addresses } }
 }
 
 /// Something that may happen; what needs the time or an action's id gets it when it is played.
@@ -152,7 +152,7 @@ impl Play {
             }
             Action::Readdress { id, .. } | Action::Announce { id, .. } => (id, Outcome::Finished),
             Action::Bind { id, lease } => (id, Outcome::Lease(lease)),
-            Action::Adopt { id, .. } => (id, Outcome::Finished),
+            Action::Adopt { id, .. } | Action::GiveBack { id, .. } => (id, Outcome::Finished),
             Action::Probe { .. } => return,
         };
         match succeeds {

@@ -114,7 +114,8 @@ impl World {
             name: readable.then(|| (*name).to_owned()),
             owners: readable.then(|| name.parse().unwrap()).into_iter().collect(),
         };
-        let survey = Survey { at: self.now, sandbox, addresses: readable.then_some(configured) };
+        let survey =
+            Survey { at: self.now, sandbox, mac: readable.then(|| mac(at)), addresses: readable.then_some(configured) };
         self.tell(Input::Surveyed { port: port(at), survey });
     }
 
@@ -162,6 +163,7 @@ impl World {
             Action::Readdress { id, .. } => ("readdress", Some(*id)),
             Action::Announce { id, .. } => ("announce", Some(*id)),
             Action::Bind { id, .. } => ("bind", Some(*id)),
+            Action::GiveBack { id, .. } => ("give_back", Some(*id)),
             Action::Probe { .. } => ("probe", None),
         };
         *self.asked.entry(name).or_default() += 1;
@@ -193,6 +195,10 @@ impl World {
             Action::Bind { id, mut lease } => {
                 (lease.state, lease.replaces) = (LeaseState::Bound, None);
                 self.leases.insert(lease.address, lease);
+                (id, Outcome::Finished)
+            }
+            Action::GiveBack { id, lease } => {
+                self.leases.remove(&lease.address);
                 (id, Outcome::Finished)
             }
             Action::Probe { addresses, .. } => return addresses.into_iter().for_each(|address| self.probed(address)),
@@ -436,6 +442,100 @@ fn an_eviction_ends_where_the_contest_is_decided_otherwise() {
 }
 
 #[test]
+fn who_is_left_alone_with_the_address_is_not_moved() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("readdress", 3);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!(world.asked("readdress"), 1);
+    world.leave(2);
+    world.pass(Span::from_secs(120));
+    assert_eq!((world.at(3), world.incident().status), (vec![CONTESTED], Status::Gone));
+    assert_eq!((world.asked("give_back"), world.leases.contains_key(&address(10))), (1, false));
+}
+
+#[test]
+fn a_loser_that_gives_the_address_up_by_itself_is_left_alone() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("reallocate", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.reconfigure(3, &[address(77)]);
+    assert_eq!((world.incident().status, world.states(CONTESTED)), (Status::Gone, vec![RowState::Ok]));
+    world.pass(Span::from_secs(120));
+    assert_eq!((world.at(3), world.asked("readdress")), (vec![address(77)], 0));
+}
+
+#[test]
+fn a_loser_that_takes_the_address_back_at_the_last_moment_is_contested_again() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("bind", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_millis(60));
+    assert_eq!(world.asked("bind"), 1);
+    world.reconfigure(3, &[CONTESTED, address(10)]);
+    world.pass(Span::from_secs(30));
+    assert_eq!((world.at(3), world.incident().status), (vec![address(10)], Status::Healed));
+    assert_eq!(world.engine.open_count(rt0()), 0);
+}
+
+#[test]
+fn a_look_does_not_speak_for_others_behind_the_port() {
+    let mut world = World::running(Mode::Observe);
+    world.sandbox(2, "parent", &[address(2)]);
+    let child = Mac([2, 9, 9, 9, 9, 9]);
+    let packet = ArpPacket::announcement(child, address(3));
+    world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source: child, packet });
+    world.reconfigure(2, &[address(2), address(4)]);
+    assert_eq!(world.states(address(3)), [RowState::Ok]);
+    world.sandbox(3, "newcomer", &[address(3)]);
+    world.pass(Span::from_millis(500));
+    assert_eq!(world.duplicates(), 1);
+}
+
+#[test]
+fn a_name_that_several_go_by_holds_no_lease_and_gets_none() {
+    let mut world = World::new(Mode::Enforce);
+    world.sandbox(2, "unit.service", &[address(2)]);
+    world.sandbox(3, "unit.service", &[address(3)]);
+    world.tell(Input::InventoryDone);
+    assert_eq!(world.asked("adopt"), 0);
+    world.lease(address(9), "w");
+    world.sandbox(4, "w", &[address(9)]);
+    world.reconfigure(3, &[address(9)]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.held(), world.asked("reallocate")), (vec![Held::Nameless], 0));
+}
+
+#[test]
+fn what_the_loser_alone_has_is_not_in_use_for_it() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.lease(address(77), "b");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[address(77), CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.at(3), world.incident().status), (vec![address(77)], Status::Healed));
+}
+
+#[test]
+fn martians_beyond_what_is_kept_for_a_port_are_only_counted() {
+    let mut world = World::running(Mode::Observe);
+    world.opaque(2, "noisy", &[]);
+    for claim in 0..3000u32 {
+        let packet = ArpPacket::announcement(mac(2), Ipv4Addr::from(0xc000_0200 + claim));
+        world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source: mac(2), packet });
+    }
+    assert_eq!(world.martians().len(), 3000);
+    let news = world.count(|finding| matches!(finding, Finding::Martian { news: true, .. }));
+    assert_eq!(news, bindings::CLAIMS_PER_PORT);
+}
+
+#[test]
 fn without_a_lease_the_incumbent_is_named_and_nobody_is_moved() {
     let mut world = World::running(Mode::Enforce);
     world.sandbox(2, "first", &[CONTESTED]);
@@ -519,11 +619,13 @@ fn a_loser_that_goes_away_while_it_is_moved_ends_the_incident() {
 #[test]
 fn evictions_are_braked() {
     let mut world = World::running(Mode::Enforce);
-    for host in 0..8u8 {
+    let holders = ["h", "i", "j", "k", "l", "m", "n", "o"];
+    let newcomers = ["a", "b", "c", "d", "e", "f", "g", "p"];
+    for (host, (holder, newcomer)) in (0..8u8).zip(holders.into_iter().zip(newcomers)) {
         let at = u32::from(host) * 2 + 10;
-        world.lease(address(100 + host), "holder");
-        world.sandbox(at, "holder", &[address(100 + host)]);
-        world.sandbox(at + 1, ["a", "b", "c", "d", "e", "f", "g", "h"][usize::from(host)], &[address(100 + host)]);
+        world.lease(address(100 + host), holder);
+        world.sandbox(at, holder, &[address(100 + host)]);
+        world.sandbox(at + 1, newcomer, &[address(100 + host)]);
     }
     assert_eq!((world.duplicates(), world.asked("reallocate")), (8, 5));
     assert_eq!(world.count(|finding| matches!(finding, Finding::Held { reason: Held::Brake, .. })), 3);
@@ -652,7 +754,10 @@ fn a_party_that_changes_its_hardware_address_stays_the_party_it_was() {
     let other = Mac([2, 7, 7, 7, 7, 7]);
     let sandbox = world.engine.rows().find(|row| row.station.port == port(2)).unwrap().sandbox;
     let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
-    world.tell(Input::Surveyed { port: port(2), survey: Survey { at: world.now, sandbox, addresses } });
+    world.tell(Input::Surveyed {
+        port: port(2),
+        survey: Survey { at: world.now, sandbox, mac: Some(other), addresses },
+    });
     world.pass(Span::from_millis(50));
     let macs: Vec<Mac> = world.incident().parties.iter().map(|party| party.station.mac).collect();
     assert_eq!((world.duplicates(), macs), (1, vec![other, mac(3)]));
@@ -703,7 +808,7 @@ fn a_look_that_failed_frees_nothing_and_evicts_nobody() {
     world.lease(CONTESTED, "a");
     world.sandbox(2, "a", &[CONTESTED]);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 2 }), ..Sandbox::default() };
-    let survey = Survey { at: world.now, sandbox, addresses: None };
+    let survey = Survey { at: world.now, sandbox, mac: None, addresses: None };
     world.tell(Input::Surveyed { port: port(2), survey });
     assert_eq!((world.states(CONTESTED), world.findings.len()), (vec![RowState::Ok], 0));
 }

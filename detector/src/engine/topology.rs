@@ -1,6 +1,9 @@
 //! Which bridges, ports and sandboxes there are.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use crate::{
     net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, NetnsId, Owner, VlanId},
@@ -38,6 +41,8 @@ pub(super) struct Port {
     pub(super) sandbox: Sandbox,
     /// When the last successful look behind the port began.
     pub(super) surveyed_at: Option<Timestamp>,
+    /// The hardware address of the interface that was looked at.
+    pub(super) mac: Option<Mac>,
 }
 
 /// What makes two stations one party: the namespace behind them, else the port.
@@ -82,6 +87,19 @@ impl Topology {
     pub(super) fn party(&self, port: IfIndex) -> PartyKey {
         let netns = self.ports.get(&port).and_then(|port| port.sandbox.netns);
         netns.map_or(PartyKey::Port(port), PartyKey::Netns)
+    }
+
+    /// The names that a sandbox alone goes by. Several may run in one systemd unit or control group, and a lease in such a
+    /// name would be anybody's.
+    pub(super) fn own_names(&self, port: IfIndex) -> Vec<Owner> {
+        let owners = self.ports.get(&port).map(|port| port.sandbox.owners.as_slice()).unwrap_or_default();
+        owners.iter().filter(|owner| !self.is_shared(owner)).cloned().collect()
+    }
+
+    /// Whether several parties go by a name.
+    pub(super) fn is_shared(&self, owner: &Owner) -> bool {
+        let bearers = self.ports.iter().filter(|(_, port)| port.sandbox.owners.contains(owner));
+        bearers.map(|(index, _)| self.party(*index)).collect::<BTreeSet<_>>().len() > 1
     }
 
     pub(super) fn ports_of(&self, bridge: BridgeName) -> Vec<IfIndex> {

@@ -36,7 +36,7 @@ impl From<AskError> for Problem {
             AskError::Allocate(AllocateError::NoPool(_)) | AskError::Adopt(AdoptError::NotInPool { .. }) => {
                 StatusCode::NOT_FOUND
             }
-            AskError::Allocate(AllocateError::Exhausted { .. })
+            AskError::Allocate(AllocateError::Exhausted { .. } | AllocateError::HoldsUseless(_))
             | AskError::Adopt(AdoptError::Leased(_) | AdoptError::HoldsAnother(_)) => StatusCode::CONFLICT,
             AskError::Store(_)
             | AskError::Allocate(AllocateError::Store(_))

@@ -199,6 +199,24 @@ fn a_veth_that_is_moved_away_after_it_became_a_port_is_followed() -> Result<()> 
 }
 
 #[test]
+fn sandboxes_that_come_while_the_agent_starts_are_all_seen() -> Result<()> {
+    const MANY: u8 = 40;
+    let (bridge, dupip) = runner()?;
+    let mut agent = dupip.spawn(Mode::Observe, &[])?;
+    for number in 0..MANY {
+        bridge.sandbox(&format!("s{number}")).address(&format!("10.8.64.{}/24", 10 + number)).start()?;
+    }
+    agent.wait_ready()?;
+    agent.wait_until(DEADLINE, "every sandbox to be seen", |agent| {
+        let rows = agent.table()?;
+        Ok((rows.iter().filter(|row| !field(row, "sandbox").is_null()).count() == usize::from(MANY)).then_some(()))
+    })?;
+    agent.wait_until(DEADLINE, "a tap on every port", |agent| {
+        Ok((agent.metric("dupip_ports{bridge=\"rt0\"}")? == Some(f64::from(MANY))).then_some(()))
+    })
+}
+
+#[test]
 fn many_sandboxes_at_once_are_all_seen_and_none_accused() -> Result<()> {
     const MANY: u8 = 40;
     let (bridge, dupip) = runner()?;

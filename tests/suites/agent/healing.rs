@@ -212,6 +212,38 @@ fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
 }
 
 #[test]
+fn a_loser_stays_in_its_network() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    bridge.runner().run(["ip", "address", "add", "10.9.0.1/24", "dev", "rt0"])?;
+    let _holder = bridge.sandbox("holder").address("10.9.0.5/24").start()?;
+    let mut agent = dupip.start(Mode::Enforce)?;
+    let late = bridge.sandbox("late").address("10.9.0.5/24").start()?;
+    closed(&mut agent, "healed")?;
+    assert_eq!(late.addresses()?, ["10.9.0.2/24"]);
+    Ok(())
+}
+
+#[test]
+fn a_duplicate_that_ends_while_the_loser_waits_moves_nobody() -> Result<()> {
+    let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/30")?;
+    let dupip = Dupip::on(&bridge)?;
+    let holder = bridge.sandbox("holder").address("10.8.64.2/30").start()?;
+    let mut agent = dupip.start(Mode::Enforce)?;
+    let late = bridge.sandbox("late").address("10.8.64.2/30").start()?;
+    agent.wait_until(DEADLINE, "the eviction to fail", |agent| {
+        let failed = agent
+            .conflicts()?
+            .iter()
+            .any(|incident| incident.pointer("/evictions/0/failure").is_some_and(Value::is_string));
+        Ok(failed.then_some(()))
+    })?;
+    holder.remove()?;
+    closed(&mut agent, "gone")?;
+    assert_eq!(late.addresses()?, ["10.8.64.2/30"]);
+    Ok(())
+}
+
+#[test]
 fn a_loser_without_room_stays_and_the_reason_is_told() -> Result<()> {
     let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/30")?;
     let dupip = Dupip::on(&bridge)?;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, Tra
 use super::row::{Key, address, generation, lease, lease_columns, moment, moment_ns, number, pool, span_ns};
 use crate::{
     allocator::{Clock, Fence, Pool, StoreError},
-    net::{Domain, Generation, Lease, LeaseState, Owner},
+    net::{Domain, Generation, Ipv4Net, Lease, LeaseState, Owner},
     time::Span,
 };
 
@@ -107,18 +107,30 @@ impl<'a> Book<'a> {
     /// The address that is next to be given: the lowest that nobody ever had, else the one that has rested longest.
     ///
     /// Takes one step for the answer and one for each avoided address that comes before it.
-    pub(super) fn next_free(&self, domain: Domain, avoid: &BTreeSet<Ipv4Addr>) -> Result<Option<Ipv4Addr>, StoreError> {
-        match self.lowest_fresh(domain, avoid)? {
-            None => self.unavoided(RESTED, domain, avoid, |row| address(row, 0)),
+    pub(super) fn next_free(
+        &self,
+        domain: Domain,
+        within: Option<Ipv4Net>,
+        avoid: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Option<Ipv4Addr>, StoreError> {
+        match self.lowest_fresh(domain, within, avoid)? {
+            None => self.unavoided(RESTED, domain, within, avoid, |row| address(row, 0)),
             fresh => Ok(fresh),
         }
     }
 
-    fn lowest_fresh(&self, domain: Domain, avoid: &BTreeSet<Ipv4Addr>) -> Result<Option<Ipv4Addr>, StoreError> {
+    fn lowest_fresh(
+        &self,
+        domain: Domain,
+        within: Option<Ipv4Net>,
+        avoid: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Option<Ipv4Addr>, StoreError> {
+        let (least, most) = within.map_or((0, u32::MAX), |net| (net.network().to_bits(), net.broadcast().to_bits()));
         let mut runs = self.tx.prepare_cached(FRESH)?;
         let mut runs = runs.query([Key(domain)])?;
         while let Some(run) = runs.next()? {
-            let mut run = (run.get(0)?..=run.get(1)?).map(Ipv4Addr::from_bits);
+            let (first, last): (u32, u32) = (run.get(0)?, run.get(1)?);
+            let mut run = (first.max(least)..=last.min(most)).map(Ipv4Addr::from_bits);
             if let Some(address) = run.find(|address| !avoid.contains(address)) {
                 return Ok(Some(address));
             }
@@ -131,13 +143,15 @@ impl<'a> Book<'a> {
         &self,
         sql: &str,
         domain: Domain,
+        within: Option<Ipv4Net>,
         avoid: &BTreeSet<Ipv4Addr>,
         read: fn(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, StoreError> {
         let mut rows = self.tx.prepare_cached(sql)?;
         let mut rows = rows.query(params![Key(domain), moment_ns(self.clock.now())])?;
         while let Some(row) = rows.next()? {
-            if !avoid.contains(&address(row, 0)?) {
+            let address = address(row, 0)?;
+            if !avoid.contains(&address) && within.is_none_or(|within| within.contains(&address)) {
                 return Ok(Some(read(row)?));
             }
         }
@@ -147,7 +161,7 @@ impl<'a> Book<'a> {
     /// To be asked when [`next_free`](Self::next_free) had no answer: what is free then is all avoided.
     pub(super) fn shortage(&self, domain: Domain, avoid: &BTreeSet<Ipv4Addr>) -> Result<Shortage, StoreError> {
         let now = self.clock.now();
-        let ready = self.unavoided(RESTING, domain, avoid, |row| moment(row, 1))?;
+        let ready = self.unavoided(RESTING, domain, None, avoid, |row| moment(row, 1))?;
         let unleased: i64 = self.tx.query_one(
             "SELECT (SELECT coalesce(sum(last - first + 1), 0) FROM fresh WHERE domain = ?1)
                   + (SELECT count(*) FROM lease WHERE domain = ?1 AND state = 'cooldown' AND ready_ns <= ?2)",

@@ -204,8 +204,8 @@ fn a_move_closes_the_old_lease_and_gives_a_new_one() {
     assert_eq!(store.lease(rt0(), ip(2)).unwrap(), Some(Lease { state: LeaseState::Draining, ..old }));
     assert_eq!(store.pending_moves().unwrap(), std::slice::from_ref(&new));
 
-    let again = home.open().reallocate(rt0(), &owner("review"), ip(2), &[ip(3)].into()).unwrap();
-    assert_eq!(again, new, "one who resumes after a crash gets the same, though it is in use by now");
+    let again = home.open().reallocate(rt0(), &owner("review"), ip(2), &nothing()).unwrap();
+    assert_eq!(again, new, "one who resumes after a crash gets the same");
     assert_eq!(store.give("review"), new);
 
     let bound = applied(store.bind(&Fence::from(&new)).unwrap());
@@ -233,6 +233,31 @@ fn an_owner_that_holds_another_address_is_moved_to_that_one() {
     assert_eq!(moved, Lease { state: LeaseState::Reserved, replaces: Some(ip(9)), ..lease });
     assert_eq!(store.pending_moves().unwrap(), std::slice::from_ref(&moved));
     assert_eq!(store.leases(None).unwrap(), [moved]);
+}
+
+#[test]
+fn nobody_is_moved_to_where_others_are_though_it_holds_the_lease() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/24");
+    let lease = store.give("review");
+    let error = store.reallocate(rt0(), &owner("review"), ip(9), &[lease.address].into()).unwrap_err();
+    assert!(matches!(&error, AllocateError::HoldsUseless(held) if **held == lease), "{error}");
+    assert_eq!(store.leases(None).unwrap(), [lease]);
+}
+
+#[test]
+fn a_move_stays_within_the_network() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/24");
+    store.ensure_pool(&pool(rt0(), "10.9.0.0/24")).unwrap();
+    let contested = Ipv4Addr::new(10, 9, 0, 5);
+    let moved = store.reallocate(rt0(), &owner("a"), contested, &nothing()).unwrap();
+    assert_eq!(moved.address.octets()[..3], [10, 9, 0]);
+    assert_eq!(store.give("b").address, ip(2), "who is not moved gets the lowest there is");
+    let error = store.reallocate(rt0(), &owner("b"), contested, &nothing()).unwrap_err();
+    assert!(matches!(error, AllocateError::HoldsUseless(_)), "{error}");
+    let nowhere = store.reallocate(rt0(), &owner("c"), [192, 0, 2, 1].into(), &nothing()).unwrap_err();
+    assert!(matches!(nowhere, AllocateError::NoPool(_)), "{nowhere}");
 }
 
 #[test]

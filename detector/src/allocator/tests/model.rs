@@ -28,6 +28,7 @@ enum Answer {
     Exhausted { ready_in: Option<Span>, in_use: u64 },
     Leased(Lease),
     HoldsAnother(Lease),
+    HoldsUseless(Lease),
     NotInPool,
 }
 
@@ -107,6 +108,7 @@ impl Model {
     fn reallocate(&mut self, owner: &Owner, contested: Ipv4Addr, mut avoid: BTreeSet<Ipv4Addr>) -> Answer {
         avoid.insert(contested);
         match self.held(owner) {
+            Some(lease) if avoid.contains(&lease.address) && lease.address != contested => Answer::HoldsUseless(lease),
             Some(lease) if lease.address != contested => {
                 self.put(Lease { state: LeaseState::Reserved, replaces: Some(contested), ..lease })
             }
@@ -151,6 +153,7 @@ fn allocated(answer: Result<Lease, AllocateError>) -> Answer {
     match answer {
         Ok(lease) => Answer::Lease(lease),
         Err(AllocateError::Exhausted { ready_in, in_use, .. }) => Answer::Exhausted { ready_in, in_use },
+        Err(AllocateError::HoldsUseless(lease)) => Answer::HoldsUseless(*lease),
         Err(error) => panic!("{error}"),
     }
 }
