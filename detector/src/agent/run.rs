@@ -51,7 +51,7 @@ pub(super) struct Agent {
     /// The watched bridges; `None` for one that is not there.
     pub(super) bridges: BTreeMap<BridgeName, Option<Watched>>,
     pub(super) ports: BTreeMap<IfIndex, Port>,
-    /// Networks whose pool is in the store.
+    /// Subnets whose pool is in the store.
     pub(super) pools: BTreeSet<(BridgeName, Ipv4Net)>,
     /// Looks at bridges that have not ended yet, and what the kernel has told of since the first of them began.
     pub(super) looks: usize,

@@ -271,14 +271,18 @@ impl Agent {
         }
     }
 
-    /// Each network of the bridge is a pool, with the host for its gateway. Waits for the disk, once per network, so that
-    /// whoever is told of the bridge finds the pool. What cannot be kept is tried again.
+    /// Each network of the bridge is a pool, with the host's first address in it for the gateway; its others are in use
+    /// and so not given away. Waits for the disk, once per network, so that whoever is told of the bridge finds the pool.
+    /// What cannot be kept is tried again.
     fn keep_pools(&mut self, bridge: BridgeName, networks: &[Ipv4Net]) {
-        for network in networks.iter().filter(|network| !self.pools.contains(&(bridge, **network))).collect::<Vec<_>>()
-        {
+        for network in networks {
+            let pool = (bridge, network.trunc());
+            if self.pools.contains(&pool) {
+                continue;
+            }
             match keep_pool(self.store.as_ref(), bridge, *network, self.settings.cooldown) {
                 Ok(()) => {
-                    self.pools.insert((bridge, *network));
+                    self.pools.insert(pool);
                 }
                 Err(reason) => {
                     tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {reason}");
