@@ -169,6 +169,22 @@ rt0     10.8.64.3  reviewagent  2           bound
 }
 
 #[test]
+fn an_address_that_is_in_use_is_given_to_whom_it_belongs() {
+    let home = tempfile::tempdir().unwrap();
+    let database = home.path().join("leases.db");
+    offline("allocate", &database, "--bridge rt0 --owner a --pool 10.8.64.0/24 --gateway 10.8.64.1");
+    let adopted = offline("adopt", &database, "--bridge rt0 --address 10.8.64.9 --owner b -o json").json();
+    assert_eq!((&adopted["address"], &adopted["state"]), (&"10.8.64.9".into(), &"bound".into()));
+    let taken = offline("adopt", &database, "--bridge rt0 --address 10.8.64.9 --owner c");
+    assert_eq!(taken.code, Some(1), "{taken:?}");
+    assert!(taken.err.contains("b holds it (generation 2, bound)"), "{taken:?}");
+    let second = offline("adopt", &database, "--bridge rt0 --address 10.8.64.10 --owner b");
+    assert_eq!((second.code, second.err.contains("b holds 10.8.64.9 already")), (Some(1), true), "{second:?}");
+    let nowhere = offline("adopt", &database, "--bridge rt0 --address 10.8.64.1 --owner d");
+    assert_eq!(nowhere.code, Some(2), "{nowhere:?}");
+}
+
+#[test]
 fn offline_says_what_is_not_there() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("leases.db");

@@ -195,22 +195,14 @@ impl Allocate {
         if self.place.offline {
             note(format_args!("no agent was asked, so nobody looked whether {} is in use", lease.address));
         }
-        print(match self.format.output {
-            Output::Json => json(&lease)?,
-            output => show(&[lease], output),
-        })?;
-        Ok(Exit::Fine)
+        tell(lease, self.format.output)
     }
 }
 
 impl Adopt {
     fn run(self, socket: PathBuf) -> Result<Exit, Failure> {
         let lease = self.place.book(socket, false)?.adopt(self.within.into(), self.address, &self.owner)?;
-        print(match self.format.output {
-            Output::Json => json(&lease)?,
-            output => show(&[lease], output),
-        })?;
-        Ok(Exit::Fine)
+        tell(lease, self.format.output)
     }
 }
 
@@ -242,6 +234,14 @@ impl From<Within> for Domain {
     fn from(Within { bridge, vlan }: Within) -> Self {
         Self { bridge, vlan }
     }
+}
+
+fn tell(lease: Lease, output: Output) -> Result<Exit, Failure> {
+    print(match output {
+        Output::Json => json(&lease)?,
+        output => show(&[lease], output),
+    })?;
+    Ok(Exit::Fine)
 }
 
 fn show(leases: &[Lease], output: Output) -> String {

@@ -31,7 +31,7 @@ impl Telemetry {
                 warn!(event = "not_adopted", %domain, %address, "whoever has {address} does not hold it in the book: {failure}");
             }
             Finding::StoreFailed { domain, address, failure } => {
-                warn!(event = "store_failed", %domain, %address, "it is not known who holds {address}: {failure}");
+                warn!(event = "store_failed", %domain, %address, "the lease database did not do its part for {address}: {failure}");
             }
             Finding::MoveWaits(lease) => {
                 let (owner, address) = (&lease.owner, lease.address);
