@@ -39,6 +39,9 @@ impl Agent {
             Action::GiveBack { id, lease } => self.with_store(id, move |store| {
                 store.release(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),
+            Action::Retire { id, lease } => self.with_store(id, move |store| {
+                store.retire(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
+            }),
             Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
             Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
             Action::Probe { domain, addresses } => self.probe(domain, addresses),
@@ -55,6 +58,15 @@ impl Agent {
             };
             // Nobody listens any more only while the agent stops.
             let _ = news.send(News::Input(input));
+        });
+    }
+
+    /// Has the engine told which leases drain.
+    pub(super) fn tell_draining(&self) {
+        let (store, news) = (Arc::clone(&self.store), self.news.clone());
+        tokio::task::spawn_blocking(move || match store.draining() {
+            Ok(leases) => drop(news.send(News::Input(Input::Draining(leases)))),
+            Err(error) => tracing::debug!(event = "store_failed", "it is not known which leases drain: {error}"),
         });
     }
 

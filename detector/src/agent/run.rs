@@ -33,8 +33,8 @@ use crate::{
 
 /// How often the taps' counters are read for losses.
 const TICK: Duration = Duration::from_secs(1);
-/// How often what could not be looked at is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How often what could not be looked at is looked at again, and released addresses are looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Questions that may wait for an answer.
 const QUERIES: usize = 64;
 
@@ -165,7 +165,10 @@ impl Agent {
                 _ = &mut surveyor.0 => return Err(Error::Surveyor),
                 () = timeout => self.tell(Input::Timeout),
                 _ = tick.tick() => self.tapper.order(Order::Count),
-                _ = again.tick() => self.look_again(),
+                _ = again.tick() => {
+                    self.look_again();
+                    self.tell_draining();
+                }
                 frames = sources.claims.next_batch() => self.frames(frames.map_err(Error::Ring)?),
             }
             self.settle();

@@ -181,6 +181,10 @@ impl Store for SqliteStore {
         }
     }
 
+    fn draining(&self) -> Result<Vec<Lease>, StoreError> {
+        self.read(book::DRAINING, [])
+    }
+
     fn pending_moves(&self) -> Result<Vec<Lease>, StoreError> {
         self.read(book::MOVING, [])
     }

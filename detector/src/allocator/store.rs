@@ -83,6 +83,12 @@ pub trait Store: Send + Sync {
     /// When the store fails.
     fn leases(&self, domain: Option<Domain>) -> Result<Vec<Lease>, StoreError>;
 
+    /// The leases that were given back and do not rest yet, by domain and address.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn draining(&self) -> Result<Vec<Lease>, StoreError>;
+
     /// The leases whose owners are still being moved, by domain and address: what a restarted agent has to go on with.
     ///
     /// # Errors
@@ -221,7 +227,7 @@ fn on_it(lease: &Lease) -> String {
 fn why_none(ready_in: Option<Span>, in_use: u64) -> String {
     let next = match ready_in {
         Some(span) => format!("the next one has rested in {span}"),
-        None => "none is resting; release some, or add a pool".to_owned(),
+        None => "none is resting; release some, or widen the network".to_owned(),
     };
     match in_use {
         0 => next,

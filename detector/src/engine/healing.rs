@@ -189,7 +189,7 @@ impl Engine {
     }
 
     fn give_back(&mut self, lease: Lease) {
-        self.act(Purpose::GiveBack(lease.domain, lease.address), |id| Action::GiveBack { id, lease });
+        self.act(Purpose::Store(lease.domain, lease.address), |id| Action::GiveBack { id, lease });
     }
 
     /// Drops the evictions that wait for their next attempt and are not due any more.

@@ -45,6 +45,8 @@ pub enum Input {
     Frame(ArpFrame),
     /// The tap lost frames of this bridge; what they said must be asked for.
     FramesLost(BridgeName),
+    /// The leases that are given back and not yet at rest, all of them; told every few seconds.
+    Draining(Vec<Lease>),
     /// The store holds a lease whose owner was still being moved to it when the agent last stopped.
     MovePending(Lease),
     /// An action was carried out.

@@ -9,13 +9,15 @@
 //! [`Input::Timeout`] when the moment of [`Engine::poll_timeout`] has come.
 //!
 //! - `bindings`, `topology`: what is known. `claims`: how an event becomes knowledge. `liveness`: how knowledge
-//!   ages. `inventory`: what is due when everything that exists is known.
+//!   ages. `inventory`: what is due when everything that exists is known. `draining`: what
+//!   a released address waits for.
 //! - `rules`: one small function per verdict. `contest`: who keeps an address.
 //! - `judgement`: incidents, from the first contradiction to the end. `healing`: evictions, driven step by step.
 
 mod bindings;
 mod claims;
 mod contest;
+mod draining;
 mod eviction;
 mod healing;
 mod incident;
@@ -50,7 +52,7 @@ pub use output::{Action, ActionId, Finding, Held};
 pub use topology::{Bridge, Sandbox};
 
 use crate::{
-    net::{BridgeName, Domain, IfIndex, Lease, Station},
+    net::{BridgeName, Domain, Generation, IfIndex, Lease, Station},
     time::Timestamp,
 };
 
@@ -132,7 +134,8 @@ enum Purpose {
     Contest(IncidentId),
     Eviction(IncidentId, IfIndex),
     Adoption(Domain, Ipv4Addr),
-    GiveBack(Domain, Ipv4Addr),
+    /// A change of a lease that nobody waits for.
+    Store(Domain, Ipv4Addr),
 }
 
 /// The state machine. See the module's own words for how to drive it.
@@ -151,6 +154,8 @@ pub struct Engine {
     findings: VecDeque<Finding>,
     /// Moves that the store says were under way when the agent last stopped.
     pending_moves: Vec<Lease>,
+    /// Leases that drain and that nothing shows in use, with the tellings since.
+    drains: BTreeMap<(Domain, Ipv4Addr, Generation), u8>,
     /// Ports whose claims have been refused since they came.
     refused: BTreeSet<IfIndex>,
     /// When evictions began within the last minute.
@@ -178,6 +183,7 @@ impl Engine {
             Input::InventoryDone => self.inventory_done(now),
             Input::Frame(frame) => self.frame(frame, now),
             Input::FramesLost(bridge) => self.sweep(bridge),
+            Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
             Input::Done { action, outcome } => self.done(action, outcome, now),
             Input::Failed { action, failure } => self.failed(action, failure, now),
@@ -305,7 +311,7 @@ impl Engine {
             Some(Purpose::Adoption(domain, address)) => {
                 self.findings.push_back(Finding::NotAdopted { domain, address, failure });
             }
-            Some(Purpose::GiveBack(domain, address)) => {
+            Some(Purpose::Store(domain, address)) => {
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
             None => {}

@@ -88,6 +88,13 @@ pub enum Action {
         /// The lease.
         lease: Lease,
     },
+    /// Let a released address rest: nothing shows it in use any more.
+    Retire {
+        /// To be named in the answer.
+        id: ActionId,
+        /// The lease.
+        lease: Lease,
+    },
     /// Ask on the wire who has these addresses. The answers come as frames; there is no outcome.
     Probe {
         /// Where.

@@ -152,7 +152,9 @@ impl Play {
             }
             Action::Readdress { id, .. } | Action::Announce { id, .. } => (id, Outcome::Finished),
             Action::Bind { id, lease } => (id, Outcome::Lease(lease)),
-            Action::Adopt { id, .. } | Action::GiveBack { id, .. } => (id, Outcome::Finished),
+            Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {
+                (id, Outcome::Finished)
+            }
             Action::Probe { .. } => return,
         };
         match succeeds {

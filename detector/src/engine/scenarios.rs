@@ -164,6 +164,7 @@ impl World {
             Action::Announce { id, .. } => ("announce", Some(*id)),
             Action::Bind { id, .. } => ("bind", Some(*id)),
             Action::GiveBack { id, .. } => ("give_back", Some(*id)),
+            Action::Retire { id, .. } => ("retire", Some(*id)),
             Action::Probe { .. } => ("probe", None),
         };
         *self.asked.entry(name).or_default() += 1;
@@ -197,6 +198,7 @@ impl World {
                 self.leases.insert(lease.address, lease);
                 (id, Outcome::Finished)
             }
+            Action::Retire { id, .. } => (id, Outcome::Finished),
             Action::GiveBack { id, lease } => {
                 self.leases.remove(&lease.address);
                 (id, Outcome::Finished)
@@ -533,6 +535,34 @@ fn martians_beyond_what_is_kept_for_a_port_are_only_counted() {
     assert_eq!(world.martians().len(), 3000);
     let news = world.count(|finding| matches!(finding, Finding::Martian { news: true, .. }));
     assert_eq!(news, bindings::CLAIMS_PER_PORT);
+}
+
+#[test]
+fn a_released_address_rests_when_nothing_shows_it_in_use() {
+    let mut world = World::running(Mode::Observe);
+    let lease = Lease { state: LeaseState::Draining, ..world.lease(CONTESTED, "a") };
+    let told = |world: &mut World| (0..5).for_each(|_| world.tell(Input::Draining(vec![lease.clone()])));
+    let swept = world.asked("probe");
+    world.sandbox(2, "a", &[CONTESTED]);
+    told(&mut world);
+    assert_eq!((world.asked("probe"), world.asked("retire")), (swept, 0), "it is configured");
+    world.leave(2);
+    world.opaque(3, "vm", &[CONTESTED]);
+    told(&mut world);
+    assert_eq!((world.asked("probe"), world.asked("retire")), (swept + 1, 0), "somebody answers");
+    world.leave(3);
+    let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 9 }), ..Sandbox::default() };
+    world.tell(Input::PortUp { port: port(4), name: "veth4".to_owned(), bridge: rt0() });
+    let survey = Survey { at: world.now, sandbox, mac: None, addresses: None };
+    world.tell(Input::Surveyed { port: port(4), survey });
+    told(&mut world);
+    assert_eq!(world.asked("retire"), 0, "a namespace that cannot be read may have it");
+    world.tell(Input::PortDown { port: port(4) });
+    world.tell(Input::Draining(vec![lease.clone()]));
+    world.tell(Input::Draining(vec![lease.clone()]));
+    assert_eq!(world.asked("retire"), 0, "one lost probe, or two, prove nothing");
+    told(&mut world);
+    assert!(world.asked("retire") > 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result};
-use lab::{Bridge, Mode, wait_until};
+use lab::{Bridge, Dupip, Mode, Runner, wait_until};
 use serde_json::{Value, json};
 
 use super::{DEADLINE, runner, text};
@@ -179,6 +179,25 @@ fn leases_are_given_around_what_is_in_use_and_released_once() -> Result<()> {
 }
 
 #[test]
+fn a_released_address_is_given_again_when_it_is_out_of_use_and_has_rested() -> Result<()> {
+    let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/30")?;
+    let dupip = Dupip::on(&bridge)?;
+    let sandbox = bridge.sandbox("x").address("10.8.64.2/30").start()?;
+    dupip.allocate("x")?;
+    let mut agent = dupip.spawn(Mode::Observe, &["--cooldown", "1s"])?;
+    agent.wait_ready()?;
+    let release =
+        ["lease", "release", "--bridge", "rt0", "--address", "10.8.64.2", "--owner", "x", "--generation", "1"];
+    agent.dupip().ask(&release)?;
+    sandbox.remove()?;
+    let allocate = ["lease", "allocate", "--bridge", "rt0", "--owner", "y"];
+    let lease = agent
+        .wait_until(2 * DEADLINE, "the address to be given again", |agent| Ok(agent.dupip().ask(&allocate).ok()))?;
+    assert_eq!(text(&lease, "address"), "10.8.64.2");
+    Ok(())
+}
+
+#[test]
 fn conflicts_fails_on_demand_and_an_unreachable_agent_is_said() -> Result<()> {
     let (bridge, dupip) = runner()?;
     let output = dupip.command(["--socket", "/run/lab/nobody.sock", "table"]).output()?;
@@ -195,6 +214,6 @@ fn conflicts_fails_on_demand_and_an_unreachable_agent_is_said() -> Result<()> {
     Ok(())
 }
 
-fn agent_command(dupip: &lab::Dupip, args: &[&str]) -> lab::Command {
+fn agent_command(dupip: &Dupip, args: &[&str]) -> lab::Command {
     dupip.command(["--socket", "/run/dupip/dupip.sock"]).args(args)
 }

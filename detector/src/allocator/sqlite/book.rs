@@ -47,6 +47,7 @@ pub(super) struct Shortage {
 pub(super) const LEASES: &str = concat!("SELECT ", lease_columns!(), " FROM lease");
 pub(super) const LEASES_OF: &str = concat!("SELECT ", lease_columns!(), " FROM lease WHERE domain = ?1");
 pub(super) const MOVING: &str = concat!("SELECT ", lease_columns!(), " FROM lease WHERE replaces IS NOT NULL");
+pub(super) const DRAINING: &str = concat!("SELECT ", lease_columns!(), " FROM lease WHERE state = 'draining'");
 pub(super) const ON_ADDRESS: &str =
     concat!("SELECT ", lease_columns!(), " FROM lease WHERE domain = ?1 AND address = ?2");
 pub(super) const HELD: &str = concat!(
