@@ -148,13 +148,15 @@ impl Agent {
     fn bridge_surveyed(&mut self, found: Found) {
         let Found { began, bridge, networks, ports } = found;
         if !self.is_outdated(bridge.index, began) {
-            self.bridge_up(bridge, networks);
+            self.bridge_up(bridge, networks.clone());
             let ports: Vec<Seen> = ports.into_iter().filter(|seen| !self.is_outdated(seen.port.index, began)).collect();
             self.drop_ports_but(bridge.index, &ports, began);
             for seen in &ports {
                 self.port_up(seen.port.clone(), false);
             }
             ports.into_iter().for_each(|seen| self.port_surveyed(seen));
+            // After what is seen has been judged, and before anything is done about it.
+            self.keep_pools(bridge.name, &networks);
         }
         self.look_done();
         self.inventory.remove(&bridge.name);
@@ -168,7 +170,6 @@ impl Agent {
             tracing::info!(event = "bridge_found", bridge = %bridge.name, "watches {}", bridge.name);
             self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
         }
-        self.keep_pools(bridge.name, &networks);
         self.tell_bridge(bridge, networks);
     }
 
@@ -272,8 +273,8 @@ impl Agent {
     }
 
     /// Each network of the bridge is a pool, with the host's first address in it for the gateway; its others are in use
-    /// and so not given away. Waits for the disk, once per network, so that whoever is told of the bridge finds the pool.
-    /// What cannot be kept is tried again.
+    /// and so not given away. Waits for the disk, once per network, so that whatever is done next finds the pool. What
+    /// cannot be kept is tried again.
     fn keep_pools(&mut self, bridge: BridgeName, networks: &[Ipv4Net]) {
         for network in networks {
             let pool = (bridge, network.trunc());
