@@ -1,0 +1,395 @@
+//! Who keeps the address, who is moved, and what becomes of the leases.
+
+use super::*;
+
+#[test]
+fn what_was_there_before_the_agent_is_reported_once_and_the_healthy_silently() {
+    let mut world = World::new(Mode::Observe);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.sandbox(4, "c", &[address(3)]);
+    world.tell(Input::InventoryDone);
+    world.pass(Span::from_secs(120));
+    assert_eq!(world.duplicates(), 1);
+    let of_c = world.count(|finding| format!("{finding:?}").contains("10.8.64.3"));
+    assert_eq!(of_c, 0);
+    assert!(world.asked("probe") > 0, "everybody is asked once");
+    assert_eq!(world.incident().contest.as_ref().unwrap().reason, Reason::NoClearOwner);
+}
+
+#[test]
+fn the_orphan_without_a_lease_is_moved_and_the_holder_is_not_touched() {
+    let mut world = World::new(Mode::Enforce);
+    world.sandbox(2, "sportsagent", &[CONTESTED]);
+    world.sandbox(4, "calagent", &[address(3)]);
+    world.lease(address(3), "calagent");
+    let lease = world.lease(CONTESTED, "reviewagent");
+    world.sandbox(3, "reviewagent", &[CONTESTED]);
+    world.tell(Input::InventoryDone);
+    world.pass(Span::from_secs(1));
+
+    assert_eq!((world.at(2), world.at(3)), (vec![address(10)], vec![CONTESTED]));
+    assert_eq!(world.incident().status, Status::Healed);
+    let reason = &world.incident().contest.as_ref().unwrap().reason;
+    assert_eq!(*reason, Reason::LeaseHolder { owner: "reviewagent".parse().unwrap(), generation: lease.generation });
+    assert_eq!(world.leases[&address(10)].state, LeaseState::Bound);
+    assert_eq!([world.asked("reallocate"), world.asked("readdress"), world.asked("bind")], [1, 1, 1]);
+    assert_eq!(world.states(CONTESTED), [RowState::Ok]);
+}
+
+#[test]
+fn the_new_lease_is_on_disk_before_the_sandbox_is_touched() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("reallocate", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!((world.asked("reallocate"), world.asked("readdress")), (1, 0));
+    assert_eq!(world.count(|finding| matches!(finding, Finding::StepFailed { step: Step::Reallocate, .. })), 1);
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.asked("readdress"), world.incident().status), (1, Status::Healed));
+    let steps: Vec<Step> = world.incident().evictions[&port(3)].taken.iter().map(|(step, _)| *step).collect();
+    let order = [Step::Reallocate, Step::Readdress, Step::AnnounceNew, Step::AnnounceKept, Step::Verify, Step::Bind];
+    assert_eq!(steps, order);
+}
+
+#[test]
+fn every_step_is_tried_again_until_it_succeeds() {
+    for step in ["look_up", "reallocate", "readdress", "announce", "bind"] {
+        let mut world = World::running(Mode::Enforce);
+        world.break_next(step, 3);
+        world.lease(CONTESTED, "a");
+        world.sandbox(2, "a", &[CONTESTED]);
+        world.sandbox(3, "b", &[CONTESTED]);
+        world.pass(Span::from_secs(5));
+        assert_eq!(world.incident().status, Status::Healed, "{step}");
+        assert_eq!((world.at(2), world.at(3)), (vec![CONTESTED], vec![address(10)]), "{step}");
+        assert_eq!(world.generation, 2, "{step}: one new lease and no second");
+    }
+}
+
+#[test]
+fn a_lost_probe_is_not_taken_for_an_answer() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.break_next("probe", 2);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.incident().status, Status::Healed);
+    assert_eq!(world.asked("readdress"), 1);
+}
+
+#[test]
+fn a_new_address_that_nobody_answers_for_is_not_called_healed() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.behind.insert(3, Behind { name: "b", addresses: [CONTESTED].into(), readable: true, answers: false });
+    world.tell(Input::PortUp { port: port(3), name: "veth3".to_owned(), bridge: rt0() });
+    world.survey(3);
+    world.pass(Span::from_secs(10));
+    assert_eq!(world.incident().status, Status::Open);
+    assert!(world.count(|finding| matches!(finding, Finding::StepFailed { step: Step::Verify, .. })) >= 2);
+    world.behind.get_mut(&3).unwrap().answers = true;
+    world.pass(Span::from_secs(60));
+    assert_eq!(world.incident().status, Status::Healed);
+}
+
+#[test]
+fn an_eviction_ends_where_the_contest_is_decided_otherwise() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("reallocate", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!(world.asked("reallocate"), 1);
+    // While the eviction waits for its next attempt, the lease goes to the one that was to be moved.
+    world.lease(CONTESTED, "b");
+    world.sandbox(4, "c", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!([world.at(3), world.at(2), world.at(4)].concat(), [CONTESTED, address(10), address(11)]);
+    assert_eq!(world.incident().status, Status::Healed);
+}
+
+#[test]
+fn who_is_left_alone_with_the_address_is_not_moved() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("readdress", 3);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!(world.asked("readdress"), 1);
+    world.leave(2);
+    world.pass(Span::from_secs(120));
+    assert_eq!((world.at(3), world.incident().status), (vec![CONTESTED], Status::Gone));
+    assert_eq!((world.asked("give_back"), world.leases.contains_key(&address(10))), (1, false));
+}
+
+#[test]
+fn a_loser_that_gives_the_address_up_by_itself_is_left_alone() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("reallocate", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.reconfigure(3, &[address(77)]);
+    assert_eq!((world.incident().status, world.states(CONTESTED)), (Status::Gone, vec![RowState::Ok]));
+    world.pass(Span::from_secs(120));
+    assert_eq!((world.at(3), world.asked("readdress")), (vec![address(77)], 0));
+}
+
+#[test]
+fn a_loser_that_takes_the_address_back_at_the_last_moment_is_contested_again() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("bind", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_millis(60));
+    assert_eq!(world.asked("bind"), 1);
+    world.reconfigure(3, &[CONTESTED, address(10)]);
+    world.pass(Span::from_secs(30));
+    assert_eq!((world.at(3), world.incident().status), (vec![address(10)], Status::Healed));
+    assert_eq!(world.engine.open_count(rt0()), 0);
+}
+
+#[test]
+fn a_name_that_several_go_by_holds_no_lease_and_gets_none() {
+    let mut world = World::new(Mode::Enforce);
+    world.sandbox(2, "unit.service", &[address(2)]);
+    world.sandbox(3, "unit.service", &[address(3)]);
+    world.tell(Input::InventoryDone);
+    assert_eq!(world.asked("adopt"), 0);
+    world.lease(address(9), "w");
+    world.sandbox(4, "w", &[address(9)]);
+    world.reconfigure(3, &[address(9)]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.held(), world.asked("reallocate")), (vec![Held::Nameless], 0));
+}
+
+#[test]
+fn what_the_loser_alone_has_is_not_in_use_for_it() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.lease(address(77), "b");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[address(77), CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.at(3), world.incident().status), (vec![address(77)], Status::Healed));
+}
+
+#[test]
+fn martians_beyond_what_is_kept_for_a_port_are_only_counted() {
+    let mut world = World::running(Mode::Observe);
+    world.opaque(2, "noisy", &[]);
+    for claim in 0..3000u32 {
+        let packet = ArpPacket::announcement(mac(2), Ipv4Addr::from(0xc000_0200 + claim));
+        world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source: mac(2), packet });
+    }
+    assert_eq!(world.martians().len(), 3000);
+    let news = world.count(|finding| matches!(finding, Finding::Martian { news: true, .. }));
+    assert_eq!(news, bindings::CLAIMS_PER_PORT);
+}
+
+#[test]
+fn a_released_address_rests_when_nothing_shows_it_in_use() {
+    let mut world = World::running(Mode::Observe);
+    let lease = Lease { state: LeaseState::Draining, ..world.lease(CONTESTED, "a") };
+    let told = |world: &mut World| (0..5).for_each(|_| world.tell(Input::Draining(vec![lease.clone()])));
+    let swept = world.asked("probe");
+    world.sandbox(2, "a", &[CONTESTED]);
+    told(&mut world);
+    assert_eq!((world.asked("probe"), world.asked("retire")), (swept, 0), "it is configured");
+    world.leave(2);
+    world.opaque(3, "vm", &[CONTESTED]);
+    told(&mut world);
+    assert_eq!((world.asked("probe"), world.asked("retire")), (swept + 1, 0), "somebody answers");
+    world.leave(3);
+    let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 9 }), ..Sandbox::default() };
+    world.tell(Input::PortUp { port: port(4), name: "veth4".to_owned(), bridge: rt0() });
+    let survey = Survey { at: world.now, sandbox, mac: None, addresses: None };
+    world.tell(Input::Surveyed { port: port(4), survey });
+    told(&mut world);
+    assert_eq!(world.asked("retire"), 0, "a namespace that cannot be read may have it");
+    world.tell(Input::PortDown { port: port(4) });
+    world.tell(Input::Draining(vec![lease.clone()]));
+    world.tell(Input::Draining(vec![lease.clone()]));
+    assert_eq!(world.asked("retire"), 0, "one lost probe, or two, prove nothing");
+    told(&mut world);
+    assert!(world.asked("retire") > 0);
+}
+
+#[test]
+fn without_a_lease_the_incumbent_is_named_and_nobody_is_moved() {
+    let mut world = World::running(Mode::Enforce);
+    world.sandbox(2, "first", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    world.sandbox(3, "second", &[CONTESTED]);
+    world.pass(Span::from_secs(60));
+    assert_eq!(world.incident().winner().unwrap().label(), "first");
+    assert_eq!((world.held(), world.asked("reallocate")), (vec![Held::Unsettled], 0));
+    world.lease(CONTESTED, "second");
+    world.pass(Span::from_secs(60));
+    assert_eq!((world.at(2), world.at(3)), (vec![address(10)], vec![CONTESTED]), "a lease settles it");
+}
+
+#[test]
+fn two_parties_by_the_lease_holders_name_settle_nothing() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "task");
+    world.sandbox(2, "task", &[CONTESTED]);
+    world.sandbox(3, "task", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!(world.incident().contest.as_ref().unwrap().winner, None);
+    assert_eq!(world.asked("reallocate"), 0);
+}
+
+#[test]
+fn who_cannot_be_reached_is_not_moved_and_that_is_said() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.opaque(3, "vm", &[CONTESTED]);
+    world.says(3, Operation::Reply, CONTESTED, HOST);
+    assert_eq!((world.duplicates(), world.held()), (1, vec![Held::OutOfReach]));
+    world.sandbox(4, "liar", &[address(4)]);
+    world.says(4, Operation::Reply, CONTESTED, HOST);
+    assert!(world.held().contains(&Held::OnlyOnTheWire));
+    assert_eq!((world.duplicates(), world.asked("readdress")), (1, 0));
+}
+
+#[test]
+fn a_duplicate_that_ends_by_itself_is_gone_and_not_healed() {
+    let mut world = World::running(Mode::Observe);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.reconfigure(3, &[address(5)]);
+    assert_eq!(world.incident().status, Status::Gone);
+    world.sandbox(4, "c", &[CONTESTED]);
+    world.leave(4);
+    assert_eq!((world.duplicates(), world.incident().status), (2, Status::Gone));
+}
+
+#[test]
+fn a_loser_that_goes_away_while_it_is_moved_ends_the_incident() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("readdress", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.incident().status, Status::Open);
+    world.leave(3);
+    assert_eq!(world.incident().status, Status::Gone);
+    world.pass(Span::from_secs(300));
+    assert_eq!(world.engine.open_count(rt0()), 0);
+}
+
+#[test]
+fn evictions_are_braked() {
+    let mut world = World::running(Mode::Enforce);
+    let holders = ["h", "i", "j", "k", "l", "m", "n", "o"];
+    let newcomers = ["a", "b", "c", "d", "e", "f", "g", "p"];
+    for (host, (holder, newcomer)) in (0..8u8).zip(holders.into_iter().zip(newcomers)) {
+        let at = u32::from(host) * 2 + 10;
+        world.lease(address(100 + host), holder);
+        world.sandbox(at, holder, &[address(100 + host)]);
+        world.sandbox(at + 1, newcomer, &[address(100 + host)]);
+    }
+    assert_eq!((world.duplicates(), world.asked("reallocate")), (8, 5));
+    assert_eq!(world.count(|finding| matches!(finding, Finding::Held { reason: Held::Brake, .. })), 3);
+    world.pass(Span::from_secs(150));
+    assert_eq!((world.asked("reallocate"), world.engine.open_count(rt0())), (8, 0), "the rest follow a minute later");
+}
+
+#[test]
+fn an_address_that_comes_back_on_a_new_port_has_moved() {
+    let mut world = World::running(Mode::Enforce);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.leave(2);
+    world.sandbox(3, "a", &[CONTESTED]);
+    world.pass(Span::from_secs(120));
+    assert_eq!(world.findings, []);
+}
+
+#[test]
+fn a_silent_opaque_station_is_forgotten_and_a_speaking_one_is_kept() {
+    let mut world = World::running(Mode::Observe);
+    world.opaque(2, "gone", &[]);
+    world.opaque(3, "there", &[address(7)]);
+    world.says(2, Operation::Reply, address(6), HOST);
+    world.says(3, Operation::Reply, address(7), HOST);
+    world.pass(Span::from_secs(300));
+    assert_eq!((world.states(address(6)), world.states(address(7))), (vec![], vec![RowState::Ok]));
+}
+
+#[test]
+fn a_party_that_changes_its_hardware_address_stays_the_party_it_was() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("look_up", 1);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    let other = Mac([2, 7, 7, 7, 7, 7]);
+    let sandbox = world.engine.rows().find(|row| row.station.port == port(2)).unwrap().sandbox;
+    let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
+    world.tell(Input::Surveyed {
+        port: port(2),
+        survey: Survey { at: world.now, sandbox, mac: Some(other), addresses },
+    });
+    world.pass(Span::from_millis(50));
+    let macs: Vec<Mac> = world.incident().parties.iter().map(|party| party.station.mac).collect();
+    assert_eq!((world.duplicates(), macs), (1, vec![other, mac(3)]));
+    world.pass(Span::from_millis(100));
+    assert_eq!(world.asked("readdress"), 1, "and the contest is held all the same");
+}
+
+#[test]
+fn a_look_that_failed_frees_nothing_and_evicts_nobody() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 2 }), ..Sandbox::default() };
+    let survey = Survey { at: world.now, sandbox, mac: None, addresses: None };
+    world.tell(Input::Surveyed { port: port(2), survey });
+    assert_eq!((world.states(CONTESTED), world.findings.len()), (vec![RowState::Ok], 0));
+}
+
+#[test]
+fn a_killed_agent_goes_on_with_the_same_lease() {
+    let mut world = World::new(Mode::Enforce);
+    let mut lease = world.lease(address(10), "b");
+    (lease.state, lease.replaces) = (LeaseState::Reserved, Some(CONTESTED));
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    // Killed after the old address was taken and before the new one was verified.
+    world.sandbox(3, "b", &[address(10)]);
+    world.tell(Input::MovePending(lease));
+    world.tell(Input::InventoryDone);
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.incident().status, Status::Healed);
+    assert_eq!((world.asked("reallocate"), world.asked("bind"), world.duplicates()), (0, 1, 0));
+}
+
+#[test]
+fn a_move_whose_sandbox_is_away_waits() {
+    let mut world = World::new(Mode::Enforce);
+    let mut lease = world.lease(address(10), "b");
+    lease.replaces = Some(CONTESTED);
+    world.tell(Input::MovePending(lease.clone()));
+    world.tell(Input::InventoryDone);
+    assert_eq!(world.findings, [Finding::MoveWaits(lease)]);
+}
+
+#[test]
+fn those_found_alive_are_adopted_in_enforce_alone() {
+    for (mode, adopted) in [(Mode::Enforce, 1), (Mode::Observe, 0)] {
+        let mut world = World::new(mode);
+        world.sandbox(2, "a", &[address(5), Ipv4Addr::new(192, 0, 2, 1)]);
+        world.sandbox(3, "b", &[CONTESTED]);
+        world.sandbox(4, "c", &[CONTESTED]);
+        world.tell(Input::InventoryDone);
+        assert_eq!(world.asked("adopt"), adopted);
+    }
+}

@@ -1,0 +1,291 @@
+//! The engine by scenario: what happens, and what it must say and want. The world around it is a bridge, a few sandboxes
+//! that answer probes for the addresses they have, and a book of leases.
+
+mod healing;
+mod verdicts;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use super::*;
+use crate::{
+    net::{ArpPacket, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, VlanId},
+    time::Span,
+};
+
+const BRIDGE_PORT: u32 = 1;
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
+const CONTESTED: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
+
+/// Who is behind a port, and how far the agent can see it.
+struct Behind {
+    name: &'static str,
+    addresses: BTreeSet<Ipv4Addr>,
+    /// Whether its namespace can be read: else it is known only by what it says.
+    readable: bool,
+    answers: bool,
+}
+
+struct World {
+    engine: Engine,
+    now: Timestamp,
+    behind: BTreeMap<u32, Behind>,
+    leases: BTreeMap<Ipv4Addr, Lease>,
+    findings: Vec<Finding>,
+    /// Actions by name, each as often as it was asked for.
+    asked: BTreeMap<&'static str, usize>,
+    /// Actions that fail, by name, and how often.
+    broken: BTreeMap<&'static str, usize>,
+    generation: u64,
+}
+
+impl World {
+    fn new(mode: Mode) -> Self {
+        let engine = Engine::new(Config { mode, ..Config::default() });
+        let mut world = Self {
+            engine,
+            now: Timestamp::from_nanos(1_000_000_000),
+            behind: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            findings: Vec::new(),
+            asked: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            generation: 0,
+        };
+        let networks = vec![Ipv4Net::new(HOST, 24).unwrap()];
+        world.tell(Input::BridgeUp(Bridge { name: rt0(), port: port(BRIDGE_PORT), mac: mac(BRIDGE_PORT), networks }));
+        world
+    }
+
+    /// As most scenarios begin: everything that was there before the agent is known.
+    fn running(mode: Mode) -> Self {
+        let mut world = Self::new(mode);
+        world.tell(Input::InventoryDone);
+        world
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.now = self.now + Span::from_millis(1);
+        self.engine.handle(input, self.now);
+        self.settle();
+    }
+
+    /// Carries out what the engine wants until it wants nothing more.
+    fn settle(&mut self) {
+        while let Some(action) = self.engine.next_action() {
+            self.carry_out(action);
+        }
+        while let Some(finding) = self.engine.next_finding() {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Lets time pass, waking the engine whenever it wants to be woken.
+    fn pass(&mut self, span: Span) {
+        let until = self.now + span;
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.engine.handle(Input::Timeout, self.now);
+            self.settle();
+        }
+        self.now = until;
+    }
+
+    fn sandbox(&mut self, at: u32, name: &'static str, addresses: &[Ipv4Addr]) {
+        self.arrive(at, name, addresses, true);
+    }
+
+    /// A micro VM behind a tap, say.
+    fn opaque(&mut self, at: u32, name: &'static str, addresses: &[Ipv4Addr]) {
+        self.arrive(at, name, addresses, false);
+    }
+
+    fn arrive(&mut self, at: u32, name: &'static str, addresses: &[Ipv4Addr], readable: bool) {
+        let addresses = addresses.iter().copied().collect();
+        self.behind.insert(at, Behind { name, addresses, readable, answers: true });
+        self.tell(Input::PortUp { port: port(at), name: format!("veth{at}"), bridge: rt0() });
+        self.survey(at);
+    }
+
+    fn survey(&mut self, at: u32) {
+        let Behind { name, addresses, readable, .. } = &self.behind[&at];
+        let configured = addresses.iter().map(|address| Configured { address: *address, mac: mac(at) }).collect();
+        let sandbox = Sandbox {
+            netns: readable.then_some(NetnsId { device: 4, inode: u64::from(at) }),
+            name: readable.then(|| (*name).to_owned()),
+            owners: readable.then(|| name.parse().unwrap()).into_iter().collect(),
+        };
+        let survey =
+            Survey { at: self.now, sandbox, mac: readable.then(|| mac(at)), addresses: readable.then_some(configured) };
+        self.tell(Input::Surveyed { port: port(at), survey });
+    }
+
+    fn reconfigure(&mut self, at: u32, addresses: &[Ipv4Addr]) {
+        self.behind.get_mut(&at).unwrap().addresses = addresses.iter().copied().collect();
+        self.survey(at);
+    }
+
+    fn leave(&mut self, at: u32) {
+        self.behind.remove(&at);
+        self.tell(Input::PortDown { port: port(at) });
+    }
+
+    fn says(&mut self, at: u32, operation: Operation, sender: Ipv4Addr, target: Ipv4Addr) {
+        self.says_as(at, mac(at), operation, sender, target);
+    }
+
+    fn says_as(&mut self, at: u32, ether_source: Mac, operation: Operation, sender: Ipv4Addr, target: Ipv4Addr) {
+        let packet = ArpPacket { operation, sender_mac: mac(at), sender, target_mac: Mac::ZERO, target };
+        self.frame(ArpFrame { at: self.now + Span::from_millis(1), port: port(at), vlan: None, ether_source, packet });
+    }
+
+    fn frame(&mut self, frame: ArpFrame) {
+        self.tell(Input::Frame(frame));
+    }
+
+    fn lease(&mut self, address: Ipv4Addr, owner: &str) -> Lease {
+        self.generation += 1;
+        let (domain, generation) = (Domain::untagged(rt0()), Generation(self.generation));
+        let owner = owner.parse().unwrap();
+        let lease = Lease { domain, address, owner, generation, state: LeaseState::Bound, replaces: None };
+        self.leases.insert(address, lease.clone());
+        lease
+    }
+
+    fn break_next(&mut self, action: &'static str, times: usize) {
+        self.broken.insert(action, times);
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        let (name, id) = match &action {
+            Action::LookUpLeases { id, .. } => ("look_up", Some(*id)),
+            Action::Adopt { id, .. } => ("adopt", Some(*id)),
+            Action::Reallocate { id, .. } => ("reallocate", Some(*id)),
+            Action::Readdress { id, .. } => ("readdress", Some(*id)),
+            Action::Announce { id, .. } => ("announce", Some(*id)),
+            Action::Bind { id, .. } => ("bind", Some(*id)),
+            Action::GiveBack { id, .. } => ("give_back", Some(*id)),
+            Action::Retire { id, .. } => ("retire", Some(*id)),
+            Action::Probe { .. } => ("probe", None),
+        };
+        *self.asked.entry(name).or_default() += 1;
+        let broken = self.broken.get_mut(name).filter(|times| **times > 0).map(|times| *times -= 1);
+        match (id, broken) {
+            (Some(action), Some(())) => self.tell(Input::Failed { action, failure: "broken".to_owned() }),
+            (None, Some(())) => {}
+            (_, None) => self.succeed(action),
+        }
+    }
+
+    fn succeed(&mut self, action: Action) {
+        let (action, outcome) = match action {
+            Action::LookUpLeases { id, contested, owners, .. } => (id, self.look_up(contested, &owners)),
+            Action::Adopt { id, address, owner, .. } => {
+                self.lease(address, owner.as_str());
+                (id, Outcome::Finished)
+            }
+            Action::Reallocate { id, owner, contested, in_use, .. } => (id, self.reallocate(owner, contested, &in_use)),
+            Action::Readdress { id, port, from, to, .. } => {
+                let at = port.get();
+                let behind = self.behind.get_mut(&at).unwrap();
+                behind.addresses.remove(&from);
+                behind.addresses.insert(to);
+                self.survey(at);
+                (id, Outcome::Finished)
+            }
+            Action::Announce { id, .. } => (id, Outcome::Finished),
+            Action::Bind { id, mut lease } => {
+                (lease.state, lease.replaces) = (LeaseState::Bound, None);
+                self.leases.insert(lease.address, lease);
+                (id, Outcome::Finished)
+            }
+            Action::Retire { id, .. } => (id, Outcome::Finished),
+            Action::GiveBack { id, lease } => {
+                self.leases.remove(&lease.address);
+                (id, Outcome::Finished)
+            }
+            Action::Probe { addresses, .. } => return addresses.into_iter().for_each(|address| self.probed(address)),
+        };
+        self.tell(Input::Done { action, outcome });
+    }
+
+    fn look_up(&self, contested: Ipv4Addr, owners: &[Owner]) -> Outcome {
+        let held = self.leases.values().filter(|lease| owners.contains(&lease.owner)).cloned().collect();
+        Outcome::Leases { contested: self.leases.get(&contested).cloned(), held }
+    }
+
+    fn reallocate(&mut self, owner: Owner, contested: Ipv4Addr, in_use: &[Ipv4Addr]) -> Outcome {
+        let held = self.leases.values().find(|lease| lease.owner == owner && lease.address != contested).cloned();
+        let fresh = (10..250).map(|host| Ipv4Addr::new(10, 8, 64, host));
+        let free = fresh.clone().find(|address| !in_use.contains(address) && !self.leases.contains_key(address));
+        let mut lease = held.unwrap_or_else(|| self.lease(free.unwrap(), owner.as_str()));
+        (lease.state, lease.replaces) = (LeaseState::Reserved, Some(contested));
+        self.leases.insert(lease.address, lease.clone());
+        Outcome::Lease(lease)
+    }
+
+    fn probed(&mut self, address: Ipv4Addr) {
+        let has = |behind: &&Behind| behind.answers && behind.addresses.contains(&address);
+        let owners: Vec<u32> = self.behind.iter().filter(|(_, behind)| has(behind)).map(|(at, _)| *at).collect();
+        owners.into_iter().for_each(|at| self.says(at, Operation::Reply, address, Ipv4Addr::UNSPECIFIED));
+    }
+
+    fn count(&self, is: impl Fn(&Finding) -> bool) -> usize {
+        self.findings.iter().filter(|finding| is(finding)).count()
+    }
+
+    fn duplicates(&self) -> usize {
+        self.count(|finding| matches!(finding, Finding::Duplicate(_)))
+    }
+
+    fn asked(&self, action: &str) -> usize {
+        self.asked.get(action).copied().unwrap_or_default()
+    }
+
+    fn held(&self) -> Vec<Held> {
+        let held = |finding: &Finding| match finding {
+            Finding::Held { reason, .. } => Some(*reason),
+            _ => None,
+        };
+        self.findings.iter().filter_map(held).collect()
+    }
+
+    fn martians(&self) -> Vec<MartianReason> {
+        let martian = |finding: &Finding| match finding {
+            Finding::Martian { reason, .. } => Some(*reason),
+            _ => None,
+        };
+        self.findings.iter().filter_map(martian).collect()
+    }
+
+    fn incident(&self) -> &Incident {
+        self.engine.incidents().last().unwrap()
+    }
+
+    /// The addresses behind a port.
+    fn at(&self, at: u32) -> Vec<Ipv4Addr> {
+        self.behind[&at].addresses.iter().copied().collect()
+    }
+
+    fn states(&self, address: Ipv4Addr) -> Vec<RowState> {
+        self.engine.rows().filter(|row| row.address == address).map(|row| row.state).collect()
+    }
+}
+
+fn rt0() -> BridgeName {
+    "rt0".parse().unwrap()
+}
+
+fn port(at: u32) -> IfIndex {
+    IfIndex::new(at).unwrap()
+}
+
+fn mac(at: u32) -> Mac {
+    Mac([2, 0, 0, 0, 0, u8::try_from(at).unwrap()])
+}
+
+fn address(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 8, 64, host)
+}
