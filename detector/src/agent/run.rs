@@ -164,7 +164,11 @@ impl Agent {
                 Some(query) = sources.queries.recv() => self.answer_query(query),
                 _ = &mut surveyor.0 => return Err(Error::Surveyor),
                 () = timeout => self.tell(Input::Timeout),
-                _ = tick.tick() => self.tapper.order(Order::Count),
+                _ = tick.tick() => {
+                    self.tapper.order(Order::Count);
+                    self.telemetry.unreadable("netlink", sources.events.malformed());
+                    self.telemetry.unreadable("tap", sources.claims.unreadable());
+                }
                 _ = again.tick() => {
                     self.look_again();
                     self.tell_draining();

@@ -219,12 +219,6 @@ impl Engine {
         self.bindings.iter().filter(|((domain, _), _, _)| domain.bridge == bridge).count()
     }
 
-    /// How many ports a bridge has.
-    #[must_use]
-    pub fn port_count(&self, bridge: BridgeName) -> usize {
-        self.topology.ports.values().filter(|port| port.bridge == bridge).count()
-    }
-
     /// How many addresses of a bridge are contested.
     #[must_use]
     pub fn open_count(&self, bridge: BridgeName) -> usize {

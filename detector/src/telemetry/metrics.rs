@@ -56,6 +56,7 @@ pub struct Telemetry {
     claims: IntCounterVec,
     malformed: IntCounterVec,
     lost: IntCounterVec,
+    unreadable: IntCounterVec,
     bindings: IntGaugeVec,
     ports: IntGaugeVec,
     leases: IntGaugeVec,
@@ -91,6 +92,12 @@ impl Telemetry {
             claims: counter(at, "dupip_claims_total", "ARP packets seen, by form", &["bridge", "kind"])?,
             malformed: counter(at, "dupip_malformed_total", "ARP packets that are none", &["bridge", "reason"])?,
             lost: counter(at, "dupip_lost_events_total", "ARP packets seen but not reported", &["bridge"])?,
+            unreadable: counter(
+                at,
+                "dupip_unreadable_total",
+                "Messages of the kernel passed over as not readable",
+                &["source"],
+            )?,
             refused: counter(at, "dupip_refused_claims_total", "Claims beyond what is kept for a port", &["bridge"])?,
             bindings: gauge(at, "dupip_bindings", "Rows of the live table", &["bridge"])?,
             ports: gauge(at, "dupip_ports", "Bridge ports with a tap", &["bridge"])?,
@@ -117,6 +124,7 @@ impl Telemetry {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
         ["healed", "failed"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
         ["release", "bind"].iter().for_each(|op| self.fenced.with_label_values(&[op]).reset());
         Ok(())
     }
@@ -150,6 +158,12 @@ impl Telemetry {
     /// Counts ARP packets that the tap could not make sense of.
     pub fn malformed(&self, bridge: BridgeName, reason: Malformed, count: u64) {
         self.malformed.with_label_values(&[bridge.as_str(), reason.as_str()]).inc_by(count);
+    }
+
+    /// Brings the count of what could not be read from a source up to `total`. Anything but 0 is a fault of dupip.
+    pub fn unreadable(&self, source: &'static str, total: u64) {
+        let counter = self.unreadable.with_label_values(&[source]);
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 
     /// Sets what is counted of a bridge only when somebody asks.
@@ -238,6 +252,7 @@ mod tests {
             "dupip_leases{pool=\"rt0\",state=\"bound\"} 0",
             "dupip_ports{bridge=\"rt0\"} 0",
             "dupip_heal_seconds_count 0",
+            "dupip_unreadable_total{source=\"tap\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
         }

@@ -232,7 +232,7 @@ fn a_bridge_that_is_made_anew_is_watched_again() {
     let mut world = World::running(Mode::Observe);
     world.sandbox(2, "a", &[CONTESTED]);
     world.tell(Input::BridgeDown(rt0()));
-    assert_eq!((world.engine.rows().count(), world.engine.port_count(rt0())), (0, 0));
+    assert_eq!((world.engine.rows().count(), world.engine.topology.ports.len()), (0, 0));
     let networks = vec![Ipv4Net::new(HOST, 24).unwrap()];
     world.tell(Input::BridgeUp(Bridge { name: rt0(), port: port(50), mac: mac(50), networks }));
     world.sandbox(6, "a", &[CONTESTED]);
