@@ -138,8 +138,8 @@ fn leases_are_kept_without_an_agent() {
 
     let first = give("sportsagent");
     let want = json!({
-        "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "owner": "sportsagent", "generation": 1, "state": "bound",
-        "replaces": null,
+        "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "owner": "sportsagent", "interface": null,
+        "generation": 1, "state": "bound", "replaces": null,
     });
     assert_eq!(first.json(), want);
     assert_eq!(first.err, "dupip: note: no agent was asked, so nobody looked whether 10.8.64.2 is in use\n");
@@ -147,9 +147,9 @@ fn leases_are_kept_without_an_agent() {
     assert_eq!(give("reviewagent").json()["address"], "10.8.64.3");
 
     let shown = "\
-BRIDGE  ADDRESS    OWNER        GENERATION  STATE
-rt0     10.8.64.2  sportsagent  1           bound
-rt0     10.8.64.3  reviewagent  2           bound
+BRIDGE  ADDRESS    OWNER        GENERATION  STATE  LEFT
+rt0     10.8.64.2  sportsagent  1           bound  -
+rt0     10.8.64.3  reviewagent  2           bound  -
 ";
     let list = offline("list", &database, "");
     assert_eq!((list.code, list.out.as_str(), list.err.as_str()), (Some(0), shown, ""));
@@ -202,8 +202,8 @@ fn offline_says_what_is_not_there() {
     assert_eq!(full.code, Some(1), "{full:?}");
     assert!(full.err.starts_with("dupip: error: rt0 has no address left: "), "{full:?}");
     let no_pool = offline("allocate", &database, "--bridge rt1 --owner b");
-    let want = "dupip: error: rt1 has no pool: no agent watches it, or it has no IPv4 network\n\
-                try: --pool 10.8.64.0/24 --gateway 10.8.64.1 beside --offline\n";
+    let want = "dupip: error: rt1 has no pool: none was made for it, and no agent watches it with an IPv4 \
+                network\ntry: dupip pool create --bridge rt0 --subnet 10.8.64.0/24 --gateway 10.8.64.1\n";
     assert_eq!((no_pool.code, no_pool.err.as_str()), (Some(2), want));
 
     fs::write(&database, "this is no database, but somebody's only copy of something else").unwrap();

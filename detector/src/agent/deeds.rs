@@ -26,7 +26,7 @@ impl Agent {
                 self.with_store(id, move |store| look_up(store, domain, contested, &owners));
             }
             Action::Adopt { id, domain, address, owner } => self.with_store(id, move |store| {
-                store.adopt(domain, address, &owner).map(Outcome::Lease).map_err(|error| error.to_string())
+                store.adopt(domain, address, &owner, None).map(Outcome::Lease).map_err(|error| error.to_string())
             }),
             Action::Reallocate { id, domain, owner, contested, in_use } => {
                 let telemetry = Arc::clone(&self.telemetry);
@@ -149,7 +149,7 @@ fn bind(store: &dyn Store, telemetry: &Telemetry, lease: &Lease) -> Result<Outco
     match store.bind(&Fence::from(lease)).map_err(|error| error.to_string())? {
         Change::Applied(lease) => Ok(Outcome::Lease(lease)),
         Change::Fenced { .. } => {
-            telemetry.fenced("bind", format_args!("{} at {}", lease.owner, lease.address));
+            telemetry.tell_fenced("bind", format_args!("{} at {}", lease.owner, lease.address));
             Err(format!("the lease of {} on {} is not the one that was given", lease.owner, lease.address))
         }
     }

@@ -1,18 +1,17 @@
 //! How the rest of the process asks the running agent.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{clock, readiness::Readiness};
+use super::{clock, readiness::Readiness, settings::Settings};
 use crate::{
-    allocator::{AdoptError, AllocateError, Change, Fence, Store, StoreError},
+    allocator::{
+        AdoptError, AllocateError, Change, Fence, JournalEntry, Standing, Store, StoreError, Terms, Unwitnessed, Wish,
+        Witness, hand_out,
+    },
     engine::{Incident, Row},
-    net::{Domain, Lease, Owner},
+    net::{Domain, IfName, Lease, Mac, Owner},
     telemetry::{Feature, Telemetry},
 };
 
@@ -21,7 +20,8 @@ use crate::{
 pub(super) enum Query {
     Table(oneshot::Sender<Vec<Row>>),
     Incidents(oneshot::Sender<Vec<Incident>>),
-    Addresses(Domain, oneshot::Sender<Vec<Ipv4Addr>>),
+    /// The live table's rows of one address.
+    On(Domain, Ipv4Addr, oneshot::Sender<Vec<Row>>),
     /// Brings the metrics up to date that nobody keeps while nobody looks.
     Gauges(oneshot::Sender<()>),
 }
@@ -62,15 +62,43 @@ pub struct Handle {
     pub(super) store: Arc<dyn Store>,
     pub(super) readiness: Readiness,
     pub(super) telemetry: Arc<Telemetry>,
+    pub(super) settings: Arc<Settings>,
+}
+
+/// The agent's live table, as the one that is asked before an address is handed out.
+struct LiveTable<'a> {
+    queries: &'a mpsc::Sender<Query>,
+    /// Who is to get the address; that it uses it already stands in nobody's way.
+    owner: &'a Owner,
+}
+
+impl Witness for LiveTable<'_> {
+    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<Mac>, Unwitnessed> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Unwitnessed(AskError::Stopping.to_string());
+        self.queries.blocking_send(Query::On(domain, address, reply)).map_err(|_| stopping())?;
+        let rows = answer.blocking_recv().map_err(|_| stopping())?;
+        let foreign = rows.into_iter().find(|row| !row.sandbox.owners.contains(self.owner));
+        Ok(foreign.map(|row| row.station.mac))
+    }
+
+    fn evidence(&self) -> &'static str {
+        "is in the live table"
+    }
 }
 
 impl Handle {
-    /// The live table, by domain, address and station, each row with the lease on its address.
+    /// The live table, by domain, address and station, each row with the lease on its address; only the rows of a domain
+    /// or an address, if one is named.
     ///
     /// # Errors
     /// When the agent is stopping or the store cannot be read.
-    pub async fn table(&self) -> Result<Vec<TableRow>, AskError> {
-        let rows = self.ask(Query::Table).await?;
+    pub async fn table(&self, domain: Option<Domain>, address: Option<Ipv4Addr>) -> Result<Vec<TableRow>, AskError> {
+        if let (Some(domain), Some(address)) = (domain, address) {
+            return self.table_of(domain, address).await;
+        }
+        let mut rows = self.ask(Query::Table).await?;
+        rows.retain(|row| domain.is_none_or(|of| of == row.domain) && address.is_none_or(|of| of == row.address));
         let leases = self.leases().await?.into_iter().map(|lease| ((lease.domain, lease.address), lease));
         let leases: BTreeMap<_, _> = leases.collect();
         let lease_of = |row: &Row| leases.get(&(row.domain, row.address)).cloned();
@@ -93,14 +121,52 @@ impl Handle {
         Ok(self.with_store(|store| store.leases(None)).await??)
     }
 
-    /// The owner's lease in the domain, a new one if it holds none. Never an address that the live table shows in use.
+    /// The same agent, for somebody else: the journal will say that `actor` has made the changes.
+    #[must_use]
+    pub fn on_behalf_of(&self, actor: &str) -> Self {
+        Self { store: self.store.on_behalf_of(actor), ..self.clone() }
+    }
+
+    /// What the agent was told to do.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    async fn table_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Vec<TableRow>, AskError> {
+        let rows = self.ask(|reply| Query::On(domain, address, reply)).await?;
+        let lease = self.with_store(move |store| store.lease(domain, address)).await??;
+        Ok(rows.into_iter().map(|row| TableRow { row, lease: lease.clone() }).collect())
+    }
+
+    /// The leases with how they stand, by domain and address.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn standings(&self) -> Result<Vec<Standing>, AskError> {
+        Ok(self.with_store(|store| store.standings(None)).await??)
+    }
+
+    /// What the journal has of an address, in one domain or in all, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn history(&self, domain: Option<Domain>, address: Ipv4Addr) -> Result<Vec<JournalEntry>, AskError> {
+        Ok(self.with_store(move |store| store.history(domain, address)).await??)
+    }
+
+    /// The lease of whom `wish` names, a new one if there is none. Never an address that the live table shows in use.
     ///
     /// # Errors
     /// When no lease can be given, the store fails, or the agent is stopping.
-    pub async fn allocate(&self, domain: Domain, owner: Owner) -> Result<Lease, AskError> {
-        let in_use: BTreeSet<_> = self.ask(|reply| Query::Addresses(domain, reply)).await?.into_iter().collect();
+    pub async fn allocate(&self, wish: Wish) -> Result<Lease, AskError> {
+        let queries = self.queries.clone();
         let began = clock::now();
-        let lease = self.with_store(move |store| store.allocate(domain, &owner, &in_use)).await??;
+        let hand_out = move |store: &dyn Store| {
+            let table = LiveTable { queries: &queries, owner: &wish.owner };
+            hand_out(store, &wish, &table, Terms::default())
+        };
+        let lease = self.with_store(hand_out).await??;
         self.telemetry.allocated(clock::now().since(began));
         Ok(lease)
     }
@@ -109,8 +175,14 @@ impl Handle {
     ///
     /// # Errors
     /// When somebody else holds the address, the owner holds another, the address is in no pool, or the store fails.
-    pub async fn adopt(&self, domain: Domain, address: Ipv4Addr, owner: Owner) -> Result<Lease, AskError> {
-        Ok(self.with_store(move |store| store.adopt(domain, address, &owner)).await??)
+    pub async fn adopt(
+        &self,
+        domain: Domain,
+        address: Ipv4Addr,
+        owner: Owner,
+        interface: Option<IfName>,
+    ) -> Result<Lease, AskError> {
+        Ok(self.with_store(move |store| store.adopt(domain, address, &owner, interface)).await??)
     }
 
     /// Gives a lease back, if it is still the one that is named.
@@ -121,7 +193,20 @@ impl Handle {
         let named = format!("{} at {}", fence.owner, fence.address);
         let change = self.with_store(move |store| store.release(&fence)).await??;
         if matches!(change, Change::Fenced { .. }) {
-            self.telemetry.fenced("release", named);
+            self.telemetry.tell_fenced("release", named);
+        }
+        Ok(change)
+    }
+
+    /// Lets a lease rest without proof that nothing uses its address, if it is still the one that is named.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn discard(&self, fence: Fence) -> Result<Change, AskError> {
+        let named = format!("{} at {}", fence.owner, fence.address);
+        let change = self.with_store(move |store| store.discard(&fence)).await??;
+        if matches!(change, Change::Fenced { .. }) {
+            self.telemetry.tell_fenced("discard", named);
         }
         Ok(change)
     }
@@ -132,8 +217,11 @@ impl Handle {
     /// When the agent is stopping.
     pub async fn metrics(&self) -> Result<Vec<u8>, AskError> {
         self.ask(Query::Gauges).await?;
-        match self.leases().await {
-            Ok(leases) => self.telemetry.set_leases(&leases),
+        match self.with_store(|store| Ok::<_, StoreError>((store.leases(None)?, store.fenced()?))).await? {
+            Ok((leases, fenced)) => {
+                self.telemetry.set_leases(&leases);
+                self.telemetry.set_fenced(&fenced);
+            }
             Err(error) => self.telemetry.degraded(Feature::Store, Some(&error)),
         }
         Ok(self.telemetry.render()?)

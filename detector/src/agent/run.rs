@@ -105,8 +105,13 @@ pub async fn start(
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);
     let (latches, readiness) = latches();
-    let handle =
-        Handle { queries: queries_in, store: Arc::clone(&store), readiness, telemetry: Arc::clone(&telemetry) };
+    let handle = Handle {
+        queries: queries_in,
+        store: Arc::clone(&store),
+        readiness,
+        telemetry: Arc::clone(&telemetry),
+        settings: Arc::new(settings.clone()),
+    };
     let agent = Agent {
         settings: settings.clone(),
         engine: Engine::new(Config { mode: settings.mode, evictions_per_minute: settings.evictions_per_minute }),
@@ -227,7 +232,7 @@ impl Agent {
         match query {
             Query::Table(reply) => drop(reply.send(self.engine.rows().collect())),
             Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
-            Query::Addresses(domain, reply) => drop(reply.send(self.engine.addresses(domain))),
+            Query::On(domain, address, reply) => drop(reply.send(self.engine.rows_on(domain, address).collect())),
             Query::Gauges(reply) => {
                 self.set_gauges();
                 let _ = reply.send(());

@@ -9,9 +9,11 @@ use super::{
     clock,
     handle::{Handle, Query},
     readiness::{Latch, Latches, latches},
+    settings::Settings,
 };
 use crate::{
-    allocator::{Clock, Pool, SqliteStore, Store},
+    allocator::{Clock, Pool, SqliteStore, Store, Wish},
+    capture::Hook,
     engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Sandbox, Survey},
     net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId},
     telemetry::Telemetry,
@@ -40,7 +42,16 @@ impl StandIn {
         let (latches, readiness) = latches();
         let telemetry = Telemetry::new().unwrap();
         telemetry.watch(domain().bridge);
-        let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry) };
+        let settings = Arc::new(Settings {
+            bridges: vec![domain().bridge],
+            mode: Mode::Enforce,
+            evictions_per_minute: 5,
+            database: database.to_owned(),
+            cooldown: Span::from_secs(600),
+            wait: false,
+            hook: Hook::Auto,
+        });
+        let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings };
         Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }
     }
 
@@ -75,7 +86,7 @@ fn contested(store: &dyn Store, network: Ipv4Net) -> Engine {
     };
     tell(Input::BridgeUp(Bridge { name: domain().bridge, port: port(1), mac: mac(1), networks: vec![network] }), 0);
     tell(Input::InventoryDone, 1);
-    store.allocate(domain(), &"reviewagent".parse().unwrap(), &[].into()).unwrap();
+    store.allocate(&Wish::new(domain(), "reviewagent".parse().unwrap())).unwrap();
     for (at, name) in [(2, "reviewagent"), (3, "sportsagent")] {
         tell(Input::PortUp { port: port(at), name: format!("veth{at}"), bridge: domain().bridge }, 10 * u64::from(at));
         let survey = survey(at, name, began + Span::from_millis(10 * u64::from(at)));
@@ -118,7 +129,7 @@ async fn answer(engine: Engine, mut asked: mpsc::Receiver<Query>) {
         match query {
             Query::Table(reply) => drop(reply.send(engine.rows().collect())),
             Query::Incidents(reply) => drop(reply.send(engine.incidents().cloned().collect())),
-            Query::Addresses(domain, reply) => drop(reply.send(engine.addresses(domain))),
+            Query::On(domain, address, reply) => drop(reply.send(engine.rows_on(domain, address).collect())),
             Query::Gauges(reply) => drop(reply.send(())),
         }
     }

@@ -10,10 +10,15 @@
 //!         allocate, adopt ┌───────┐ release ┌──────────┐ retire ┌──────────┐
 //!  free ─────────────────►│ bound ├────────►│ draining ├───────►│ cooldown ├──► free, once it has rested
 //!    │                    └───▲───┘         └────▲─────┘        └──────────┘
-//!    │ reallocate  ┌──────────┴─┐ release        │
-//!    └────────────►│  reserved  ├────────────────┘
-//!                  └────────────┘
+//!    │ reserve,        bind ┌─┴────────┐ release,│
+//!    │ reallocate           │          │ expire  │
+//!    └─────────────────────►│ reserved ├─────────┘   ┌─────────────┐
+//!                           │          ├────────────►│ quarantined ├──► free, once its time is over
+//!                           └──────────┘ quarantine  └─────────────┘
 //! ```
+//!
+//! [`hand_out`] is the way to a new address: it reserves one, has a [`Witness`] look whether anybody uses it, and only
+//! then binds it.
 //!
 //! Three rules carry the weight:
 //!
@@ -25,6 +30,8 @@
 //!   owner, an error, whatever the code above them does.
 
 mod clock;
+mod error;
+mod hand_out;
 mod pool;
 mod sqlite;
 mod store;
@@ -33,6 +40,9 @@ mod store;
 mod tests;
 
 pub use clock::{Clock, since_boot};
+pub use error::{AdoptError, AllocateError, PoolError, StoreError};
+pub use hand_out::{Terms, Unwitnessed, Witness, hand_out};
+use pool::without;
 pub use pool::{InvalidPool, Pool};
 pub use sqlite::{OpenError, Refusal, SqliteStore};
-pub use store::{AdoptError, AllocateError, Change, Fence, PoolError, Store, StoreError};
+pub use store::{Change, Fence, JournalEntry, Quarantine, Standing, Store, Wish};

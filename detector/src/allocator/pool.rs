@@ -1,9 +1,9 @@
 //! The addresses that a domain has to give.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::net::Ipv4Addr;
 
 use crate::{
-    net::{Domain, Ipv4Net, MartianReason, martian_source},
+    net::{Domain, Ipv4Net, Ipv4Range, MartianReason, martian_source},
     time::Span,
 };
 
@@ -14,6 +14,8 @@ pub struct Pool {
     pub(super) subnet: Ipv4Net,
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) cooldown: Span,
+    /// By address, none touching another.
+    pub(super) excluded: Vec<Ipv4Range>,
 }
 
 /// Why there can be no such pool.
@@ -42,8 +44,16 @@ pub enum InvalidPool {
         /// The subnet's last host.
         last: Ipv4Addr,
     },
-    /// The gateway takes the only address there is.
-    #[error("{0} has no address to give besides its gateway")]
+    /// What is to be left out is not there.
+    #[error("{excluded} cannot be left out of {subnet}: it is not all within it")]
+    NotWithin {
+        /// The range to leave out.
+        excluded: Ipv4Range,
+        /// The pool's subnet.
+        subnet: Ipv4Net,
+    },
+    /// The gateway and what is left out take every address there is.
+    #[error("{0} has no address to give besides its gateway and what is left out")]
     Empty(Ipv4Net),
 }
 
@@ -60,10 +70,25 @@ impl Pool {
         gateway: Option<Ipv4Addr>,
         cooldown: Span,
     ) -> Result<Self, InvalidPool> {
-        let pool = Self { domain, subnet, gateway, cooldown };
+        let pool = Self { domain, subnet, gateway, cooldown, excluded: Vec::new() };
         pool.check_subnet()?;
         pool.check_gateway()?;
-        pool.ranges().next().map(|_| pool.clone()).ok_or(InvalidPool::Empty(subnet))
+        pool.not_empty()
+    }
+
+    /// The same without the addresses of `ranges`, which are nobody's to have: somebody else's to give, or kept free.
+    ///
+    /// # Errors
+    /// When a range is not within the subnet, or nothing is left to give.
+    pub fn excluding(mut self, ranges: impl IntoIterator<Item = Ipv4Range>) -> Result<Self, InvalidPool> {
+        let subnet = self.subnet;
+        let mut ranges: Vec<_> = self.excluded.into_iter().chain(ranges).collect();
+        if let Some(&excluded) = ranges.iter().find(|range| range.intersection(subnet.into()) != Some(**range)) {
+            return Err(InvalidPool::NotWithin { excluded, subnet });
+        }
+        ranges.sort_unstable();
+        self.excluded = merged(ranges);
+        self.not_empty()
     }
 
     /// Where its addresses are unique.
@@ -78,27 +103,56 @@ impl Pool {
         self.subnet
     }
 
+    /// The host that is never given: the runner's own.
+    #[must_use]
+    pub const fn gateway(&self) -> Option<Ipv4Addr> {
+        self.gateway
+    }
+
+    /// How long an address rests before it is given again.
+    #[must_use]
+    pub const fn cooldown(&self) -> Span {
+        self.cooldown
+    }
+
+    /// What is left out, lowest first.
+    #[must_use]
+    pub fn excluded(&self) -> &[Ipv4Range] {
+        &self.excluded
+    }
+
     /// Whether `address` may be leased to anybody at all.
     #[must_use]
     pub fn can_lease(&self, address: Ipv4Addr) -> bool {
-        self.hosts().contains(&address.to_bits()) && self.gateway != Some(address)
+        self.hosts().contains(address)
+            && self.gateway != Some(address)
+            && !self.excluded.iter().any(|range| range.contains(address))
     }
 
-    /// The one or two runs of addresses that may be leased, first to last, in host byte order.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u32>> + use<> {
-        let (first, last) = self.hosts().into_inner();
-        let (below, above) = match self.gateway.map(Ipv4Addr::to_bits) {
-            Some(gateway) => {
-                (gateway.checked_sub(1).map(|end| first..=end), gateway.checked_add(1).map(|at| at..=last))
-            }
-            None => (Some(first..=last), None),
-        };
-        below.into_iter().chain(above).filter(|range| !range.is_empty())
+    /// How many addresses may be leased.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.ranges().into_iter().map(Ipv4Range::count).sum()
     }
 
-    fn hosts(&self) -> RangeInclusive<u32> {
-        let (network, broadcast) = (self.subnet.network().to_bits(), self.subnet.broadcast().to_bits());
-        if self.subnet.prefix_len() > 30 { network..=broadcast } else { network + 1..=broadcast - 1 }
+    /// The runs of addresses that may be leased, lowest first.
+    pub(super) fn ranges(&self) -> Vec<Ipv4Range> {
+        let gateway = self.gateway.map(Ipv4Range::from);
+        let taken = self.excluded.iter().copied().chain(gateway);
+        taken.fold(vec![self.hosts()], |runs, taken| runs.into_iter().flat_map(|run| without(run, taken)).collect())
+    }
+
+    fn hosts(&self) -> Ipv4Range {
+        let all = Ipv4Range::from(self.subnet);
+        if self.subnet.prefix_len() > 30 {
+            return all;
+        }
+        let (network, broadcast) = (all.first().to_bits(), all.last().to_bits());
+        run(network + 1, broadcast - 1).unwrap_or(all)
+    }
+
+    fn not_empty(self) -> Result<Self, InvalidPool> {
+        if self.ranges().is_empty() { Err(InvalidPool::Empty(self.subnet)) } else { Ok(self) }
     }
 
     fn check_subnet(&self) -> Result<(), InvalidPool> {
@@ -107,25 +161,57 @@ impl Pool {
             return Err(InvalidPool::HostBits(subnet));
         }
         // The ranges that no host is in are so cut that a subnet which overlaps one of them has an end in one.
-        let (first, last) = self.hosts().into_inner();
-        match [first, last].into_iter().find_map(|end| martian_source(Ipv4Addr::from_bits(end), &[])) {
+        let hosts = self.hosts();
+        match [hosts.first(), hosts.last()].into_iter().find_map(|end| martian_source(end, &[])) {
             Some(reason) => Err(InvalidPool::Martian { subnet, reason }),
             None => Ok(()),
         }
     }
 
     fn check_gateway(&self) -> Result<(), InvalidPool> {
-        let (first, last) = self.hosts().into_inner();
+        let hosts = self.hosts();
         match self.gateway {
-            Some(gateway) if !(first..=last).contains(&gateway.to_bits()) => Err(InvalidPool::Gateway {
-                gateway,
-                subnet: self.subnet,
-                first: Ipv4Addr::from_bits(first),
-                last: Ipv4Addr::from_bits(last),
-            }),
+            Some(gateway) if !hosts.contains(gateway) => {
+                Err(InvalidPool::Gateway { gateway, subnet: self.subnet, first: hosts.first(), last: hosts.last() })
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// What is left of `run` without `taken`: up to two runs.
+pub(super) fn without(whole: Ipv4Range, taken: Ipv4Range) -> impl Iterator<Item = Ipv4Range> {
+    let (first, last) = whole.bits().into_inner();
+    let Some((from, to)) = whole.intersection(taken).map(|taken| taken.bits().into_inner()) else {
+        return [Some(whole), None].into_iter().flatten();
+    };
+    let below = from.checked_sub(1).and_then(|end| run(first, end));
+    let above = to.checked_add(1).and_then(|start| run(start, last));
+    [below, above].into_iter().flatten()
+}
+
+/// From address to address as numbers, if there is anything between them.
+fn run(first: u32, last: u32) -> Option<Ipv4Range> {
+    Ipv4Range::new(Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(last)).ok()
+}
+
+/// Sorted ranges, those that meet or touch made one.
+fn merged(sorted: Vec<Ipv4Range>) -> Vec<Ipv4Range> {
+    sorted.into_iter().fold(Vec::new(), |mut ranges, next| {
+        match ranges.pop() {
+            Some(last) if touch(last, next) => ranges.extend(run_over(last, next)),
+            last => ranges.extend(last.into_iter().chain([next])),
+        }
+        ranges
+    })
+}
+
+fn touch(lower: Ipv4Range, upper: Ipv4Range) -> bool {
+    upper.first().to_bits() <= lower.last().to_bits().saturating_add(1)
+}
+
+fn run_over(lower: Ipv4Range, upper: Ipv4Range) -> Option<Ipv4Range> {
+    Ipv4Range::new(lower.first(), lower.last().max(upper.last())).ok()
 }
 
 #[cfg(test)]
@@ -138,10 +224,30 @@ mod tests {
     }
 
     fn runs(subnet: &str, gateway: Option<&str>) -> Vec<String> {
-        let text = |run: RangeInclusive<u32>| {
-            format!("{}-{}", Ipv4Addr::from_bits(*run.start()), Ipv4Addr::from_bits(*run.end()))
+        texts(&pool(subnet, gateway).unwrap().ranges())
+    }
+
+    fn texts(runs: &[Ipv4Range]) -> Vec<String> {
+        runs.iter().map(|run| format!("{}-{}", run.first(), run.last())).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_given() {
+        let excluding = |ranges: &[&str]| {
+            let ranges: Vec<Ipv4Range> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+            pool("10.0.0.0/28", Some("10.0.0.1")).unwrap().excluding(ranges)
         };
-        pool(subnet, gateway).unwrap().ranges().map(text).collect()
+        let pool = excluding(&["10.0.0.9-10.0.0.10", "10.0.0.2", "10.0.0.3", "10.0.0.10-10.0.0.11"]).unwrap();
+        assert_eq!(texts(pool.excluded()), ["10.0.0.2-10.0.0.3", "10.0.0.9-10.0.0.11"]);
+        assert_eq!(texts(&pool.ranges()), ["10.0.0.4-10.0.0.8", "10.0.0.12-10.0.0.14"]);
+        assert_eq!(pool.size(), 8);
+        assert!(!pool.can_lease([10, 0, 0, 10].into()) && pool.can_lease([10, 0, 0, 12].into()));
+        assert_eq!(excluding(&["10.0.0.0/29", "10.0.0.15"]).unwrap().size(), 7);
+        assert_eq!(
+            excluding(&["10.0.0.14-10.0.0.16"]).unwrap_err().to_string(),
+            "10.0.0.14-10.0.0.16 cannot be left out of 10.0.0.0/28: it is not all within it"
+        );
+        assert!(matches!(excluding(&["10.0.0.0/28"]), Err(InvalidPool::Empty(_))));
     }
 
     #[test]

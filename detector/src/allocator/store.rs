@@ -1,11 +1,16 @@
 //! What an allocator is asked and what it answers, whatever keeps the book.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::SystemTime,
+};
 
-use super::Pool;
+use super::{AdoptError, AllocateError, Pool, PoolError, StoreError};
 use crate::{
-    net::{Domain, Generation, Ipv4Net, Lease, LeaseState, Owner},
-    time::Span,
+    net::{Domain, Generation, IfName, Ipv4Net, Ipv4Range, Lease, LeaseState, Mac, Owner},
+    time::{Span, Timestamp},
 };
 
 /// A book of leases.
@@ -13,22 +18,46 @@ use crate::{
 /// Each call is one transaction and blocks until it is durable. All of them may be made again after a crash or an
 /// error: what was already done is not done twice.
 pub trait Store: Send + Sync {
+    /// The same book, for somebody else: the journal will say that `actor` has made the changes.
+    #[must_use]
+    fn on_behalf_of(&self, actor: &str) -> Arc<dyn Store>;
+
     /// Sees to it that leases can be given from `pool`.
     ///
-    /// A pool with the same subnet takes over the new gateway and cooldown; a cooldown that has begun goes on as it was.
+    /// A pool with the same subnet takes over the new gateway, cooldown and exclusions; a cooldown that has begun goes
+    /// on as it was.
     ///
     /// # Errors
-    /// When the domain has another pool with some of the addresses, or the new gateway is leased.
+    /// When the domain has another pool with some of the addresses, or what is not to be given any more is leased.
     fn ensure_pool(&self, pool: &Pool) -> Result<(), PoolError>;
 
-    /// The lease of `owner` in `domain`: the one it holds already, or a new one, bound.
+    /// Removes the pool of `subnet`. What rests there goes on resting, in case the pool comes back.
     ///
-    /// Given are the addresses that nobody ever had, lowest first, then the one that has rested longest. What stands in
-    /// `avoid` is in use somewhere and is not given to anybody.
+    /// # Errors
+    /// When there is no such pool, or one of its addresses is leased or drains.
+    fn remove_pool(&self, domain: Domain, subnet: Ipv4Net) -> Result<(), PoolError>;
+
+    /// Every pool, by domain and subnet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn pools(&self) -> Result<Vec<Pool>, StoreError>;
+
+    /// The lease of whom `wish` names: the one held already, or a new one, bound at once. For those who know that nobody
+    /// uses the address; [`hand_out`](super::hand_out) looks first.
+    ///
+    /// Given are the addresses that nobody ever had, lowest first, then the one that has rested longest.
     ///
     /// # Errors
     /// When there is no pool or no address left.
-    fn allocate(&self, domain: Domain, owner: &Owner, avoid: &BTreeSet<Ipv4Addr>) -> Result<Lease, AllocateError>;
+    fn allocate(&self, wish: &Wish) -> Result<Lease, AllocateError>;
+
+    /// As [`allocate`](Self::allocate), but a new lease is only reserved: unless it is [bound](Self::bind) within
+    /// `hold_for`, it drains. A reservation that is there already is prolonged, a bound lease returned as it is.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    fn reserve(&self, wish: &Wish, hold_for: Span) -> Result<Lease, AllocateError>;
 
     /// Moves `owner` away from `contested`: what it holds there drains, and it gets another address, reserved, with
     /// `replaces` set until [`bind`](Self::bind), in the same network. An owner that holds another address already keeps
@@ -44,15 +73,23 @@ pub trait Store: Send + Sync {
         avoid: &BTreeSet<Ipv4Addr>,
     ) -> Result<Lease, AllocateError>;
 
-    /// Writes down that `owner` was found alive at `address`, as a bound lease.
+    /// Writes down that `owner` was found alive at `address`, as a bound lease. A quarantine ends with it: what used the
+    /// address without a lease has one now.
     ///
     /// # Errors
     /// When no pool gives the address, somebody else's lease is on it (held or draining, and a draining lease of
     /// `owner` itself counts), or `owner` holds another one: the two differ, and which is right is not for a program to
     /// guess.
-    fn adopt(&self, domain: Domain, address: Ipv4Addr, owner: &Owner) -> Result<Lease, AdoptError>;
+    fn adopt(
+        &self,
+        domain: Domain,
+        address: Ipv4Addr,
+        owner: &Owner,
+        interface: Option<IfName>,
+    ) -> Result<Lease, AdoptError>;
 
-    /// The move is verified: a reserved lease becomes bound, and `replaces` is cleared. A bound one stays as it is.
+    /// A reservation is confirmed or a move verified: a reserved lease becomes bound, and `replaces` is cleared. A bound
+    /// one stays as it is.
     ///
     /// # Errors
     /// When the store fails.
@@ -71,11 +108,31 @@ pub trait Store: Send + Sync {
     /// When the store fails.
     fn retire(&self, fence: &Fence) -> Result<Change, StoreError>;
 
+    /// Lets a lease rest without any proof, whatever its state: an operator's force, which the journal names as such.
+    /// Even so its address is not given again before it has rested.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn discard(&self, fence: &Fence) -> Result<Change, StoreError>;
+
+    /// Keeps an address back that something without a lease was seen to use. Not for bound leases: what is to become of
+    /// those is decided by a contest.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn quarantine(&self, fence: &Fence, quarantine: &Quarantine) -> Result<Change, StoreError>;
+
     /// The lease on `address`; `None` if nobody ever had one.
     ///
     /// # Errors
     /// When the store fails.
     fn lease(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<Lease>, StoreError>;
+
+    /// What `owner` holds in `domain`, for one of its interfaces or for all, by address.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn held(&self, domain: Domain, owner: &Owner, interface: Option<IfName>) -> Result<Vec<Lease>, StoreError>;
 
     /// Every lease of `domain`, or of all domains, by domain and address.
     ///
@@ -83,7 +140,14 @@ pub trait Store: Send + Sync {
     /// When the store fails.
     fn leases(&self, domain: Option<Domain>) -> Result<Vec<Lease>, StoreError>;
 
-    /// The leases that were given back and do not rest yet, by domain and address.
+    /// As [`leases`](Self::leases), each with what a person wants to know besides.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn standings(&self, domain: Option<Domain>) -> Result<Vec<Standing>, StoreError>;
+
+    /// The leases that were given back and do not rest yet, by domain and address. A reservation whose time is over is
+    /// one of them.
     ///
     /// # Errors
     /// When the store fails.
@@ -94,6 +158,98 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn pending_moves(&self) -> Result<Vec<Lease>, StoreError>;
+
+    /// What the journal has of `address`, in one domain or in all, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn history(&self, domain: Option<Domain>, address: Ipv4Addr) -> Result<Vec<JournalEntry>, StoreError>;
+
+    /// How often each kind of change was refused because it came too late, since the book was begun.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn fenced(&self) -> Result<BTreeMap<String, u64>, StoreError>;
+}
+
+/// What is asked for: an address for an owner's interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Where.
+    pub domain: Domain,
+    /// For whom.
+    pub owner: Owner,
+    /// For which of its interfaces. The same owner and interface asking again get the same lease.
+    pub interface: Option<IfName>,
+    /// Only addresses of these ranges, the first ones first; any address if there is none.
+    pub within: Vec<Ipv4Range>,
+    /// Addresses that are in use and not to be given.
+    pub avoid: BTreeSet<Ipv4Addr>,
+}
+
+impl Wish {
+    /// Any address of `domain` for `owner`.
+    #[must_use]
+    pub const fn new(domain: Domain, owner: Owner) -> Self {
+        Self { domain, owner, interface: None, within: Vec::new(), avoid: BTreeSet::new() }
+    }
+}
+
+/// Why and for how long an address is kept back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// What was seen to use it.
+    pub mac: Mac,
+    /// How it was seen, for people.
+    pub reason: String,
+    /// How long it is kept back.
+    pub lasts: Span,
+}
+
+/// A lease, with how long it has been and will be where it stands in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The lease.
+    pub lease: Lease,
+    /// How long it has been in its state; since the machine's start, if it was before that.
+    pub since: Span,
+    /// How long until the reservation's deadline, or until it has rested; nothing if that is over.
+    pub left: Option<Span>,
+    /// What was seen to use the address of a quarantined lease, and how.
+    pub quarantine: Option<(Mac, String)>,
+}
+
+/// A line of the journal: what was done, or asked for and not done because it came too late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Its number; a later entry has a greater one.
+    pub number: u64,
+    /// When, by the wall clock: for people, nothing is reckoned by it.
+    pub wall: SystemTime,
+    /// In which boot of the machine.
+    pub boot: String,
+    /// When within that boot.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: String,
+    /// What was done.
+    pub op: String,
+    /// Where.
+    pub domain: Option<Domain>,
+    /// On which address; on a pool's network address, for changes of the pool.
+    pub address: Option<Ipv4Addr>,
+    /// Whose lease.
+    pub owner: Option<Owner>,
+    /// For which of the owner's interfaces.
+    pub interface: Option<IfName>,
+    /// Which lease.
+    pub generation: Option<Generation>,
+    /// The state before; `None`: free.
+    pub from: Option<LeaseState>,
+    /// The state after; `None`: nothing was changed.
+    pub to: Option<LeaseState>,
+    /// Why.
+    pub reason: String,
 }
 
 /// Names one lease and no other: an address is given again, a generation never.
@@ -135,102 +291,4 @@ pub enum Change {
         /// What is on the address now.
         current: Option<Lease>,
     },
-}
-
-/// Why there is no such pool now.
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    /// Two pools of a domain would give the same address.
-    #[error("pool {subnet} overlaps {other}, which {domain} has already: give it a subnet of its own")]
-    Overlap {
-        /// Where.
-        domain: Domain,
-        /// The refused pool's subnet.
-        subnet: Ipv4Net,
-        /// The subnet of the pool that is there.
-        other: Ipv4Net,
-    },
-    /// The new gateway has a lease on it.
-    #[error("{} cannot become the gateway: {}", .0.address, on_it(.0))]
-    GatewayLeased(Box<Lease>),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why no lease was given.
-#[derive(Debug, thiserror::Error)]
-pub enum AllocateError {
-    /// Nothing can be given in this domain.
-    #[error("{0} has no pool: no agent watches it, or it has no IPv4 network")]
-    NoPool(Domain),
-    /// Every address is taken.
-    #[error("{domain} has no address left: {}", why_none(*.ready_in, *.in_use))]
-    Exhausted {
-        /// Where.
-        domain: Domain,
-        /// How long until the next address has rested; `None` if none rests.
-        ready_in: Option<Span>,
-        /// How many addresses have no lease, but are in use all the same.
-        in_use: u64,
-    },
-    /// The owner that is to be moved holds a lease that it cannot be moved to.
-    #[error(
-        "{} holds {} already (generation {}), which others use or which is in another network: release that lease first",
-        .0.owner, .0.address, .0.generation
-    )]
-    HoldsUseless(Box<Lease>),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why what was found alive was not written down.
-#[derive(Debug, thiserror::Error)]
-pub enum AdoptError {
-    /// The address is in no pool of the domain, or is a gateway, network or broadcast address.
-    #[error("no pool of {domain} gives {address} to anybody")]
-    NotInPool {
-        /// Where.
-        domain: Domain,
-        /// The address.
-        address: Ipv4Addr,
-    },
-    /// There is a lease on the address.
-    #[error("{} cannot be adopted: {}", .0.address, on_it(.0))]
-    Leased(Box<Lease>),
-    /// The owner's lease is on another address.
-    #[error("{} holds {} already (generation {})", .0.owner, .0.address, .0.generation)]
-    HoldsAnother(Box<Lease>),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The book could not be read or written. What was asked for is either done or not, never half: ask again.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// SQLite's word.
-    #[error("the lease database failed: {0}; it is safe to ask again")]
-    Sqlite(#[from] rusqlite::Error),
-}
-
-fn on_it(lease: &Lease) -> String {
-    let Lease { owner, generation, state, .. } = lease;
-    match state {
-        LeaseState::Draining => format!("{owner} (generation {generation}) gave it back, but may still use it"),
-        LeaseState::Quarantined => "it is quarantined".to_owned(),
-        _ => format!("{owner} holds it (generation {generation}, {state})"),
-    }
-}
-
-fn why_none(ready_in: Option<Span>, in_use: u64) -> String {
-    let next = match ready_in {
-        Some(span) => format!("the next one has rested in {span}"),
-        None => "none is resting; release some, or widen the network".to_owned(),
-    };
-    match in_use {
-        0 => next,
-        _ => format!("{in_use} without a lease are in use all the same, and {next}"),
-    }
 }

@@ -141,7 +141,7 @@ mod tests {
             "evictions": [{
                 "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "step": "done",
                 "new_lease": {"bridge": "rt0", "vlan": null, "address": "10.8.64.4", "owner": "sportsagent",
-                              "generation": 4, "state": "bound", "replaces": null},
+                              "interface": null, "generation": 4, "state": "bound", "replaces": null},
                 "failure": null,
                 "steps": [{"step": "reallocate", "at_ms": 3.25}, {"step": "readdress", "at_ms": 5.5}],
             }],

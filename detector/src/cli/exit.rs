@@ -183,9 +183,8 @@ impl From<AdoptError> for Failure {
 impl From<AllocateError> for Failure {
     fn from(error: AllocateError) -> Self {
         match &error {
-            AllocateError::NoPool(_) => {
-                Self::new(Exit::Usage, error).hint("--pool 10.8.64.0/24 --gateway 10.8.64.1 beside --offline")
-            }
+            AllocateError::NoPool(_) => Self::new(Exit::Usage, error)
+                .hint("dupip pool create --bridge rt0 --subnet 10.8.64.0/24 --gateway 10.8.64.1"),
             _ => Self::new(Exit::No, error),
         }
     }
@@ -216,7 +215,13 @@ mod tests {
     #[test]
     fn what_the_agent_refuses_ends_by_its_kind() {
         let exit = |status| {
-            Failure::from(ClientError::Refused(Problem { title: String::new(), status, detail: String::new() })).exit
+            Failure::from(ClientError::Refused(Problem {
+                title: String::new(),
+                status,
+                detail: String::new(),
+                ready_in_ms: None,
+            }))
+            .exit
         };
         assert_eq!(
             [403, 404, 409, 422, 500, 503].map(exit),

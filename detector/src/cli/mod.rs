@@ -3,7 +3,6 @@
 //! `run` is the agent. The other verbs ask a running one over its Unix socket and show what it says (`render`); nothing
 //! is known here that the API does not say. `exit` is how it all ends.
 
-mod book;
 mod completions;
 mod conflicts;
 mod exit;
@@ -70,7 +69,7 @@ enum Verb {
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
     Conflicts(conflicts::Args),
-    /// List, allocate, adopt and release leases
+    /// Allocate, list, release and reconcile leases; see what became of them
     Lease(lease::Args),
     /// Print a shell's completion script
     Completions(completions::Args),

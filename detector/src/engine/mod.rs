@@ -69,6 +69,17 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// The mode in one word, as the command line and the API spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
 /// What an operator decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -225,10 +236,10 @@ impl Engine {
         self.open.keys().filter(|(domain, _)| domain.bridge == bridge).count()
     }
 
-    /// The addresses in use in a domain, leased or not.
-    #[must_use]
-    pub fn addresses(&self, domain: Domain) -> Vec<Ipv4Addr> {
-        self.bindings.addresses(domain)
+    /// The rows of one address, ordered by station.
+    pub fn rows_on(&self, domain: Domain, address: Ipv4Addr) -> impl Iterator<Item = Row> {
+        let key = (domain, address);
+        self.bindings.stations(key).map(move |(station, binding)| self.row(key, station, binding))
     }
 
     /// The incidents, open and closed, oldest first.

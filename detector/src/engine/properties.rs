@@ -32,6 +32,7 @@ fn lease(owner: u8, host: u8, generation: u64, replaces: Option<Ipv4Addr>) -> Le
         domain: Domain::untagged(bridge().name),
         address: address(host),
         owner: format!("s{owner}").parse().unwrap(),
+        interface: None,
         generation: Generation(generation),
         state: if replaces.is_some() { LeaseState::Reserved } else { LeaseState::Bound },
         replaces,

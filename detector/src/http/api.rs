@@ -3,7 +3,7 @@
 //! Names are a contract: fields are added, never renamed. States, roles and evidence are texts, so that a command line
 //! can show what a newer agent has a new word for. Times are RFC 3339 in UTC with milliseconds.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,12 +62,103 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// In whose name.
     pub owner: String,
+    /// For which of the owner's interfaces; null if none was named.
+    pub interface: Option<String>,
     /// Which of the domain's leases.
     pub generation: u64,
     /// `reserved`, `bound`, `draining`, `cooldown` or `quarantined`.
     pub state: String,
     /// The address that the owner is being moved away from.
     pub replaces: Option<Ipv4Addr>,
+}
+
+/// A row of the allocator's book, with how long it has been and will be where it stands in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The row.
+    #[serde(flatten)]
+    pub lease: Lease,
+    /// How long it has been in its state, in milliseconds; since the machine's start, if it was before that.
+    pub since_ms: u64,
+    /// How long until the reservation's deadline, or until it has rested, in milliseconds; null if it does not end by
+    /// itself.
+    pub left_ms: Option<u64>,
+    /// The hardware address that uses a quarantined address.
+    pub mac: Option<String>,
+    /// How that was seen.
+    pub reason: Option<String>,
+}
+
+/// A line of the allocator's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Its number; a later entry has a greater one.
+    pub number: u64,
+    /// When, by the wall clock.
+    pub time: String,
+    /// In which boot of the machine.
+    pub boot: String,
+    /// When within that boot, in milliseconds.
+    pub boot_ms: u64,
+    /// Who did it.
+    pub actor: String,
+    /// What was done.
+    pub op: String,
+    /// The bridge.
+    pub bridge: Option<String>,
+    /// The VLAN on it; null is what goes untagged.
+    pub vlan: Option<u16>,
+    /// On which address; on a pool's network address, for changes of the pool.
+    pub address: Option<Ipv4Addr>,
+    /// Whose lease.
+    pub owner: Option<String>,
+    /// For which of the owner's interfaces.
+    pub interface: Option<String>,
+    /// Which of the domain's leases.
+    pub generation: Option<u64>,
+    /// The state before; null: free.
+    pub from: Option<String>,
+    /// The state after; null: nothing was changed.
+    pub to: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Which agent this is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Its version.
+    pub version: String,
+    /// Where it keeps the leases.
+    pub database: PathBuf,
+    /// `observe` or `enforce`.
+    pub mode: String,
+    /// The bridges it watches, or waits for.
+    pub bridges: Vec<String>,
+}
+
+/// Which rows of the live table are asked for; all that is absent is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableFilter {
+    /// The bridge.
+    pub bridge: Option<String>,
+    /// The VLAN on it; with a bridge, absent is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// Whose history is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// The bridge; absent is any.
+    pub bridge: Option<String>,
+    /// The VLAN on it; with a bridge, absent is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: Ipv4Addr,
 }
 
 /// One duplicate, from first sight to its end.
@@ -170,6 +261,10 @@ pub struct Allocate {
     pub vlan: Option<u16>,
     /// For whom.
     pub owner: String,
+    /// For which of the owner's interfaces; null or absent is none in particular.
+    pub interface: Option<String>,
+    /// The very address that is wished for; null or absent is any.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// Says whose an address is that is in use already.
@@ -184,6 +279,8 @@ pub struct Adopt {
     pub address: Ipv4Addr,
     /// Whose it is.
     pub owner: String,
+    /// For which of the owner's interfaces; null or absent is none in particular.
+    pub interface: Option<String>,
 }
 
 /// Gives a lease back.
@@ -200,6 +297,9 @@ pub struct Release {
     pub owner: String,
     /// Which lease it is.
     pub generation: u64,
+    /// Whether to let it rest at once, without proof that nothing uses the address any more.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// What became of a release.
@@ -220,4 +320,7 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong, and where a person can do something about it, what.
     pub detail: String,
+    /// If there is no address left: how long until the next one has rested, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_in_ms: Option<u64>,
 }

@@ -1,6 +1,6 @@
 //! Who is at the other end of the Unix socket, and whether it may change anything.
 
-use std::{ffi::CString, io};
+use std::{ffi::CString, fmt, io};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use rustix::process::geteuid;
@@ -14,12 +14,23 @@ pub(super) const GROUP: &str = "dupip";
 pub(super) struct Peer {
     uid: Uid,
     gid: Gid,
+    /// Absent if it is in a namespace of processes that the agent does not see into.
+    pid: Option<i32>,
+}
+
+/// Who the journal will say has asked for a change.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "agent for uid {}", self.uid)?;
+        self.pid.map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
+    }
 }
 
 impl Peer {
     pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
-        Ok(Self { uid: Uid::from_raw(credentials.uid()), gid: Gid::from_raw(credentials.gid()) })
+        let (uid, gid) = (Uid::from_raw(credentials.uid()), Gid::from_raw(credentials.gid()));
+        Ok(Self { uid, gid, pid: credentials.pid() })
     }
 
     /// Whether the peer may change leases; if not, why and what to do. Asks the databases of users and groups, which may
@@ -59,7 +70,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32, gid: u32) -> Peer {
-        Peer { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) }
+        Peer { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), pid: None }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::rejection::JsonRejection,
+    extract::rejection::{JsonRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use crate::{
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl ToString) -> Self {
         let title = status.canonical_reason().unwrap_or_default().to_owned();
-        Self { title, status: status.as_u16(), detail: detail.to_string() }
+        Self { title, status: status.as_u16(), detail: detail.to_string(), ready_in_ms: None }
     }
 }
 
@@ -31,19 +31,38 @@ impl IntoResponse for Problem {
 
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
-        let status = match error {
-            AskError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            AskError::Allocate(AllocateError::NoPool(_)) | AskError::Adopt(AdoptError::NotInPool { .. }) => {
-                StatusCode::NOT_FOUND
-            }
-            AskError::Allocate(AllocateError::Exhausted { .. } | AllocateError::HoldsUseless(_))
+        let status = match &error {
+            AskError::Stopping | AskError::Allocate(AllocateError::Unwitnessed(..)) => StatusCode::SERVICE_UNAVAILABLE,
+            AskError::Allocate(AllocateError::NoPool(_) | AllocateError::NotInPool { .. })
+            | AskError::Adopt(AdoptError::NotInPool { .. }) => StatusCode::NOT_FOUND,
+            AskError::Allocate(
+                AllocateError::Exhausted { .. }
+                | AllocateError::HoldsUseless(_)
+                | AllocateError::HoldsAnother(_)
+                | AllocateError::Leased(_),
+            )
             | AskError::Adopt(AdoptError::Leased(_) | AdoptError::HoldsAnother(_)) => StatusCode::CONFLICT,
             AskError::Store(_)
             | AskError::Allocate(AllocateError::Store(_))
             | AskError::Adopt(AdoptError::Store(_))
             | AskError::Metrics(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error)
+        Self { ready_in_ms: ready_in_ms(&error), ..Self::new(status, error) }
+    }
+}
+
+fn ready_in_ms(error: &AskError) -> Option<u64> {
+    match error {
+        AskError::Allocate(AllocateError::Exhausted { ready_in, .. }) => {
+            ready_in.map(|span| span.as_nanos().div_ceil(1_000_000))
+        }
+        _ => None,
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 

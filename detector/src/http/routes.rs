@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
+    extract::{
+        DefaultBodyLimit, Query, Request, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -13,11 +16,14 @@ use axum::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    api::{Adopt, Allocate, Incident, Lease, Problem, Release, Released, Row},
+    api::{
+        About, Address, Adopt, Allocate, Incident, JournalEntry, Lease, Problem, Release, Released, Row, Standing,
+        TableFilter,
+    },
     peer::Peer,
     view::{self, Wall},
 };
-use crate::agent::{Handle, Latch};
+use crate::agent::{Handle, Latch, Settings};
 
 /// The longest request: an owner's name and a few numbers.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -41,7 +47,9 @@ fn questions() -> Router<Handle> {
         .route("/readyz", get(readyz))
         .route("/api/v1/table", get(table))
         .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/about", get(about))
         .route("/api/v1/leases", get(leases))
+        .route("/api/v1/leases/history", get(history))
 }
 
 fn changes() -> Router<Handle> {
@@ -90,8 +98,20 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     }
 }
 
-async fn table(State(agent): State<Handle>) -> Result<Json<Vec<Row>>, Problem> {
-    let (rows, wall) = (agent.table().await?, Wall::read());
+async fn about(State(agent): State<Handle>) -> Json<About> {
+    let Settings { bridges, mode, database, .. } = agent.settings();
+    let bridges = bridges.iter().map(ToString::to_string).collect();
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Json(About { version, database: database.clone(), mode: mode.as_str().to_owned(), bridges })
+}
+
+async fn table(
+    State(agent): State<Handle>,
+    filter: Result<Query<TableFilter>, QueryRejection>,
+) -> Result<Json<Vec<Row>>, Problem> {
+    let Query(filter) = filter?;
+    let rows = agent.table(filter.domain()?, filter.address).await?;
+    let wall = Wall::read();
     Ok(Json(rows.iter().map(|row| view::row(row, wall)).collect()))
 }
 
@@ -100,33 +120,47 @@ async fn incidents(State(agent): State<Handle>) -> Result<Json<Vec<Incident>>, P
     Ok(Json(incidents.iter().map(|incident| view::incident(incident, wall)).collect()))
 }
 
-async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Lease>>, Problem> {
-    Ok(Json(agent.leases().await?.iter().map(Into::into).collect()))
+async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
+    Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
+}
+
+async fn history(
+    State(agent): State<Handle>,
+    address: Result<Query<Address>, QueryRejection>,
+) -> Result<Json<Vec<JournalEntry>>, Problem> {
+    let (domain, address) = address?.named()?;
+    Ok(Json(agent.history(domain, address).await?.iter().map(Into::into).collect()))
 }
 
 async fn allocate(
     State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<Allocate>, JsonRejection>,
 ) -> Result<Json<Lease>, Problem> {
     let Json(request) = request?;
-    let (domain, owner) = request.named()?;
-    Ok(Json((&agent.allocate(domain, owner).await?).into()))
+    let lease = agent.on_behalf_of(&peer.to_string()).allocate(request.wish()?).await?;
+    Ok(Json((&lease).into()))
 }
 
 async fn adopt(
     State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<Adopt>, JsonRejection>,
 ) -> Result<Json<Lease>, Problem> {
     let Json(request) = request?;
-    let (domain, address, owner) = request.named()?;
-    Ok(Json((&agent.adopt(domain, address, owner).await?).into()))
+    let (domain, address, owner, interface) = request.named()?;
+    let lease = agent.on_behalf_of(&peer.to_string()).adopt(domain, address, owner, interface).await?;
+    Ok(Json((&lease).into()))
 }
 
 async fn release(
     State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<Release>, JsonRejection>,
 ) -> Result<Json<Released>, Problem> {
     let Json(request) = request?;
-    let change = agent.release(request.named()?).await?;
+    let (agent, force) = (agent.on_behalf_of(&peer.to_string()), request.force);
+    let fence = request.named()?;
+    let change = if force { agent.discard(fence).await? } else { agent.release(fence).await? };
     Ok(Json((&change).into()))
 }

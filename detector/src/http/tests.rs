@@ -172,13 +172,19 @@ async fn an_incident_names_both_parties_and_what_is_done() {
 #[tokio::test]
 async fn a_lease_is_given_once_and_taken_back_once() {
     let served = Served::start().await;
-    let ask = api::Allocate { bridge: "rt0".to_owned(), vlan: None, owner: "calagent".to_owned() };
+    let ask = api::Allocate {
+        bridge: "rt0".to_owned(),
+        vlan: None,
+        owner: "calagent".to_owned(),
+        interface: Some("eth0".to_owned()),
+        address: None,
+    };
     let lease: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
     assert_eq!((lease.address.octets(), lease.state.as_str()), ([10, 8, 64, 4], "bound"));
     let again: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
     assert_eq!(again, lease);
     let api::Lease { bridge, vlan, address, owner, generation, .. } = lease;
-    let give_back = api::Release { bridge, vlan, address, owner, generation };
+    let give_back = api::Release { bridge, vlan, address, owner, generation, force: false };
     let released: api::Released = served.client().change("/api/v1/leases/release", &give_back).await.unwrap();
     assert_eq!((released.released, released.lease.unwrap().state.as_str()), (true, "draining"));
     let stale: api::Released = served.client().change("/api/v1/leases/release", &give_back).await.unwrap();

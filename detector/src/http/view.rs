@@ -7,9 +7,11 @@ use humantime::format_rfc3339_millis;
 use super::api;
 use crate::{
     agent::{TableRow, clock},
-    allocator::{Change, Fence},
+    allocator::{Change, Fence, JournalEntry, Standing, Wish},
     engine::{Eviction, Incident, Party, Row, Status},
-    net::{BridgeName, Domain, Generation, IfIndex, InvalidName, InvalidOwner, Lease, Owner, VlanId},
+    net::{
+        BridgeName, Domain, Generation, IfIndex, IfName, InvalidName, InvalidOwner, Ipv4Range, Lease, Owner, VlanId,
+    },
     time::{Span, Timestamp},
 };
 
@@ -17,7 +19,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Invalid {
     #[error(transparent)]
-    Bridge(#[from] InvalidName),
+    Interface(#[from] InvalidName),
     #[error("{0} is not a VLAN: they go from 1 to 4094, and what goes untagged has none")]
     Vlan(u16),
     #[error(transparent)]
@@ -72,15 +74,53 @@ fn holding(lease: &Lease) -> api::Holding {
 /// A lease as the API and the command line show it.
 impl From<&Lease> for api::Lease {
     fn from(lease: &Lease) -> Self {
-        let Lease { domain, address, owner, generation, state, replaces } = lease;
+        let Lease { domain, address, owner, interface, generation, state, replaces } = lease;
         Self {
             bridge: domain.bridge.to_string(),
             vlan: domain.vlan.map(VlanId::get),
             address: *address,
             owner: owner.to_string(),
+            interface: interface.map(|name| name.to_string()),
             generation: generation.0,
             state: state.to_string(),
             replaces: *replaces,
+        }
+    }
+}
+
+/// A lease with how it stands, as the API and the command line show it.
+impl From<&Standing> for api::Standing {
+    fn from(standing: &Standing) -> Self {
+        let Standing { lease, since, left, quarantine } = standing;
+        Self {
+            lease: lease.into(),
+            since_ms: since.as_nanos() / 1_000_000,
+            left_ms: left.map(|left| left.as_nanos().div_ceil(1_000_000)),
+            mac: quarantine.as_ref().map(|(mac, _)| mac.to_string()),
+            reason: quarantine.as_ref().map(|(_, reason)| reason.clone()),
+        }
+    }
+}
+
+/// A line of the journal, as the API and the command line show it.
+impl From<&JournalEntry> for api::JournalEntry {
+    fn from(entry: &JournalEntry) -> Self {
+        Self {
+            number: entry.number,
+            time: format_rfc3339_millis(entry.wall).to_string(),
+            boot: entry.boot.clone(),
+            boot_ms: entry.at.as_nanos() / 1_000_000,
+            actor: entry.actor.clone(),
+            op: entry.op.clone(),
+            bridge: entry.domain.map(|domain| domain.bridge.to_string()),
+            vlan: entry.domain.and_then(|domain| domain.vlan).map(VlanId::get),
+            address: entry.address,
+            owner: entry.owner.as_ref().map(ToString::to_string),
+            interface: entry.interface.map(|name| name.to_string()),
+            generation: entry.generation.map(|generation| generation.0),
+            from: entry.from.map(|state| state.to_string()),
+            to: entry.to.map(|state| state.to_string()),
+            reason: entry.reason.clone(),
         }
     }
 }
@@ -168,15 +208,36 @@ fn millis(span: Span) -> f64 {
 }
 
 impl api::Allocate {
-    pub(super) fn named(self) -> Result<(Domain, Owner), Invalid> {
-        Ok((domain(&self.bridge, self.vlan)?, self.owner.parse()?))
+    pub(super) fn wish(self) -> Result<Wish, Invalid> {
+        let within = self.address.map(Ipv4Range::from).into_iter().collect();
+        let wish = Wish::new(domain(&self.bridge, self.vlan)?, self.owner.parse()?);
+        Ok(Wish { interface: interface(self.interface.as_deref())?, within, ..wish })
     }
 }
 
 impl api::Adopt {
-    pub(super) fn named(self) -> Result<(Domain, Ipv4Addr, Owner), Invalid> {
-        Ok((domain(&self.bridge, self.vlan)?, self.address, self.owner.parse()?))
+    pub(super) fn named(self) -> Result<(Domain, Ipv4Addr, Owner, Option<IfName>), Invalid> {
+        let interface = interface(self.interface.as_deref())?;
+        Ok((domain(&self.bridge, self.vlan)?, self.address, self.owner.parse()?, interface))
     }
+}
+
+impl api::Address {
+    pub(super) fn named(&self) -> Result<(Option<Domain>, Ipv4Addr), Invalid> {
+        let domain = self.bridge.as_deref().map(|bridge| domain(bridge, self.vlan));
+        Ok((domain.transpose()?, self.address))
+    }
+}
+
+impl api::TableFilter {
+    /// The domain that is asked for; `None` is any.
+    pub(super) fn domain(&self) -> Result<Option<Domain>, Invalid> {
+        self.bridge.as_deref().map(|bridge| domain(bridge, self.vlan)).transpose()
+    }
+}
+
+fn interface(name: Option<&str>) -> Result<Option<IfName>, Invalid> {
+    Ok(name.map(str::parse).transpose()?)
 }
 
 impl api::Release {

@@ -31,27 +31,49 @@ impl fmt::Display for IfIndex {
     }
 }
 
-/// A bridge's interface name: 1 to 15 bytes, as `dev_valid_name` in the kernel's `net/core/dev.c` has it.
+/// An interface's name: 1 to 15 bytes, as `dev_valid_name` in the kernel's `net/core/dev.c` has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BridgeName {
+struct Name {
     bytes: [u8; 15],
     len: u8,
 }
+
+/// A bridge's interface name, on the runner.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BridgeName(Name);
+
+/// An interface's name inside a sandbox, such as `eth0`: a sandbox may have several, each with a lease of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfName(Name);
 
 /// A text that no network interface can be called by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidName(String);
 
-impl BridgeName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+impl Name {
+    fn as_str(&self) -> &str {
         let name = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         str::from_utf8(name).unwrap_or_default()
     }
 }
 
-impl FromStr for BridgeName {
+impl BridgeName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl IfName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for Name {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
@@ -67,7 +89,29 @@ impl FromStr for BridgeName {
     }
 }
 
+impl FromStr for BridgeName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        text.parse().map(Self)
+    }
+}
+
+impl FromStr for IfName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        text.parse().map(Self)
+    }
+}
+
 impl fmt::Display for BridgeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -76,6 +120,12 @@ impl fmt::Display for BridgeName {
 impl fmt::Debug for BridgeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BridgeName({self})")
+    }
+}
+
+impl fmt::Debug for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IfName({self})")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-use super::Domain;
+use super::{Domain, IfName};
 
 /// Whom an address is leased to: a sandbox's name, container id or pod uid, as the one who asked gave it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,7 +61,8 @@ impl fmt::Display for Generation {
 /// Where a lease stands in its life. An address without a lease is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LeaseState {
-    /// Given, but not yet seen in use.
+    /// Given, but not yet confirmed: for as long as it takes to look whether anybody else uses the address, or until the
+    /// owner has been moved to it.
     Reserved,
     /// Held.
     Bound,
@@ -69,7 +70,7 @@ pub enum LeaseState {
     Draining,
     /// Shown to be out of use; rests before it is given again.
     Cooldown,
-    /// Kept back, because something on the wire used it without a lease.
+    /// Kept back for a while, because something that has no lease on it was seen to use it.
     Quarantined,
 }
 
@@ -111,6 +112,8 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// Who holds it.
     pub owner: Owner,
+    /// For which of the owner's interfaces, if it was said: each has a lease of its own.
+    pub interface: Option<IfName>,
     /// Which of the domain's leases it is.
     pub generation: Generation,
     /// Where it stands in its life.

@@ -5,10 +5,12 @@ mod id;
 mod lease;
 mod mac;
 mod martian;
+mod range;
 
 pub use arp::{ArpPacket, ClaimKind, Operation};
-pub use id::{BridgeName, Domain, IfIndex, InvalidName, NetnsId, Station, VlanId};
+pub use id::{BridgeName, Domain, IfIndex, IfName, InvalidName, NetnsId, Station, VlanId};
 pub use ipnet::Ipv4Net;
 pub use lease::{Generation, InvalidOwner, Lease, LeaseState, Owner};
 pub use mac::{InvalidMac, Mac};
 pub use martian::{MartianReason, martian_source};
+pub use range::{InvalidRange, Ipv4Range};

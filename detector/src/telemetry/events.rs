@@ -90,8 +90,9 @@ impl Telemetry {
     }
 
     /// A change was meant for a lease that is no more.
-    pub fn fenced(&self, op: &'static str, fence: impl fmt::Display) {
-        self.fenced.with_label_values(&[op]).inc();
+    ///
+    /// It is counted where it is refused, in the store, whoever asked: see [`Telemetry::set_fenced`].
+    pub fn tell_fenced(&self, op: &'static str, fence: impl fmt::Display) {
         warn!(event = "fenced", op, "refused a change for {fence}: the lease is not that one any more");
     }
 

@@ -51,7 +51,7 @@ pub struct Telemetry {
     pub(super) detect: Histogram,
     pub(super) heal: Histogram,
     pub(super) degraded: IntGaugeVec,
-    pub(super) fenced: IntCounterVec,
+    fenced: IntCounterVec,
     active: IntGaugeVec,
     claims: IntCounterVec,
     malformed: IntCounterVec,
@@ -125,7 +125,9 @@ impl Telemetry {
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
         ["healed", "failed"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
-        ["release", "bind"].iter().for_each(|op| self.fenced.with_label_values(&[op]).reset());
+        for op in ["bind", "release", "retire", "discard", "quarantine"] {
+            self.fenced.with_label_values(&[op]).reset();
+        }
         Ok(())
     }
 
@@ -190,6 +192,14 @@ impl Telemetry {
             self.leases.with_label_values(&[domain.to_string().as_str(), state.as_str()]).set(as_gauge(count));
         }
         self.degraded(Feature::Store, None);
+    }
+
+    /// Brings the counts of refused changes up to what the store has counted, for the agent and all other processes.
+    pub fn set_fenced(&self, counts: &BTreeMap<String, u64>) {
+        for (op, total) in counts {
+            let counter = self.fenced.with_label_values(&[op]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     /// Notes how long a lease took to be on disk.

@@ -1,15 +1,23 @@
 //! How values stand in the database's columns.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::Ipv4Addr,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use rusqlite::{
     Row, ToSql,
-    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Type, ValueRef},
 };
 
 use crate::{
-    allocator::Pool,
-    net::{Domain, Generation, InvalidOwner, Ipv4Net, Lease, LeaseState, Owner, VlanId},
+    allocator::{JournalEntry, Pool, Standing},
+    net::{
+        Domain, Generation, IfName, InvalidName, InvalidOwner, Ipv4Net, Ipv4Range, Lease, LeaseState, Mac, Owner,
+        VlanId,
+    },
     time::{Span, Timestamp},
 };
 
@@ -20,6 +28,14 @@ const LONGEST_NS: i64 = i64::MAX / 2;
 #[derive(Clone, Copy)]
 pub(super) struct Key(pub(super) Domain);
 
+/// An address, as its bytes in network order.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes(pub(super) Ipv4Addr);
+
+/// An interface's name, empty if none is named.
+#[derive(Clone, Copy)]
+pub(super) struct Interface(pub(super) Option<IfName>);
+
 /// An owner.
 struct Name(Owner);
 
@@ -29,36 +45,66 @@ struct State(LeaseState);
 /// What a lease's row begins with, as [`lease`] reads it.
 macro_rules! lease_columns {
     () => {
-        "domain, address, owner, generation, state, replaces"
+        "domain, address, owner, interface, generation, state, replaces"
     };
 }
 pub(super) use lease_columns;
 
-/// A lease, from the first six columns of `row`.
+/// A lease, from the first seven columns of `row`.
 pub(super) fn lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
-    let (Key(domain), Name(owner), State(state)) = (row.get(0)?, row.get(2)?, row.get(4)?);
-    Ok(Lease {
-        domain,
-        address: address(row, 1)?,
-        owner,
-        generation: generation(row, 3)?,
-        state,
-        replaces: row.get::<_, Option<u32>>(5)?.map(Ipv4Addr::from_bits),
+    let (Key(domain), Bytes(address), Name(owner)) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (Interface(interface), State(state)) = (row.get(3)?, row.get(5)?);
+    let replaces = row.get::<_, Option<Bytes>>(6)?.map(|Bytes(address)| address);
+    Ok(Lease { domain, address, owner, interface, generation: generation(row, 4)?, state, replaces })
+}
+
+/// A lease and how it stands at `now`, from a lease's columns and `since_ns, until_ns, mac, reason`.
+pub(super) fn standing(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Standing> {
+    let until = row.get::<_, Option<i64>>(8)?.map(|nanos| Timestamp::from_nanos(nanos.unsigned_abs()));
+    let mac = row.get::<_, Option<[u8; 6]>>(9)?.map(Mac);
+    Ok(Standing {
+        lease: lease(row)?,
+        since: now.since(moment(row, 7)?),
+        left: until.map(|until| until.since(now)),
+        quarantine: mac.zip(row.get(10)?),
     })
 }
 
-/// A pool, from `domain, network, prefix, gateway, cooldown_ns`.
+/// A pool without its exclusions, from `domain, network, prefix, gateway, cooldown_ns`.
 pub(super) fn pool(row: &Row<'_>) -> rusqlite::Result<Pool> {
-    let Key(domain) = row.get(0)?;
-    let subnet = Ipv4Net::new(address(row, 1)?, row.get(2)?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Integer, error.into()))?;
-    let gateway = row.get::<_, Option<u32>>(3)?.map(Ipv4Addr::from_bits);
-    Ok(Pool { domain, subnet, gateway, cooldown: moment(row, 4)?.since(Timestamp::from_nanos(0)) })
+    let (Key(domain), Bytes(network)) = (row.get(0)?, row.get(1)?);
+    let subnet = Ipv4Net::new(network, row.get(2)?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, Type::Integer, error.into()))?;
+    let gateway = row.get::<_, Option<Bytes>>(3)?.map(|Bytes(gateway)| gateway);
+    let cooldown = moment(row, 4)?.since(Timestamp::from_nanos(0));
+    Ok(Pool { domain, subnet, gateway, cooldown, excluded: Vec::new() })
 }
 
-/// An address, from a column with its number in host byte order.
-pub(super) fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Ipv4Addr> {
-    row.get(column).map(Ipv4Addr::from_bits)
+/// A run of addresses, from `first, last`.
+pub(super) fn range(row: &Row<'_>) -> rusqlite::Result<Ipv4Range> {
+    let (Bytes(first), Bytes(last)) = (row.get(0)?, row.get(1)?);
+    Ipv4Range::new(first, last).map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, error.into()))
+}
+
+/// A line of the journal, from all its columns.
+pub(super) fn journal_entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+    let wall = Duration::from_millis(row.get::<_, i64>(1)?.unsigned_abs());
+    Ok(JournalEntry {
+        number: row.get::<_, i64>(0)?.unsigned_abs(),
+        wall: SystemTime::UNIX_EPOCH.checked_add(wall).unwrap_or(SystemTime::UNIX_EPOCH),
+        boot: row.get(2)?,
+        at: moment(row, 3)?,
+        actor: row.get(4)?,
+        op: row.get(5)?,
+        domain: row.get::<_, Option<Key>>(6)?.map(|Key(domain)| domain),
+        address: row.get::<_, Option<Bytes>>(7)?.map(|Bytes(address)| address),
+        owner: row.get::<_, Option<Name>>(8)?.map(|Name(owner)| owner),
+        interface: row.get::<_, Option<Interface>>(9)?.and_then(|Interface(name)| name),
+        generation: row.get::<_, Option<i64>>(10)?.map(|number| Generation(number.unsigned_abs())),
+        from: row.get::<_, Option<State>>(11)?.map(|State(state)| state),
+        to: row.get::<_, Option<State>>(12)?.map(|State(state)| state),
+        reason: row.get(13)?,
+    })
 }
 
 /// A generation.
@@ -111,9 +157,36 @@ impl FromSql for Key {
     }
 }
 
+impl ToSql for Bytes {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.octets().to_vec().into())
+    }
+}
+
+impl FromSql for Bytes {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 4]>::column_result(value).map(|octets| Self(octets.into()))
+    }
+}
+
+impl ToSql for Interface {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.as_ref().map_or("", IfName::as_str).into())
+    }
+}
+
+impl FromSql for Interface {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_str()? {
+            "" => Ok(Self(None)),
+            name => name.parse().map(|name| Self(Some(name))).map_err(|error: InvalidName| FromSqlError::other(error)),
+        }
+    }
+}
+
 impl FromSql for Name {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_str()?.parse().map(Self).map_err(|error: InvalidOwner| FromSqlError::Other(error.into()))
+        value.as_str()?.parse().map(Self).map_err(|error: InvalidOwner| FromSqlError::other(error))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::allocator::StoreError;
 
@@ -10,7 +10,7 @@ use crate::allocator::StoreError;
 const APPLICATION_ID: i32 = 0x6475_7069;
 
 /// Each brings a database from the version that is its place in the list to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("v1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
 
 /// How often to ask for write-ahead logging. Each refusal means that another process was about to turn it on.
 const WAL_ATTEMPTS: usize = 100;
@@ -48,9 +48,8 @@ pub enum Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        let StoreError::Sqlite(cause) = &error;
-        match cause.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Corrupt(cause.to_string()),
+        match &error {
+            StoreError::Sqlite(cause) if is_damage(cause) => Self::Corrupt(cause.to_string()),
             _ => Self::Store(error),
         }
     }
@@ -62,6 +61,10 @@ impl From<rusqlite::Error> for Refusal {
     }
 }
 
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
 /// Looks whether the file behind `conn` is a sound lease database, or is still empty. Writes nothing.
 ///
 /// To be called within a transaction, so that all it reads is of one moment.
@@ -69,6 +72,16 @@ pub(super) fn inspect(conn: &Connection) -> Result<(), Refusal> {
     version(conn)?;
     let verdict: String = conn.query_one("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(Refusal::Corrupt(verdict)) }
+}
+
+/// Whether there is nothing to migrate.
+pub(super) fn is_current(conn: &Connection) -> Result<bool, Refusal> {
+    Ok(version(conn)? == MIGRATIONS.len())
+}
+
+/// The boot that the database was last opened in.
+pub(super) fn boot(conn: &Connection) -> Result<Option<String>, Refusal> {
+    Ok(conn.query_row("SELECT id FROM boot", [], |row| row.get(0)).optional()?)
 }
 
 /// Brings the database to the newest version.

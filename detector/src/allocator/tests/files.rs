@@ -88,10 +88,10 @@ fn a_log_that_another_program_left_is_not_moved_into_its_database() {
 fn a_newer_database_is_refused() {
     let home = used_home();
     let conn = rusqlite::Connection::open(home.path()).unwrap();
-    conn.pragma_update(None, "user_version", 2).unwrap();
+    conn.pragma_update(None, "user_version", 3).unwrap();
     drop(conn);
     let reason = refusal(&home.path());
-    assert!(matches!(reason, Refusal::Newer { found: 2, known: 1 }), "{reason:?}");
+    assert!(matches!(reason, Refusal::Newer { found: 3, known: 2 }), "{reason:?}");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_full_disk_gives_nothing_out_and_loses_nothing() {
 fn loop_until_full(store: &SqliteStore) -> (Vec<Lease>, AllocateError) {
     let mut given = Vec::new();
     loop {
-        match store.allocate(rt0(), &owner(&format!("n{}", given.len())), &nothing()) {
+        match store.allocate(&wish(rt0(), &owner(&format!("n{}", given.len())), &nothing())) {
             Ok(lease) => given.push(lease),
             Err(error) => return (given, error),
         }
@@ -163,18 +163,20 @@ fn the_database_itself_refuses_a_second_holder() {
     let home = used_home();
     let conn = rusqlite::Connection::open(home.path()).unwrap();
     let refused = |sql: &str| conn.execute_batch(sql).unwrap_err().to_string();
-    let row = |address: u32, name: &str, generation: u32, state: &str| {
+    let row = |address: &str, name: &str, generation: u32, state: &str| {
         format!(
-            "INSERT INTO lease (domain, address, owner, generation, state, changed)
-             VALUES ('rt0', {address}, '{name}', {generation}, '{state}', 0)"
+            "INSERT INTO lease (domain, address, owner, interface, generation, state, since_ns, changed)
+             VALUES ('rt0', {address}, '{name}', '', {generation}, '{state}', 0, 0)"
         )
     };
-    let (used, free) = (ip(2).to_bits(), ip(250).to_bits());
+    let (used, free) = ("x'0a084002'", "x'0a0840fa'");
     for (sql, why) in [
         (row(used, "x", 900, "bound"), "UNIQUE"),
         (row(free, "owner-with-a-long-name-0", 900, "reserved"), "UNIQUE"),
         (row(free, "x", 1, "draining"), "UNIQUE"),
         (row(free, "x", 900, "given"), "CHECK"),
+        (row(free, "x", 900, "cooldown"), "CHECK"),
+        (row("x'0a0840'", "x", 900, "bound"), "CHECK"),
         ("UPDATE lease SET owner = 'x' WHERE generation = 1".to_owned(), "does not change hands"),
         ("DELETE FROM lease WHERE generation = 1".to_owned(), "has not rested stays"),
         ("UPDATE domain SET generation = 7".to_owned(), "does not come again"),

@@ -19,7 +19,7 @@ fn what_an_owner_holds_is_its_own_even_if_the_wire_shows_it_in_use() {
     let home = Home::new();
     let store = home.with_pool("10.8.64.0/24");
     let lease = store.give("web");
-    assert_eq!(store.allocate(rt0(), &owner("web"), &[lease.address].into()).unwrap(), lease);
+    assert_eq!(store.allocate(&wish(rt0(), &owner("web"), &[lease.address].into())).unwrap(), lease);
 }
 
 #[test]
@@ -54,7 +54,9 @@ fn an_address_in_use_is_passed_over_and_not_lost() {
     let home = Home::new();
     let store = home.with_pool("10.8.64.0/29");
     let get = |name, avoid: &[u8]| {
-        store.allocate(rt0(), &owner(name), &avoid.iter().map(|&last| ip(last)).collect()).map(|lease| lease.address)
+        store
+            .allocate(&wish(rt0(), &owner(name), &avoid.iter().map(|&last| ip(last)).collect()))
+            .map(|lease| lease.address)
     };
     assert_eq!(get("a", &[2, 3]).unwrap(), ip(4));
     assert_eq!(get("b", &[2]).unwrap(), ip(3));
@@ -72,7 +74,7 @@ fn a_pool_that_rests_says_when_it_has_rested() {
     let home = Home::new();
     let store = home.with_pool("10.8.64.0/30");
     let lease = store.give("a");
-    let exhausted = || match store.allocate(rt0(), &owner("b"), &nothing()) {
+    let exhausted = || match store.allocate(&wish(rt0(), &owner("b"), &nothing())) {
         Err(AllocateError::Exhausted { ready_in, in_use: 0, .. }) => ready_in,
         other => panic!("{other:?}"),
     };
@@ -82,7 +84,7 @@ fn a_pool_that_rests_says_when_it_has_rested() {
     applied(store.retire(&Fence::from(&lease)).unwrap());
     home.time.pass(Span::from_secs(59));
     assert_eq!(exhausted(), Some(Span::from_secs(1)));
-    let text = store.allocate(rt0(), &owner("b"), &nothing()).unwrap_err().to_string();
+    let text = store.allocate(&wish(rt0(), &owner("b"), &nothing())).unwrap_err().to_string();
     assert_eq!(text, "rt0 has no address left: the next one has rested in 1000.0 ms");
     home.time.pass(Span::from_secs(1));
     assert_eq!(store.give("b").generation, Generation(2));
@@ -92,10 +94,10 @@ fn a_pool_that_rests_says_when_it_has_rested() {
 fn a_domain_without_a_pool_gives_nothing() {
     let home = Home::new();
     let store = home.open();
-    let error = store.allocate(rt0(), &owner("a"), &nothing()).unwrap_err();
+    let error = store.allocate(&wish(rt0(), &owner("a"), &nothing())).unwrap_err();
     assert!(matches!(error, AllocateError::NoPool(domain) if domain == rt0()), "{error:?}");
     assert!(matches!(store.reallocate(rt0(), &owner("a"), ip(2), &nothing()), Err(AllocateError::NoPool(_))));
-    assert!(matches!(store.adopt(rt0(), ip(2), &owner("a")), Err(AdoptError::NotInPool { .. })));
+    assert!(matches!(store.adopt(rt0(), ip(2), &owner("a"), None), Err(AdoptError::NotInPool { .. })));
 }
 
 #[test]
@@ -105,7 +107,7 @@ fn equal_addresses_in_two_domains_are_two_leases() {
     let tagged = Domain { vlan: VlanId::new(12), ..rt0() };
     store.ensure_pool(&pool(tagged, "10.8.64.0/24")).unwrap();
     let one = store.give("web");
-    let two = store.allocate(tagged, &owner("web"), &nothing()).unwrap();
+    let two = store.allocate(&wish(tagged, &owner("web"), &nothing())).unwrap();
     assert_eq!((one.address, one.generation), (two.address, two.generation));
     applied(store.release(&Fence::from(&two)).unwrap());
     assert_eq!(store.lease(rt0(), ip(2)).unwrap().unwrap(), one);
@@ -294,15 +296,15 @@ fn a_reservation_can_be_given_back() {
 fn what_is_alive_and_not_in_the_book_is_adopted() {
     let home = Home::new();
     let store = home.with_pool("10.8.64.0/24");
-    let lease = store.adopt(rt0(), ip(7), &owner("old")).unwrap();
+    let lease = store.adopt(rt0(), ip(7), &owner("old"), None).unwrap();
     assert_eq!((lease.address, lease.generation, lease.state), (ip(7), Generation(1), LeaseState::Bound));
-    assert_eq!(store.adopt(rt0(), ip(7), &owner("old")).unwrap(), lease);
+    assert_eq!(store.adopt(rt0(), ip(7), &owner("old"), None).unwrap(), lease);
     assert_eq!(store.give("old"), lease);
     let others: Vec<_> = (0..6).map(|n| store.give(&format!("n{n}")).address).collect();
     assert_eq!(others, [ip(2), ip(3), ip(4), ip(5), ip(6), ip(8)]);
 
     store.put_to_rest(&lease);
-    let again = store.adopt(rt0(), ip(7), &owner("other")).unwrap();
+    let again = store.adopt(rt0(), ip(7), &owner("other"), None).unwrap();
     assert_eq!((again.generation, again.owner.as_str()), (Generation(8), "other"), "it rested, but was found alive");
 }
 
@@ -311,7 +313,7 @@ fn what_differs_from_the_book_is_not_adopted() {
     let home = Home::new();
     let store = home.with_pool("10.8.64.0/24");
     let (a, b) = (store.give("a"), store.give("b"));
-    let refused = |address, name| match store.adopt(rt0(), address, &owner(name)).unwrap_err() {
+    let refused = |address, name| match store.adopt(rt0(), address, &owner(name), None).unwrap_err() {
         AdoptError::Leased(lease) => ("leased", Some(*lease)),
         AdoptError::HoldsAnother(lease) => ("holds another", Some(*lease)),
         AdoptError::NotInPool { .. } => ("not in pool", None),
@@ -327,7 +329,7 @@ fn what_differs_from_the_book_is_not_adopted() {
     assert_eq!(refused(a.address, "c"), ("leased", Some(draining.clone())));
     assert_eq!(refused(a.address, "a"), ("leased", Some(draining.clone())));
     assert_eq!(
-        store.adopt(rt0(), ip(2), &owner("c")).unwrap_err().to_string(),
+        store.adopt(rt0(), ip(2), &owner("c"), None).unwrap_err().to_string(),
         "10.8.64.2 cannot be adopted: a (generation 1) gave it back, but may still use it"
     );
     assert_eq!(store.leases(None).unwrap(), [draining, b]);
@@ -340,7 +342,7 @@ fn a_reboot_begins_every_cooldown_anew_and_once() {
     let store = home.with_pool("10.8.64.0/30");
     store.put_to_rest(&store.give("a"));
     home.time.pass(Span::from_secs(59));
-    let ready_in = |store: &SqliteStore| match store.allocate(rt0(), &owner("b"), &nothing()) {
+    let ready_in = |store: &SqliteStore| match store.allocate(&wish(rt0(), &owner("b"), &nothing())) {
         Err(AllocateError::Exhausted { ready_in, .. }) => ready_in,
         other => panic!("{other:?}"),
     };
@@ -363,7 +365,7 @@ fn a_cooldown_that_has_begun_is_not_cut_short() {
     let short = Pool { cooldown: Span::from_secs(1), ..pool(rt0(), "10.8.64.0/30") };
     store.ensure_pool(&short).unwrap();
     home.time.pass(Span::from_secs(2));
-    let early = home.open_in("boot-2").allocate(rt0(), &owner("b"), &nothing());
+    let early = home.open_in("boot-2").allocate(&wish(rt0(), &owner("b"), &nothing()));
     assert!(matches!(early, Err(AllocateError::Exhausted { ready_in: Some(COOLDOWN), .. })), "{early:?}");
 }
 
@@ -377,7 +379,7 @@ fn an_endless_cooldown_is_a_very_long_one() {
     store.put_to_rest(&store.give("a"));
     home.time.pass(Span::from_secs(1_000_000_000));
     assert!(matches!(
-        home.open_in("boot-2").allocate(rt0(), &owner("b"), &nothing()),
+        home.open_in("boot-2").allocate(&wish(rt0(), &owner("b"), &nothing())),
         Err(AllocateError::Exhausted { ready_in: Some(_), .. })
     ));
 }

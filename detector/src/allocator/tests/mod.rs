@@ -111,6 +111,11 @@ fn pool(domain: Domain, subnet: &str) -> Pool {
     Pool::new(domain, subnet, subnet.hosts().next(), COOLDOWN).unwrap()
 }
 
+/// Any address for `owner` but those of `avoid`.
+fn wish(domain: Domain, owner: &Owner, avoid: &BTreeSet<Ipv4Addr>) -> Wish {
+    Wish { avoid: avoid.clone(), ..Wish::new(domain, owner.clone()) }
+}
+
 fn nothing() -> BTreeSet<Ipv4Addr> {
     BTreeSet::new()
 }
@@ -125,7 +130,7 @@ fn applied(change: Change) -> Lease {
 
 impl SqliteStore {
     fn give(&self, name: &str) -> Lease {
-        self.allocate(rt0(), &owner(name), &nothing()).unwrap()
+        self.allocate(&wish(rt0(), &owner(name), &nothing())).unwrap()
     }
 
     /// Gives `lease` back and shows that it is out of use.

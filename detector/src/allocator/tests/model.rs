@@ -77,7 +77,8 @@ impl Model {
     fn grant(&mut self, address: Ipv4Addr, owner: &Owner, replaces: Option<Ipv4Addr>) -> Answer {
         let state = if replaces.is_some() { LeaseState::Reserved } else { LeaseState::Bound };
         let generation = Generation(self.given.len() as u64 + 1);
-        let lease = Lease { domain: rt0(), address, owner: owner.clone(), generation, state, replaces };
+        let lease =
+            Lease { domain: rt0(), address, owner: owner.clone(), interface: None, generation, state, replaces };
         self.given.push(lease.clone());
         self.put(lease)
     }
@@ -200,7 +201,7 @@ impl Pair {
                     Some(lease) => Answer::Lease(lease),
                     None => model.give(&owner, None, &avoid),
                 };
-                Some((allocated(store.allocate(rt0(), &owner, &avoid)), want))
+                Some((allocated(store.allocate(&wish(rt0(), &owner, &avoid))), want))
             }
             Call::Reallocate { owner, contested, avoid } => {
                 let (owner, contested, avoid) = (named(*owner), ip(*contested), ips(avoid));
@@ -209,7 +210,7 @@ impl Pair {
             }
             Call::Adopt { address, owner } => {
                 let (address, owner) = (ip(*address), named(*owner));
-                Some((adopted(store.adopt(rt0(), address, &owner)), model.adopt(address, &owner)))
+                Some((adopted(store.adopt(rt0(), address, &owner, None)), model.adopt(address, &owner)))
             }
             Call::Bind { lease } => {
                 let lease = once_given(model, *lease)?;

@@ -13,7 +13,7 @@ fn a_pool_gives_each_of_its_addresses_once() {
     store.ensure_pool(&with_gateway("10.8.64.0/28", 9)).unwrap();
     let given: Vec<_> = (0..13).map(|n| store.give(&format!("n{n}")).address).collect();
     assert_eq!(given, (1..15).filter(|&last| last != 9).map(ip).collect::<Vec<_>>());
-    assert!(matches!(store.allocate(rt0(), &owner("x"), &nothing()), Err(AllocateError::Exhausted { .. })));
+    assert!(matches!(store.allocate(&wish(rt0(), &owner("x"), &nothing())), Err(AllocateError::Exhausted { .. })));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn another_gateway_is_taken_from_the_pool_and_the_old_one_put_into_it() {
     let store = home.with_pool("10.8.64.0/29");
     let lease = store.give("a");
     let error = store.ensure_pool(&with_gateway("10.8.64.0/29", 2)).unwrap_err();
-    assert_eq!(error.to_string(), "10.8.64.2 cannot become the gateway: a holds it (generation 1, bound)");
+    assert_eq!(error.to_string(), "10.8.64.2 cannot be taken out of the pool: a holds it (generation 1, bound)");
     let rested = store.give("b");
     store.put_to_rest(&rested);
     home.time.pass(COOLDOWN);
@@ -66,5 +66,5 @@ fn another_gateway_is_taken_from_the_pool_and_the_old_one_put_into_it() {
     assert_eq!(["c", "d", "e"].map(|name| store.give(name).address), [ip(1), ip(4), ip(5)]);
     store.ensure_pool(&with_gateway("10.8.64.0/29", 6)).unwrap();
     assert_eq!((store.give("f").address, store.give("a")), (ip(3), lease));
-    assert!(matches!(store.allocate(rt0(), &owner("g"), &nothing()), Err(AllocateError::Exhausted { .. })));
+    assert!(matches!(store.allocate(&wish(rt0(), &owner("g"), &nothing())), Err(AllocateError::Exhausted { .. })));
 }

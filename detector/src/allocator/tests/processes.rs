@@ -93,7 +93,7 @@ fn rush(file: &Path, part: usize) {
         let store = open(file);
         store.ensure_pool(&bare_pool("10.8.64.0/27")).unwrap();
         store.ensure_pool(&bare_pool("10.8.64.32/31")).unwrap();
-        match store.allocate(rt0(), &owner(&format!("owner-{part}-{n}")), &nothing()) {
+        match store.allocate(&wish(rt0(), &owner(&format!("owner-{part}-{n}")), &nothing())) {
             Ok(lease) => say(&format!("{} {}", lease.address, lease.generation)),
             Err(AllocateError::Exhausted { .. }) => say("exhausted"),
             Err(error) => say(&format!("error: {error}")),

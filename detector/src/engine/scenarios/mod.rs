@@ -149,7 +149,8 @@ impl World {
         self.generation += 1;
         let (domain, generation) = (Domain::untagged(rt0()), Generation(self.generation));
         let owner = owner.parse().unwrap();
-        let lease = Lease { domain, address, owner, generation, state: LeaseState::Bound, replaces: None };
+        let (interface, replaces, state) = (None, None, LeaseState::Bound);
+        let lease = Lease { domain, address, owner, interface, generation, state, replaces };
         self.leases.insert(address, lease.clone());
         lease
     }

@@ -1,0 +1,119 @@
+//! How a lease database is opened: looked at before it is written to, and never begun anew over what is there.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, absolute},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    io::Errno,
+};
+
+use super::{Refusal, book::Book, schema};
+use crate::allocator::Clock;
+
+/// How often a call asks whether it is its turn to write, and how long it waits in between: a minute in all, of which
+/// each of the others takes about as long as one write to the disk.
+const TURNS: i32 = 60_000;
+const TURN: Duration = Duration::from_millis(1);
+
+/// The largest file that is always checked whole, in bytes: that takes about as long as one write to the disk.
+const SMALL: u64 = 1 << 20;
+
+/// How carefully a file is looked at before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    /// Every page.
+    Whole,
+    /// Every page of a small file. A large one that was opened before in this boot was checked whole then; what is read
+    /// of it is still checked as it is read.
+    Quick,
+}
+
+/// Opens the database at `path`, to write.
+pub(super) fn connect(path: &Path, actor: &str, clock: &Clock, care: Care) -> Result<Connection, Refusal> {
+    // SQLite gives a relative name like `:memory:` a meaning of its own.
+    let path = absolute(path)?;
+    create(&path)?;
+    let len = fs::metadata(&path)?.len();
+    // SQLite takes one byte for none (`unixFileSize`) and would write over it.
+    if len == 1 {
+        return Err(Refusal::Corrupt("one byte is all there is".to_owned()));
+    }
+    let mut conn = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let known = inspect(&mut conn, clock, care == Care::Quick && len > SMALL)?;
+    schema::write_ahead(&conn)?;
+    // Whatever has been committed is on the disk, not only in its cache (https://sqlite.org/pragma.html#pragma_synchronous).
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    if !known {
+        begin(&mut conn, actor, clock)?;
+    }
+    if care == Care::Quick {
+        // Whoever is here for one call leaves the log to the next: to move it into the file takes two more writes.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    }
+    Ok(conn)
+}
+
+/// Opens a database that is open already, to read: a reader waits for nobody.
+pub(super) fn reader(path: &Path) -> Result<Connection, Refusal> {
+    let conn = open(&absolute(path)?, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Refusal> {
+    let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_handler(Some(wait_for_a_turn))?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    Ok(conn)
+}
+
+/// SQLite's own handler sleeps longer and longer, so that many writers get in each other's way.
+fn wait_for_a_turn(asked: i32) -> bool {
+    thread::sleep(TURN);
+    asked < TURNS
+}
+
+/// Makes an empty file, which is what a new database is, if nothing is there.
+///
+/// Without opening it: closing a file lets go of every lock that the process has on it (`fcntl_locking`(2)), those of
+/// another thread's connection too.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    match mknodat(CWD, path, FileType::RegularFile, Mode::RUSR | Mode::WUSR, 0) {
+        Err(error) if error != Errno::EXIST => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Looks whether this is a lease database. If not, closing it must not so much as move its log into it.
+///
+/// Answers whether it is of the newest version and has been opened in this boot, so that nothing has to be written.
+fn inspect(conn: &mut Connection, clock: &Clock, trust: bool) -> Result<bool, Refusal> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let tx = conn.transaction()?;
+    let known = schema::is_current(&tx)? && schema::boot(&tx)?.as_deref() == Some(clock.boot());
+    if !(known && trust) {
+        schema::inspect(&tx)?;
+    }
+    drop(tx);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(known)
+}
+
+fn begin(conn: &mut Connection, actor: &str, clock: &Clock) -> Result<(), Refusal> {
+    let book = Book::open(conn, clock, actor)?;
+    schema::migrate(book.transaction())?;
+    book.follow_boot()?;
+    Ok(book.commit()?)
+}
