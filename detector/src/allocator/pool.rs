@@ -91,6 +91,14 @@ impl Pool {
         self.not_empty()
     }
 
+    /// The same with another gateway.
+    ///
+    /// # Errors
+    /// When it is not in the subnet, or nothing is left to give.
+    pub fn with_gateway(self, gateway: Ipv4Addr) -> Result<Self, InvalidPool> {
+        Self::new(self.domain, self.subnet, Some(gateway), self.cooldown)?.excluding(self.excluded)
+    }
+
     /// Where its addresses are unique.
     #[must_use]
     pub const fn domain(&self) -> Domain {

@@ -76,7 +76,8 @@ pub(super) struct Args {
         value_parser = value_parser!(u16).range(1..)
     )]
     evictions_per_minute: u16,
-    /// How long a released address rests before it is given again, such as 90s or 10m
+    /// How long a released address of a bridge's network rests before it is given again, such as 90s or 10m; a pool that
+    /// is there keeps its own
     #[arg(long, value_name = "TIME", env = "DUPIP_COOLDOWN", default_value = COOLDOWN, value_parser = span)]
     cooldown: Span,
     /// How log lines look, on standard error
