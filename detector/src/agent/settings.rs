@@ -15,8 +15,9 @@ pub struct Settings {
     pub evictions_per_minute: usize,
     /// The lease database.
     pub database: PathBuf,
-    /// How long a released address rests before it is given again.
-    pub cooldown: Span,
+    /// How long a released address of the bridges' networks rests before it is given again; `None` leaves a pool that is
+    /// there as it is.
+    pub cooldown: Option<Span>,
     /// Whether to wait for a bridge that is not there.
     pub wait: bool,
     /// How the tap hooks in.

@@ -47,7 +47,7 @@ impl StandIn {
             mode: Mode::Enforce,
             evictions_per_minute: 5,
             database: database.to_owned(),
-            cooldown: Span::from_secs(600),
+            cooldown: None,
             wait: false,
             hook: Hook::Auto,
         });

@@ -293,14 +293,14 @@ impl Agent {
     }
 }
 
-/// Sees to it that the network's addresses can be leased, and the host's own cannot. What an operator has decided about
-/// the pool stays as it is.
-fn keep_pool(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Span) -> Result<(), String> {
+/// Sees to it that the network's addresses can be leased, and the host's own cannot. What else an operator has decided
+/// about the pool stays as it is.
+fn keep_pool(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Option<Span>) -> Result<(), String> {
     let (domain, subnet, gateway) = (Domain::untagged(bridge), network.trunc(), network.addr());
     let pools = store.pools().map_err(|error| error.to_string())?;
     let pool = match pools.into_iter().find(|pool| (pool.domain(), pool.subnet()) == (domain, subnet)) {
-        Some(known) => known.with_gateway(gateway),
-        None => Pool::new(domain, subnet, Some(gateway), cooldown),
+        Some(known) => known.altered(gateway, cooldown),
+        None => Pool::new(domain, subnet, Some(gateway), cooldown.unwrap_or(Pool::COOLDOWN)),
     };
     store.ensure_pool(&pool.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }

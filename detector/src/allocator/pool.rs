@@ -58,6 +58,9 @@ pub enum InvalidPool {
 }
 
 impl Pool {
+    /// How long addresses rest where nobody has decided it.
+    pub const COOLDOWN: Span = Span::from_secs(600);
+
     /// The hosts of `subnet` but `gateway`, each of which rests for `cooldown` after it was shown to be out of use.
     ///
     /// The network and broadcast addresses are not hosts, except in a /31 (RFC 3021) and a /32, which have none.
@@ -91,12 +94,13 @@ impl Pool {
         self.not_empty()
     }
 
-    /// The same with another gateway.
+    /// The same with another gateway, and another cooldown if one is named.
     ///
     /// # Errors
-    /// When it is not in the subnet, or nothing is left to give.
-    pub fn with_gateway(self, gateway: Ipv4Addr) -> Result<Self, InvalidPool> {
-        Self::new(self.domain, self.subnet, Some(gateway), self.cooldown)?.excluding(self.excluded)
+    /// When the gateway is not in the subnet, or nothing is left to give.
+    pub fn altered(self, gateway: Ipv4Addr, cooldown: Option<Span>) -> Result<Self, InvalidPool> {
+        let cooldown = cooldown.unwrap_or(self.cooldown);
+        Self::new(self.domain, self.subnet, Some(gateway), cooldown)?.excluding(self.excluded)
     }
 
     /// Where its addresses are unique.

@@ -20,7 +20,7 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    COOLDOWN, DATABASE,
+    DATABASE,
     exit::{self, Exit, Failure},
     preflight,
 };
@@ -76,10 +76,10 @@ pub(super) struct Args {
         value_parser = value_parser!(u16).range(1..)
     )]
     evictions_per_minute: u16,
-    /// How long a released address of a bridge's network rests before it is given again, such as 90s or 10m; a pool that
-    /// is there keeps its own
-    #[arg(long, value_name = "TIME", env = "DUPIP_COOLDOWN", default_value = COOLDOWN, value_parser = span)]
-    cooldown: Span,
+    /// How long a released address of the bridges' networks rests before it is given again, such as 90s [default: what
+    /// the pool has; 10m for a new one]
+    #[arg(long, value_name = "TIME", env = "DUPIP_COOLDOWN", value_parser = span)]
+    cooldown: Option<Span>,
     /// How log lines look, on standard error
     #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -264,7 +264,7 @@ mod tests {
             mode: Mode::Observe,
             evictions_per_minute: 5,
             database: "/var/lib/dupip/leases.db".into(),
-            cooldown: Span::from_secs(600),
+            cooldown: None,
             wait: false,
             hook: Hook::Auto,
         };
@@ -281,7 +281,7 @@ mod tests {
             mode: Mode::Enforce,
             evictions_per_minute: 7,
             database: "l.db".into(),
-            cooldown: Span::from_secs(90),
+            cooldown: Some(Span::from_secs(90)),
             wait: true,
             hook: Hook::Clsact,
         };

@@ -194,6 +194,61 @@ async fn a_lease_is_given_once_and_taken_back_once() {
 }
 
 #[tokio::test]
+async fn what_became_of_an_address_is_told_with_who_did_it() {
+    let served = Served::start().await;
+    let ask = json!({"bridge": "rt0", "owner": "calagent", "interface": "eth0", "address": "10.8.64.9"});
+    let lease: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
+    assert_eq!((lease.address.octets(), lease.interface.as_deref()), ([10, 8, 64, 9], Some("eth0")));
+    let stale = json!({"bridge": "rt0", "address": "10.8.64.9", "owner": "calagent", "generation": 77});
+    let refused: api::Released = served.client().change("/api/v1/leases/release", &stale).await.unwrap();
+    assert!(!refused.released);
+    let force = json!({
+        "bridge": "rt0", "address": "10.8.64.9", "owner": "calagent", "generation": lease.generation, "force": true,
+    });
+    let forced: api::Released = served.client().change("/api/v1/leases/release", &force).await.unwrap();
+    assert_eq!((forced.released, forced.lease.unwrap().state.as_str()), (true, "cooldown"));
+
+    let life: Vec<api::JournalEntry> =
+        served.client().ask("/api/v1/leases/history?address=10.8.64.9&bridge=rt0").await.unwrap();
+    let told: Vec<_> = life.iter().map(|entry| (entry.op.as_str(), entry.to.as_deref())).collect();
+    let want =
+        [("reserve", Some("reserved")), ("bind", Some("bound")), ("release", None), ("discard", Some("cooldown"))];
+    assert_eq!(told, want);
+    let asker = format!("agent for uid {}, pid {}", rustix::process::getuid().as_raw(), std::process::id());
+    assert!(life.iter().all(|entry| entry.actor == asker), "{life:?}");
+    let client = served.client();
+    let elsewhere: Vec<api::JournalEntry> =
+        client.ask("/api/v1/leases/history?address=10.8.64.9&bridge=rt1").await.unwrap();
+    assert_eq!(elsewhere, []);
+    let fenced = "dupip_fenced_total{op=\"release\"} 1";
+    assert!(body(&served.over_tcp(&get("/metrics")).await).lines().any(|line| line == fenced));
+}
+
+#[tokio::test]
+async fn the_table_is_told_in_part() {
+    let served = Served::start().await;
+    let rows = async |query: &str| {
+        let rows: Vec<api::Row> = served.client().ask(&format!("/api/v1/table{query}")).await.unwrap();
+        rows.iter().map(|row| (row.address.octets()[3], row.port.clone())).collect::<Vec<_>>()
+    };
+    let contested = [(2, "veth2".to_owned()), (2, "veth3".to_owned())];
+    assert_eq!(rows("?bridge=rt0&address=10.8.64.2").await, contested);
+    assert_eq!(rows("?address=10.8.64.2").await, contested);
+    assert_eq!(rows("?bridge=rt0").await.len(), 3);
+    assert_eq!(rows("?bridge=rt0&vlan=7&address=10.8.64.2").await, []);
+    let (status, detail) = problem(&served.over_unix(&get("/api/v1/table?adress=10.8.64.2")).await);
+    assert_eq!((status, detail.contains("unknown field `adress`")), (400, true), "{detail}");
+}
+
+#[tokio::test]
+async fn an_agent_says_which_it_is() {
+    let served = Served::start().await;
+    let about: api::About = served.client().ask("/api/v1/about").await.unwrap();
+    assert_eq!((about.mode.as_str(), about.bridges), ("enforce", vec!["rt0".to_owned()]));
+    assert_eq!(about.database, served.directory.path().join("leases.db"));
+}
+
+#[tokio::test]
 async fn tcp_changes_nothing() {
     let served = Served::start().await;
     let body = json!({"bridge": "rt0", "owner": "calagent"}).to_string();

@@ -160,11 +160,18 @@ fn health_and_readiness_are_answered() -> Result<()> {
 #[test]
 fn leases_are_given_around_what_is_in_use_and_released_once() -> Result<()> {
     let (bridge, dupip) = runner()?;
-    let _squatter = bridge.sandbox("squatter").address("10.8.64.2/24").start()?;
+    let squatter = bridge.sandbox("squatter").address("10.8.64.2/24").start()?;
     let agent = dupip.start(Mode::Observe)?;
     let allocate = |owner: &str| agent.dupip().ask(&["lease", "allocate", "--bridge", "rt0", "--owner", owner]);
     let lease = allocate("x")?;
     assert_eq!(text(&lease, "address"), "10.8.64.3", "10.8.64.2 is in use without a lease");
+    let kept_back = &agent.leases()?[0];
+    assert_eq!((text(kept_back, "address"), text(kept_back, "state")), ("10.8.64.2", "quarantined"));
+    let squatter_mac = squatter.mac()?.to_string();
+    assert_eq!(text(kept_back, "mac"), squatter_mac);
+    assert_eq!(text(kept_back, "reason"), format!("{squatter_mac} is in the live table"));
+    let adopted = ["lease", "adopt", "--bridge", "rt0", "--address", "10.8.64.2", "--owner", "squatter"];
+    assert_eq!(text(&agent.dupip().ask(&adopted)?, "state"), "bound", "who is known to use it may have it");
     assert_eq!(allocate("x")?, lease, "asking again gives the same");
     let generation = lease.get("generation").context("no generation")?.to_string();
     let release =

@@ -9,13 +9,10 @@ use super::{
     row::{Bytes, Interface, Key, generation, lease, lease_columns, moment_ns, number, span_ns},
 };
 use crate::{
-    allocator::{Clock, Fence, Quarantine, StoreError},
+    allocator::{Clock, Fence, Pool, Quarantine, StoreError},
     net::{Domain, Generation, Lease, LeaseState, Owner},
     time::Span,
 };
-
-/// How long an address rests whose pool is gone.
-const REST_WITHOUT_POOL: Span = Span::from_secs(600);
 
 /// The book, open for one change. What is not committed has not happened.
 pub(super) struct Book<'a> {
@@ -181,7 +178,7 @@ impl<'a> Book<'a> {
     fn rest(&self, lease: &Lease) -> Result<Span, StoreError> {
         let pools = self.pools(lease.domain)?;
         let pool = pools.iter().find(|pool| pool.subnet.contains(&lease.address));
-        Ok(pool.map_or(REST_WITHOUT_POOL, |pool| pool.cooldown))
+        Ok(pool.map_or(Pool::COOLDOWN, |pool| pool.cooldown))
     }
 
     /// Notes and counts that a change came for a lease that is no more, or that is past it.
