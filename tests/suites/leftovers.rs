@@ -63,7 +63,10 @@ impl Traces {
 
 /// Starts a program that makes a lab and then does what it is told.
 fn doomed(fate: &str) -> Result<(Child, Traces)> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_doomed")).arg(fate).stdout(Stdio::piped()).spawn()?;
+    // Whoever runs the tests in the background may have SIGINT ignored, and that is inherited.
+    let mut doomed = Command::new("env");
+    doomed.args(["--default-signal=INT", env!("CARGO_BIN_EXE_doomed"), fate]);
+    let mut child = doomed.stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
     Ok((child, Traces::read(&line)?))

@@ -217,9 +217,11 @@ impl Handle {
     /// When the agent is stopping.
     pub async fn metrics(&self) -> Result<Vec<u8>, AskError> {
         self.ask(Query::Gauges).await?;
-        match self.with_store(|store| Ok::<_, StoreError>((store.leases(None)?, store.fenced()?))).await? {
-            Ok((leases, fenced)) => {
+        let read = |store: &dyn Store| Ok::<_, StoreError>((store.leases(None)?, store.pools()?, store.fenced()?));
+        match self.with_store(read).await? {
+            Ok((leases, pools, fenced)) => {
                 self.telemetry.set_leases(&leases);
+                self.telemetry.set_pools(&pools);
                 self.telemetry.set_fenced(&fenced);
             }
             Err(error) => self.telemetry.degraded(Feature::Store, Some(&error)),

@@ -7,6 +7,7 @@ use prometheus::{
 };
 
 use crate::{
+    allocator::Pool,
     capture::Malformed,
     net::{BridgeName, ClaimKind, Domain, Lease, LeaseState, MartianReason},
     time::Span,
@@ -60,6 +61,7 @@ pub struct Telemetry {
     bindings: IntGaugeVec,
     ports: IntGaugeVec,
     leases: IntGaugeVec,
+    pool_size: IntGaugeVec,
     allocate: Histogram,
 }
 
@@ -109,6 +111,7 @@ impl Telemetry {
                 "Evictions that were healed, and evictions of which a step failed and was tried again",
                 &["result"],
             )?,
+            pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
@@ -192,6 +195,18 @@ impl Telemetry {
             self.leases.with_label_values(&[domain.to_string().as_str(), state.as_str()]).set(as_gauge(count));
         }
         self.degraded(Feature::Store, None);
+    }
+
+    /// Sets how many addresses the pools of each domain have to give in all.
+    pub fn set_pools(&self, pools: &[Pool]) {
+        let mut sizes: BTreeMap<Domain, u64> = BTreeMap::new();
+        for pool in pools {
+            *sizes.entry(pool.domain()).or_default() += pool.size();
+        }
+        for (domain, size) in sizes {
+            let size = i64::try_from(size).unwrap_or(i64::MAX);
+            self.pool_size.with_label_values(&[domain.to_string().as_str()]).set(size);
+        }
     }
 
     /// Brings the counts of refused changes up to what the store has counted, for the agent and all other processes.
