@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{clock, readiness::Readiness, settings::Settings};
+use super::{
+    clock,
+    readiness::{Latch, Readiness},
+    settings::Settings,
+};
 use crate::{
     allocator::{
         AdoptError, AllocateError, Change, Fence, JournalEntry, Standing, Store, StoreError, Terms, Unwitnessed, Wish,
@@ -41,6 +45,11 @@ pub enum AskError {
     /// The agent is shutting down.
     #[error("the agent is stopping")]
     Stopping,
+    /// Nothing is handed out before it is known who is there.
+    #[error(
+        "the agent has not yet looked at every sandbox, so it cannot tell which addresses are free: ask again soon"
+    )]
+    NotReady,
     /// The lease database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -158,8 +167,11 @@ impl Handle {
     /// The lease of whom `wish` names, a new one if there is none. Never an address that the live table shows in use.
     ///
     /// # Errors
-    /// When no lease can be given, the store fails, or the agent is stopping.
+    /// When no lease can be given, the store fails, or the agent is stopping or has not looked at every sandbox yet.
     pub async fn allocate(&self, wish: Wish) -> Result<Lease, AskError> {
+        if self.readiness.waits_for().contains(&Latch::Inventory) {
+            return Err(AskError::NotReady);
+        }
         let queries = self.queries.clone();
         let began = clock::now();
         let hand_out = move |store: &dyn Store| {

@@ -109,6 +109,11 @@ pub enum StoreError {
     /// Somebody else writes, and does not come to an end.
     #[error("another process has been writing to the lease database for a minute: find it with `fuser` and ask again")]
     Busy,
+    /// The file that was opened is not the one that is there now.
+    #[error(
+        "the lease database was removed or replaced while it was in use: nothing is written to it; start dupip again"
+    )]
+    Replaced,
     /// SQLite's word.
     #[error("the lease database failed: {0}; it is safe to ask again")]
     Sqlite(#[source] rusqlite::Error),

@@ -21,7 +21,7 @@ use std::{
 };
 
 use book::Book;
-use open::Care;
+use open::{Care, Identity};
 use row::{Bytes, Key, lease, lease_columns};
 use rusqlite::{Connection, Params, Row, params};
 pub use schema::Refusal;
@@ -60,6 +60,7 @@ struct File {
     writer: Mutex<Connection>,
     /// Absent for those who make one call: then the writer reads, too.
     reader: Option<Mutex<Connection>>,
+    identity: Identity,
     clock: Clock,
 }
 
@@ -99,15 +100,19 @@ impl SqliteStore {
         let connect = || {
             let writer = open::connect(path, actor, &clock, care)?;
             let reader = if care == Care::Whole { Some(open::reader(path)?) } else { None };
-            Ok((writer, reader))
+            Ok((writer, reader, Identity::of(path)?))
         };
-        let (writer, reader) = connect().map_err(|reason| OpenError { path: path.to_owned(), reason })?;
-        let file = File { writer: Mutex::new(writer), reader: reader.map(Mutex::new), clock };
+        let (writer, reader, identity) = connect().map_err(|reason| OpenError { path: path.to_owned(), reason })?;
+        let file = File { writer: Mutex::new(writer), reader: reader.map(Mutex::new), identity, clock };
         Ok(Self { file: Arc::new(file), actor: actor.into() })
     }
 
     fn change<T, E: From<StoreError>>(&self, change: impl FnOnce(&Book<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut conn = lock(&self.file.writer);
+        // Who opens the path from now on would not see what is written, and give the same addresses again.
+        if !self.file.identity.is_still_there() {
+            return Err(StoreError::Replaced.into());
+        }
         let book = Book::open(&mut conn, &self.file.clock, &self.actor)?;
         let done = change(&book)?;
         book.commit()?;

@@ -2,11 +2,19 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use super::{Engine, Mode, Purpose, Row, RowState, output::Action};
+use super::{
+    Engine, Mode, Purpose, Row, RowState,
+    bindings::Key,
+    output::{Action, Finding},
+    timers::Timer,
+};
 use crate::{
     net::{BridgeName, Domain, Owner},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
+
+/// How often an adoption is tried.
+const ADOPTIONS: u8 = 5;
 
 impl Engine {
     /// What existed before the agent is known: everybody is asked once, those who were there keep their addresses, and
@@ -27,7 +35,27 @@ impl Engine {
         }
         let settled: Vec<(Domain, Ipv4Addr, Owner)> = self.rows().filter_map(|row| self.adoptee(row)).collect();
         for (domain, address, owner) in settled {
-            self.act(Purpose::Adoption(domain, address), |id| Action::Adopt { id, domain, address, owner });
+            self.act(Purpose::Adoption(domain, address, 0), |id| Action::Adopt { id, domain, address, owner });
+        }
+    }
+
+    /// Somebody may just be looking whether the address can be handed out, or the disk may be full: told once, and tried
+    /// again, later and later.
+    pub(super) fn adoption_failed(&mut self, (domain, address): Key, failed: u8, failure: String, now: Timestamp) {
+        if failed == 1 {
+            self.findings.push_back(Finding::NotAdopted { domain, address, failure });
+        }
+        if failed < ADOPTIONS {
+            self.timers.set(Timer::Adoption(domain, address, failed), now + Span::from_secs(1 << failed));
+        }
+    }
+
+    /// Only if the address still has one owner who was there first.
+    pub(super) fn adopt_again(&mut self, domain: Domain, address: Ipv4Addr, failed: u8) {
+        let adoptees: Vec<_> = self.rows_on(domain, address).filter_map(|row| self.adoptee(row)).collect();
+        if let [(_, _, owner)] = &adoptees[..] {
+            let owner = owner.clone();
+            self.act(Purpose::Adoption(domain, address, failed), |id| Action::Adopt { id, domain, address, owner });
         }
     }
 

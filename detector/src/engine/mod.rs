@@ -144,7 +144,8 @@ impl RowState {
 enum Purpose {
     Contest(IncidentId),
     Eviction(IncidentId, IfIndex),
-    Adoption(Domain, Ipv4Addr),
+    /// With how often it has failed.
+    Adoption(Domain, Ipv4Addr, u8),
     /// A change of a lease that nobody waits for.
     Store(Domain, Ipv4Addr),
 }
@@ -313,8 +314,8 @@ impl Engine {
         match self.in_flight.remove(&action) {
             Some(Purpose::Contest(incident)) => self.contest_failed(incident, failure, now),
             Some(Purpose::Eviction(incident, port)) => self.step_failed(incident, port, action, failure, now),
-            Some(Purpose::Adoption(domain, address)) => {
-                self.findings.push_back(Finding::NotAdopted { domain, address, failure });
+            Some(Purpose::Adoption(domain, address, failed)) => {
+                self.adoption_failed((domain, address), failed + 1, failure, now);
             }
             Some(Purpose::Store(domain, address)) => {
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
@@ -328,6 +329,7 @@ impl Engine {
             match timer {
                 Timer::Liveness(domain, address, station) => self.check_liveness((domain, address), station, now),
                 Timer::Contest(incident) => self.hold_contest(incident),
+                Timer::Adoption(domain, address, failed) => self.adopt_again(domain, address, failed),
                 Timer::Eviction(incident, port) => self.resume_eviction(incident, port, now),
             }
         }

@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Liveness(Domain, Ipv4Addr, Station),
     /// A contest that could not be held or decided is tried again.
     Contest(IncidentId),
+    /// The store could not write down, so many times now, whose an address is.
+    Adoption(Domain, Ipv4Addr, u8),
     /// An eviction's step is tried again, or its verification has waited long enough.
     Eviction(IncidentId, IfIndex),
 }

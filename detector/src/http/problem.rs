@@ -32,7 +32,9 @@ impl IntoResponse for Problem {
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         let status = match &error {
-            AskError::Stopping | AskError::Allocate(AllocateError::Unwitnessed(..)) => StatusCode::SERVICE_UNAVAILABLE,
+            AskError::Stopping | AskError::NotReady | AskError::Allocate(AllocateError::Unwitnessed(..)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             AskError::Allocate(AllocateError::NoPool(_) | AllocateError::NotInPool { .. })
             | AskError::Adopt(AdoptError::NotInPool { .. }) => StatusCode::NOT_FOUND,
             AskError::Allocate(

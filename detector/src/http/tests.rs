@@ -172,6 +172,7 @@ async fn an_incident_names_both_parties_and_what_is_done() {
 #[tokio::test]
 async fn a_lease_is_given_once_and_taken_back_once() {
     let served = Served::start().await;
+    served.agent.become_ready();
     let ask = api::Allocate {
         bridge: "rt0".to_owned(),
         vlan: None,
@@ -196,6 +197,7 @@ async fn a_lease_is_given_once_and_taken_back_once() {
 #[tokio::test]
 async fn what_became_of_an_address_is_told_with_who_did_it() {
     let served = Served::start().await;
+    served.agent.become_ready();
     let ask = json!({"bridge": "rt0", "owner": "calagent", "interface": "eth0", "address": "10.8.64.9"});
     let lease: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
     assert_eq!((lease.address.octets(), lease.interface.as_deref()), ([10, 8, 64, 9], Some("eth0")));
@@ -262,6 +264,7 @@ async fn tcp_changes_nothing() {
 #[tokio::test]
 async fn a_bad_request_is_answered_with_what_is_wrong() {
     let served = Served::start().await;
+    served.agent.become_ready();
     let long = format!(r#"{{"bridge": "rt0", "owner": "{}"}}"#, "x".repeat(20_000));
     for (body, want, reason) in [
         ("", 400, "EOF"),
@@ -283,6 +286,16 @@ async fn a_bad_request_is_answered_with_what_is_wrong() {
     assert_eq!(problem(&served.over_unix(&get("/api/v2/table")).await).0, 404);
     assert_eq!(problem(&served.over_unix(&post("/api/v1/table", "{}")).await).0, 405);
     assert_eq!(status(&served.over_unix("nonsense\r\n\r\n").await), "400");
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_before_everybody_is_known() {
+    let served = Served::start().await;
+    let body = json!({"bridge": "rt0", "owner": "calagent"}).to_string();
+    let (refusal, detail) = problem(&served.over_unix(&post("/api/v1/leases", &body)).await);
+    assert_eq!((refusal, detail.contains("ask again soon")), (503, true), "{detail}");
+    served.agent.become_ready();
+    assert_eq!(status(&served.over_unix(&post("/api/v1/leases", &body)).await), "200");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, absolute},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf, absolute},
     thread,
     time::Duration,
 };
@@ -34,6 +34,25 @@ pub(super) enum Care {
     /// Every page of a small file. A large one that was opened before in this boot was checked whole then; what is read
     /// of it is still checked as it is read.
     Quick,
+}
+
+/// Which file it is that was opened, whatever its path leads to later.
+#[derive(Debug)]
+pub(super) struct Identity {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let (path, found) = (absolute(path)?, fs::metadata(path)?);
+        Ok(Self { path, device: found.dev(), inode: found.ino() })
+    }
+
+    pub(super) fn is_still_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
+    }
 }
 
 /// Opens the database at `path`, to write.

@@ -197,3 +197,22 @@ fn the_journal_keeps_to_its_length() {
     store.give("b");
     assert_eq!(home.sql("SELECT entry FROM journal"), ["100002", "100003"]);
 }
+
+#[test]
+fn nothing_is_written_to_a_file_that_is_not_there_any_more() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/24");
+    let lease = store.give("a");
+    let saved = home.directory.path().join("saved.db");
+    fs::rename(home.path(), &saved).unwrap();
+    let refused = |home: &Home| {
+        assert!(matches!(
+            store.allocate(&wish(rt0(), &owner("b"), &nothing())),
+            Err(AllocateError::Store(StoreError::Replaced))
+        ));
+        assert!(matches!(store.release(&Fence::from(&lease)), Err(StoreError::Replaced)));
+        drop(home.open());
+    };
+    refused(&home);
+    refused(&home);
+}

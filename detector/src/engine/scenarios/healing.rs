@@ -383,6 +383,23 @@ fn a_move_whose_sandbox_is_away_waits() {
 }
 
 #[test]
+fn an_adoption_that_fails_is_told_once_and_tried_again_while_it_is_due() {
+    for (gone, asked) in [(false, 3), (true, 1)] {
+        let mut world = World::new(Mode::Enforce);
+        world.sandbox(2, "a", &[address(5)]);
+        world.break_next("adopt", 2);
+        world.tell(Input::InventoryDone);
+        assert!(matches!(world.findings[..], [Finding::NotAdopted { .. }]), "{:?}", world.findings);
+        if gone {
+            world.tell(Input::PortDown { port: port(2) });
+        }
+        world.pass(Span::from_secs(20));
+        assert_eq!((world.asked("adopt"), world.leases.len()), (asked, usize::from(!gone)));
+        assert_eq!(world.findings.len(), 1, "{:?}", world.findings);
+    }
+}
+
+#[test]
 fn those_found_alive_are_adopted_in_enforce_alone() {
     for (mode, adopted) in [(Mode::Enforce, 1), (Mode::Observe, 0)] {
         let mut world = World::new(mode);
