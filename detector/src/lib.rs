@@ -17,6 +17,8 @@ pub mod netlink;
 
 pub mod sandbox;
 
+pub mod witness;
+
 pub mod telemetry;
 
 pub mod agent;

@@ -11,12 +11,14 @@ use super::{
 };
 use crate::{
     allocator::{
-        AdoptError, AllocateError, Change, Fence, JournalEntry, Standing, Store, StoreError, Terms, Unwitnessed, Wish,
-        Witness, hand_out,
+        AdoptError, AllocateError, Change, Fence, JournalEntry, Standing, Store, StoreError, Terms, Unwitnessed, User,
+        Wish, Witness, hand_out,
     },
+    capture::Probing,
     engine::{Incident, Row},
-    net::{Domain, IfName, Lease, Mac, Owner},
+    net::{Domain, IfName, Lease, Owner},
     telemetry::{Feature, Telemetry},
+    witness::Wire,
 };
 
 /// A question to the agent's loop, answered between two inputs.
@@ -74,25 +76,27 @@ pub struct Handle {
     pub(super) settings: Arc<Settings>,
 }
 
-/// The agent's live table, as the one that is asked before an address is handed out.
-struct LiveTable<'a> {
+/// The agent's live table, as the one that is asked before an address is handed out, and the wire.
+struct Seen<'a> {
     queries: &'a mpsc::Sender<Query>,
     /// Who is to get the address; that it uses it already stands in nobody's way.
     owner: &'a Owner,
+    /// Asked besides, if it was wished for or the agent does not watch the bridge.
+    wire: Option<Wire>,
 }
 
-impl Witness for LiveTable<'_> {
-    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<Mac>, Unwitnessed> {
+impl Witness for Seen<'_> {
+    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<User>, Unwitnessed> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Unwitnessed(AskError::Stopping.to_string());
         self.queries.blocking_send(Query::On(domain, address, reply)).map_err(|_| stopping())?;
         let rows = answer.blocking_recv().map_err(|_| stopping())?;
         let foreign = rows.into_iter().find(|row| !row.sandbox.owners.contains(self.owner));
-        Ok(foreign.map(|row| row.station.mac))
-    }
-
-    fn evidence(&self) -> &'static str {
-        "is in the live table"
+        match (foreign, &self.wire) {
+            (Some(row), _) => Ok(Some(User { mac: row.station.mac, shown_by: "is in the live table" })),
+            (None, Some(wire)) => wire.user_of(domain, address),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -164,19 +168,22 @@ impl Handle {
         Ok(self.with_store(move |store| store.history(domain, address)).await??)
     }
 
-    /// The lease of whom `wish` names, a new one if there is none. Never an address that the live table shows in use.
+    /// The lease of whom `wish` names, a new one if there is none. Never an address that the live table shows in use, nor,
+    /// if it is to `probe` or does not watch the bridge, one that somebody answers for.
     ///
     /// # Errors
     /// When no lease can be given, the store fails, or the agent is stopping or has not looked at every sandbox yet.
-    pub async fn allocate(&self, wish: Wish) -> Result<Lease, AskError> {
+    pub async fn allocate(&self, wish: Wish, probe: bool) -> Result<Lease, AskError> {
         if self.readiness.waits_for().contains(&Latch::Inventory) {
             return Err(AskError::NotReady);
         }
+        let watched = self.settings.bridges.contains(&wish.domain.bridge);
+        let wire = (probe || !watched).then(|| Wire::new(Probing::default()));
         let queries = self.queries.clone();
         let began = clock::now();
         let hand_out = move |store: &dyn Store| {
-            let table = LiveTable { queries: &queries, owner: &wish.owner };
-            hand_out(store, &wish, &table, Terms::default())
+            let seen = Seen { queries: &queries, owner: &wish.owner, wire };
+            hand_out(store, &wish, &seen, Terms::default())
         };
         let lease = self.with_store(hand_out).await??;
         self.telemetry.allocated(clock::now().since(began));

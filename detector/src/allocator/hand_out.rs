@@ -17,10 +17,16 @@ pub trait Witness {
     ///
     /// # Errors
     /// When it cannot be seen.
-    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<Mac>, Unwitnessed>;
+    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<User>, Unwitnessed>;
+}
 
-    /// How it looks, for the journal: `answered a probe`.
-    fn evidence(&self) -> &str;
+/// Somebody who uses an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its hardware address.
+    pub mac: Mac,
+    /// What shows it, for the journal: `answered a probe`.
+    pub shown_by: &'static str,
 }
 
 /// It could not be seen whether an address is in use, and why.
@@ -75,8 +81,8 @@ fn judge(
     let fence = Fence::from(lease);
     match witness.user_of(lease.domain, lease.address) {
         Ok(None) => Ok(applied(store.bind(&fence)?)),
-        Ok(Some(mac)) => {
-            let reason = format!("{mac} {}", witness.evidence());
+        Ok(Some(User { mac, shown_by })) => {
+            let reason = format!("{mac} {shown_by}");
             store.quarantine(&fence, &Quarantine { mac, reason, lasts: terms.quarantine })?;
             Ok(None)
         }

@@ -41,7 +41,7 @@ mod tests;
 
 pub use clock::{Clock, since_boot};
 pub use error::{AdoptError, AllocateError, PoolError, StoreError};
-pub use hand_out::{Terms, Unwitnessed, Witness, hand_out};
+pub use hand_out::{Terms, Unwitnessed, User, Witness, hand_out};
 use pool::without;
 pub use pool::{InvalidPool, Pool};
 pub use sqlite::{OpenError, Refusal, SqliteStore};

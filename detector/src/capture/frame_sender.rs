@@ -1,21 +1,14 @@
 //! Frames of the agent's own.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, OwnedFd},
-};
+use std::{io, os::fd::OwnedFd};
 
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
 };
 
+use super::packet_socket::send_to;
 use crate::net::IfIndex;
-
-#[expect(clippy::cast_possible_truncation, reason = "address families are small numbers")]
-const FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;
-#[expect(clippy::cast_possible_truncation, reason = "the structure has 20 bytes")]
-const ADDRESS_LEN: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
 
 /// Sends whole Ethernet frames in the network namespace that it was opened in (`packet(7)`).
 ///
@@ -69,41 +62,10 @@ impl FrameSender {
     /// # Errors
     /// The interface is gone or down, or the kernel refuses the frame.
     pub fn send(&self, port: IfIndex, frame: &[u8]) -> Result<(), SendError> {
-        send_to(&self.socket, &link_address(port), frame).map_err(|error| match Errno::from_io_error(&error) {
+        send_to(&self.socket, port, frame).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::NXIO | Errno::NODEV) => SendError::Gone { port },
             Some(Errno::NETDOWN) => SendError::Down { port },
             _ => SendError::Refused(error),
         })
     }
-}
-
-/// A frame brings its own addresses; protocol 0 lets the kernel find the EtherType in the frame (`packet_parse_headers`
-/// in `net/packet/af_packet.c`).
-fn link_address(port: IfIndex) -> libc::sockaddr_ll {
-    libc::sockaddr_ll {
-        sll_family: FAMILY,
-        sll_protocol: 0,
-        sll_ifindex: port.get().cast_signed(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    }
-}
-
-#[expect(unsafe_code, reason = "no library in use makes a link-layer socket address")]
-fn send_to(socket: &OwnedFd, to: &libc::sockaddr_ll, frame: &[u8]) -> io::Result<()> {
-    // SAFETY: both pointers are to live borrows, each passed with the length of what it points to, and the kernel only
-    // reads them.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            std::ptr::from_ref(to).cast(),
-            ADDRESS_LEN,
-        )
-    };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

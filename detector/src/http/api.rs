@@ -265,6 +265,9 @@ pub struct Allocate {
     pub interface: Option<String>,
     /// The very address that is wished for; null or absent is any.
     pub address: Option<Ipv4Addr>,
+    /// Whether to ask on the bridge who uses the address, besides looking into the live table.
+    #[serde(default)]
+    pub probe: bool,
 }
 
 /// Says whose an address is that is in use already.

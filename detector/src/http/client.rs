@@ -133,3 +133,25 @@ fn unreachable(socket: &Path, source: io::Error) -> ClientError {
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
     ClientError::Broken(error.into())
 }
+
+/// An interface's name as a query takes it: whatever could mean something else there as `%` and its bytes (RFC 3986,
+/// section 2.1).
+#[must_use]
+pub fn encoded(name: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_nothing_else_in_a_query() {
+        assert_eq!(encoded("br-0.a_b"), "br-0.a_b");
+        assert_eq!(encoded("a&b=\u{fc}"), "a%26b%3D%C3%BC");
+    }
+}

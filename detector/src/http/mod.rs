@@ -6,6 +6,7 @@
 pub mod api;
 mod client;
 mod endpoints;
+mod live_table;
 mod peer;
 mod problem;
 mod routes;
@@ -14,6 +15,7 @@ mod server;
 mod tests;
 mod view;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, encoded};
 pub use endpoints::{BindError, Endpoints};
+pub use live_table::{LiveTable, Witnesses};
 pub use server::serve;

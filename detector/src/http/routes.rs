@@ -138,7 +138,8 @@ async fn allocate(
     request: Result<Json<Allocate>, JsonRejection>,
 ) -> Result<Json<Lease>, Problem> {
     let Json(request) = request?;
-    let lease = agent.on_behalf_of(&peer.to_string()).allocate(request.wish()?).await?;
+    let (agent, probe) = (agent.on_behalf_of(&peer.to_string()), request.probe);
+    let lease = agent.allocate(request.wish()?, probe).await?;
     Ok(Json((&lease).into()))
 }
 

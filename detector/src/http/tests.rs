@@ -179,6 +179,7 @@ async fn a_lease_is_given_once_and_taken_back_once() {
         owner: "calagent".to_owned(),
         interface: Some("eth0".to_owned()),
         address: None,
+        probe: false,
     };
     let lease: api::Lease = served.client().change("/api/v1/leases", &ask).await.unwrap();
     assert_eq!((lease.address.octets(), lease.state.as_str()), ([10, 8, 64, 4], "bound"));

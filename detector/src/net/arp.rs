@@ -64,6 +64,31 @@ impl ArpPacket {
         Self { operation: Operation::Reply, sender_mac: mac, sender: address, target_mac: mac, target: address }
     }
 
+    /// The ARP packet in an untagged Ethernet frame, from its destination address on; `None` if it is anything else.
+    #[must_use]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let (ethertype, rest) = frame.get(12..)?.split_first_chunk()?;
+        let (types, rest) = rest.split_first_chunk()?;
+        let (operation, rest) = rest.split_first_chunk()?;
+        let (sender_mac, rest) = rest.split_first_chunk()?;
+        let (sender, rest) = rest.split_first_chunk::<4>()?;
+        let (target_mac, rest) = rest.split_first_chunk()?;
+        let target = rest.first_chunk::<4>()?;
+        let operation = match u16::from_be_bytes(*operation) {
+            1 => Operation::Request,
+            2 => Operation::Reply,
+            _ => return None,
+        };
+        let (sender_mac, target_mac) = (Mac(*sender_mac), Mac(*target_mac));
+        (*ethertype == ETHERTYPE_ARP && *types == ETHERNET_IPV4).then_some(Self {
+            operation,
+            sender_mac,
+            sender: (*sender).into(),
+            target_mac,
+            target: (*target).into(),
+        })
+    }
+
     /// The form this packet has.
     #[must_use]
     pub fn kind(&self) -> ClaimKind {
@@ -144,6 +169,22 @@ mod tests {
         assert_eq!((packet.get_hw_addr_len(), packet.get_proto_addr_len()), (6, 4));
         assert_eq!((packet.get_sender_proto_addr(), packet.get_target_proto_addr()), (ADDRESS, ADDRESS));
         assert_eq!((packet.get_sender_hw_addr().octets(), packet.get_target_hw_addr().octets()), (MAC.0, MAC.0));
+    }
+
+    #[test]
+    fn a_frame_reads_as_what_it_was_made_from_or_not_at_all() {
+        for packet in [ArpPacket::announcement(MAC, ADDRESS), ArpPacket::probe(MAC, ADDRESS)] {
+            let frame = packet.broadcast_frame(None);
+            assert_eq!(ArpPacket::parse(&frame), Some(packet));
+            assert_eq!(ArpPacket::parse(&[&frame[..], &[0; 18]].concat()), Some(packet), "padded to 60 bytes");
+            assert!((0..frame.len()).all(|len| ArpPacket::parse(&frame[..len]).is_none()));
+            for at in [12, 13, 14, 15, 16, 17, 18, 19, 20] {
+                let mut other = frame.clone();
+                other[at] ^= 0x40;
+                assert_eq!(ArpPacket::parse(&other), None, "byte {at}");
+            }
+        }
+        assert_eq!(ArpPacket::parse(&ArpPacket::probe(MAC, ADDRESS).broadcast_frame(VlanId::new(7))), None);
     }
 
     #[test]

@@ -28,6 +28,17 @@ pub struct Survey {
     pub ports: Vec<PortSurvey>,
 }
 
+/// A bridge with its ports.
+#[derive(Debug)]
+pub struct Outside {
+    /// The bridge.
+    pub bridge: Bridge,
+    /// The host's own addresses on it.
+    pub addresses: Vec<Ipv4Net>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
 /// A port with what is behind it.
 #[derive(Debug)]
 pub struct PortSurvey {
@@ -75,14 +86,24 @@ impl Host {
     /// # Errors
     /// As [`Host::bridge`]; and if the ports or the namespaces cannot be listed at all.
     pub async fn survey(&mut self, name: BridgeName) -> Result<Survey, Error> {
-        let bridge = self.bridge(name).await?;
-        let addresses = addresses::networks(&mut self.route, bridge.index).await?;
+        let Outside { bridge, addresses, ports: outside } = self.outside(name).await?;
         self.namespaces = netns::by_nsid(&mut self.route).await?;
         let mut ports = Vec::new();
-        for port in links::ports(&mut self.route, bridge.index).await? {
+        for port in outside {
             ports.push(self.look_behind(port).await);
         }
         Ok(Survey { bridge, addresses, ports })
+    }
+
+    /// The bridge called `name` as it is on the host, without a look behind its ports.
+    ///
+    /// # Errors
+    /// As [`Host::bridge`]; and if its addresses or its ports cannot be listed.
+    pub async fn outside(&mut self, name: BridgeName) -> Result<Outside, Error> {
+        let bridge = self.bridge(name).await?;
+        let addresses = addresses::networks(&mut self.route, bridge.index).await?;
+        let ports = links::ports(&mut self.route, bridge.index).await?;
+        Ok(Outside { bridge, addresses, ports })
     }
 
     /// What is behind one port. Looks for its namespace anew if it is not known.

@@ -26,7 +26,7 @@ mod wire;
 
 pub use error::Error;
 pub use events::{Event, Events};
-pub use host::{Host, Inside, PortSurvey, Survey};
+pub use host::{Host, Inside, Outside, PortSurvey, Survey};
 pub use links::{Bridge, Interface, Peer, Port, PortKind};
 pub use neighbours::HostNeighbour;
 pub use netns::{Found, NetnsFile, Nsid};

@@ -2,12 +2,12 @@
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
-use super::{Place, Within, book::Book, list::tell};
+use super::{Place, Within, book::Look, list::tell};
 use crate::{
     allocator::{Pool, Wish},
     cli::{
         COOLDOWN,
-        exit::{Exit, Failure, note},
+        exit::{Exit, Failure},
         render::Format,
         run::span,
     },
@@ -22,8 +22,10 @@ Examples:
   dupip lease allocate --bridge rt0 --owner sportsagent -o json | jq -r .address
   dupip lease allocate --bridge rt0 --owner sportsagent --address 10.8.64.9
 
-Asking again for the same owner and interface gives the same lease. An address that somebody
-without a lease is seen to use is quarantined, and the next one given.";
+Asking again for the same owner and interface gives the same lease. Before an address is given,
+dupip looks whether anybody uses it: in the agent's live table, or, where no agent watches the
+bridge, by two ARP probes 20 ms apart. One that is in use is quarantined, with the MAC that was
+seen, and the next one given.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -48,6 +50,12 @@ pub(super) struct Args {
     /// Offline: how long a released address of the new pool rests before it is given again
     #[arg(long, value_name = "TIME", default_value = COOLDOWN, value_parser = span)]
     cooldown: Span,
+    /// Also ask on the bridge who uses the address, with two ARP probes, if an agent watches it
+    #[arg(long, conflicts_with = "no_check")]
+    probe: bool,
+    /// Offline: do not look whether the address is in use
+    #[arg(long, requires = "offline")]
+    no_check: bool,
     #[command(flatten)]
     format: Format,
     #[command(flatten)]
@@ -62,10 +70,12 @@ impl Args {
         let within = self.address.map(Ipv4Range::from).into_iter().collect();
         let wish = Wish { interface: self.interface, within, ..Wish::new(domain, self.owner) };
         let book = self.place.book(socket, pool.is_some())?;
-        let lease = book.allocate(&wish, pool.as_ref())?;
-        if matches!(book, Book::File(_)) {
-            note(format_args!("no agent was asked, so nobody looked whether {} is in use", lease.address));
-        }
+        let look = match (self.probe, self.no_check) {
+            (true, _) => Look::Twice,
+            (_, true) => Look::Not,
+            _ => Look::Once,
+        };
+        let lease = book.allocate(&wish, pool.as_ref(), look)?;
         tell(&lease, self.format.output)?;
         Ok(Exit::Fine)
     }

@@ -1,16 +1,20 @@
 //! Whom to ask about leases: the agent, or the database itself.
 
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use crate::{
-    allocator::{AllocateError, Fence, Pool, SqliteStore, Store as _, Wish},
+    allocator::{Fence, Pool, SqliteStore, Store as _, Terms, Wish, hand_out},
+    capture::Probing,
     cli::{
         ask,
         exit::{Exit, Failure},
         small_runtime,
     },
     http::{
-        Client,
+        self, Client, Witnesses,
         api::{Adopt, Allocate, JournalEntry, Lease, Release, Released, Standing},
     },
     net::{Domain, IfName, Ipv4Range, Owner},
@@ -21,41 +25,57 @@ use crate::{
 pub(super) enum Book {
     /// By the agent, which also looks at the wire.
     Agent(Client),
-    /// In the database itself.
-    File(SqliteStore),
+    /// In the database itself, with a look at the wire, and at what the agent sees.
+    File {
+        /// The database.
+        store: SqliteStore,
+        /// Where an agent would answer.
+        socket: PathBuf,
+    },
+}
+
+/// How to look whether an address is in use, before it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// As the agent sees it, or by probes where there is none.
+    Once,
+    /// Also by probes.
+    Twice,
+    /// Not at all: an operator's word.
+    Not,
 }
 
 impl Book {
     pub(super) fn leases(&self) -> Result<Vec<Standing>, Failure> {
         match self {
             Self::Agent(client) => ask(client, "/api/v1/leases"),
-            Self::File(store) => Ok(store.standings(None)?.iter().map(Into::into).collect()),
+            Self::File { store, .. } => Ok(store.standings(None)?.iter().map(Into::into).collect()),
         }
     }
 
     pub(super) fn history(&self, domain: Option<Domain>, address: Ipv4Addr) -> Result<Vec<JournalEntry>, Failure> {
         match self {
             Self::Agent(client) => {
-                let bridge = domain.map(|domain| format!("&bridge={}", encoded(domain.bridge.as_str())));
+                let bridge = domain.map(|domain| format!("&bridge={}", http::encoded(domain.bridge.as_str())));
                 let vlan = domain.and_then(|domain| domain.vlan).map(|vlan| format!("&vlan={}", vlan.get()));
                 let (bridge, vlan) = (bridge.unwrap_or_default(), vlan.unwrap_or_default());
                 ask(client, &format!("/api/v1/leases/history?address={address}{bridge}{vlan}"))
             }
-            Self::File(store) => Ok(store.history(domain, address)?.iter().map(Into::into).collect()),
+            Self::File { store, .. } => Ok(store.history(domain, address)?.iter().map(Into::into).collect()),
         }
     }
 
     /// A lease for whom `wish` names, from `pool` if the domain has none yet.
-    pub(super) fn allocate(&self, wish: &Wish, pool: Option<&Pool>) -> Result<Lease, Failure> {
+    pub(super) fn allocate(&self, wish: &Wish, pool: Option<&Pool>, look: Look) -> Result<Lease, Failure> {
         match self {
             Self::Agent(client) => {
                 let (bridge, vlan) = named(wish.domain);
                 let (owner, interface) = (wish.owner.to_string(), wish.interface.map(|name| name.to_string()));
                 let address = wish.within.first().copied().map(Ipv4Range::first);
-                let request = Allocate { bridge, vlan, owner, interface, address };
+                let request = Allocate { bridge, vlan, owner, interface, address, probe: look == Look::Twice };
                 Ok(small_runtime()?.block_on(client.change("/api/v1/leases", &request))?)
             }
-            Self::File(store) => from_file(store, wish, pool),
+            Self::File { store, socket } => from_file(store, socket, wish, pool, look),
         }
     }
 
@@ -73,7 +93,7 @@ impl Book {
                 let request = Adopt { bridge, vlan, address, owner, interface };
                 Ok(small_runtime()?.block_on(client.change("/api/v1/leases/adopt", &request))?)
             }
-            Self::File(store) => Ok((&store.adopt(domain, address, owner, interface)?).into()),
+            Self::File { store, .. } => Ok((&store.adopt(domain, address, owner, interface)?).into()),
         }
     }
 
@@ -86,45 +106,33 @@ impl Book {
                 let request = Release { bridge, vlan, address: fence.address, owner, generation, force };
                 Ok(small_runtime()?.block_on(client.change("/api/v1/leases/release", &request))?)
             }
-            Self::File(store) if force => Ok((&store.discard(fence)?).into()),
-            Self::File(store) => Ok((&store.release(fence)?).into()),
+            Self::File { store, .. } if force => Ok((&store.discard(fence)?).into()),
+            Self::File { store, .. } => Ok((&store.release(fence)?).into()),
         }
     }
 }
 
-/// Asks first: a pool that is there keeps its gateway and its cooldown.
-fn from_file(store: &SqliteStore, wish: &Wish, pool: Option<&Pool>) -> Result<Lease, Failure> {
-    let lease = match (store.allocate(wish), pool) {
-        (Err(AllocateError::NoPool(_)), Some(pool)) => {
-            store.ensure_pool(pool).map_err(|error| Failure::new(Exit::No, error))?;
-            store.allocate(wish)
-        }
-        (lease, _) => lease,
-    };
-    Ok((&lease?).into())
+/// A pool that is there keeps its gateway and its cooldown.
+fn from_file(
+    store: &SqliteStore,
+    socket: &Path,
+    wish: &Wish,
+    pool: Option<&Pool>,
+    look: Look,
+) -> Result<Lease, Failure> {
+    if let Some(pool) =
+        pool.filter(|_| store.pools().is_ok_and(|pools| pools.iter().all(|of| of.domain() != wish.domain)))
+    {
+        store.ensure_pool(pool).map_err(|error| Failure::new(Exit::No, error))?;
+    }
+    if look == Look::Not {
+        return Ok((&store.allocate(wish)?).into());
+    }
+    let witnesses = Witnesses::beside(socket, Probing::default(), look == Look::Twice);
+    let witnesses = witnesses.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    Ok((&hand_out(store, wish, &witnesses, Terms::default())?).into())
 }
 
 fn named(domain: Domain) -> (String, Option<u16>) {
     (domain.bridge.to_string(), domain.vlan.map(|vlan| vlan.get()))
-}
-
-/// An interface's name as a query takes it: whatever could mean something else there as `%` and its bytes (RFC 3986,
-/// section 2.1).
-fn encoded(name: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    name.bytes().map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_means_nothing_else_in_a_query() {
-        assert_eq!(encoded("br-0.a_b"), "br-0.a_b");
-        assert_eq!(encoded("a&b=\u{fc}"), "a%26b%3D%C3%BC");
-    }
 }

@@ -44,14 +44,14 @@ impl Place {
     /// The agent, if one runs and nothing else is said; else the database, which must be there unless it may be made.
     pub(super) fn book(&self, socket: PathBuf, may_make: bool) -> Result<Book, Failure> {
         if self.offline {
-            return Ok(Book::File(self.store(&socket, may_make)?));
+            return Ok(Book::File { store: self.store(&socket, may_make)?, socket });
         }
         let database = self.database.as_deref().unwrap_or(Path::new(DATABASE));
         if agent_answers(&socket) || access(database, Access::EXISTS).is_err() {
             return Ok(Book::Agent(Client::new(socket)));
         }
         note(format_args!("no agent answers on {}: working on {} itself", socket.display(), database.display()));
-        Ok(Book::File(open(database, may_make)?))
+        Ok(Book::File { store: open(database, may_make)?, socket })
     }
 
     /// The database, opened: the one that is named, the running agent's, or the usual one.
