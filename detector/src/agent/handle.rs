@@ -79,22 +79,20 @@ pub struct Handle {
 /// The agent's live table, as the one that is asked before an address is handed out, and the wire.
 struct Seen<'a> {
     queries: &'a mpsc::Sender<Query>,
-    /// Who is to get the address; that it uses it already stands in nobody's way.
-    owner: &'a Owner,
     /// Asked besides, if it was wished for or the agent does not watch the bridge.
     wire: Option<Wire>,
 }
 
 impl Witness for Seen<'_> {
-    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<User>, Unwitnessed> {
+    fn user_of(&self, domain: Domain, address: Ipv4Addr, owner: &Owner) -> Result<Option<User>, Unwitnessed> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Unwitnessed(AskError::Stopping.to_string());
         self.queries.blocking_send(Query::On(domain, address, reply)).map_err(|_| stopping())?;
         let rows = answer.blocking_recv().map_err(|_| stopping())?;
-        let foreign = rows.into_iter().find(|row| !row.sandbox.owners.contains(self.owner));
+        let foreign = rows.into_iter().find(|row| !row.sandbox.owners.contains(owner));
         match (foreign, &self.wire) {
             (Some(row), _) => Ok(Some(User { mac: row.station.mac, shown_by: "is in the live table" })),
-            (None, Some(wire)) => wire.user_of(domain, address),
+            (None, Some(wire)) => wire.user_of(domain, address, owner),
             (None, None) => Ok(None),
         }
     }
@@ -182,7 +180,7 @@ impl Handle {
         let queries = self.queries.clone();
         let began = clock::now();
         let hand_out = move |store: &dyn Store| {
-            let seen = Seen { queries: &queries, owner: &wish.owner, wire };
+            let seen = Seen { queries: &queries, wire };
             hand_out(store, &wish, &seen, Terms::default())
         };
         let lease = self.with_store(hand_out).await??;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{AllocateError, Change, Fence, Quarantine, Store, StoreError, Wish};
 use crate::{
-    net::{Domain, Lease, LeaseState, Mac},
+    net::{Domain, Lease, LeaseState, Mac, Owner},
     time::Span,
 };
 
@@ -13,11 +13,11 @@ const TRIES: usize = 1024;
 
 /// Somebody who can see whether an address is in use, whatever the book says.
 pub trait Witness {
-    /// Who uses `address`, as far as can be seen; `None` if nobody does.
+    /// Who besides `owner` uses `address`, as far as can be seen; `None` if nobody does.
     ///
     /// # Errors
     /// When it cannot be seen.
-    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<User>, Unwitnessed>;
+    fn user_of(&self, domain: Domain, address: Ipv4Addr, owner: &Owner) -> Result<Option<User>, Unwitnessed>;
 }
 
 /// Somebody who uses an address.
@@ -79,7 +79,7 @@ fn judge(
     terms: Terms,
 ) -> Result<Option<Lease>, AllocateError> {
     let fence = Fence::from(lease);
-    match witness.user_of(lease.domain, lease.address) {
+    match witness.user_of(lease.domain, lease.address, &lease.owner) {
         Ok(None) => Ok(applied(store.bind(&fence)?)),
         Ok(Some(User { mac, shown_by })) => {
             let reason = format!("{mac} {shown_by}");

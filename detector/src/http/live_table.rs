@@ -12,7 +12,7 @@ use super::{
 use crate::{
     allocator::{Unwitnessed, User, Witness},
     capture::Probing,
-    net::{Domain, InvalidMac},
+    net::{Domain, InvalidMac, Owner},
     witness::Wire,
 };
 
@@ -62,9 +62,11 @@ impl LiveTable {
 }
 
 impl Witness for LiveTable {
-    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<User>, Unwitnessed> {
+    fn user_of(&self, domain: Domain, address: Ipv4Addr, owner: &Owner) -> Result<Option<User>, Unwitnessed> {
+        let rows = self.rows(domain, address)?;
+        let foreign = rows.iter().find(|row| row.sandbox.as_deref() != Some(owner.as_str()));
         let mac = |row: &Row| row.mac.parse().map_err(|error: InvalidMac| Unwitnessed(error.to_string()));
-        let mac = self.rows(domain, address)?.first().map(mac).transpose()?;
+        let mac = foreign.map(mac).transpose()?;
         Ok(mac.map(|mac| User { mac, shown_by: "is in the live table" }))
     }
 }
@@ -90,10 +92,10 @@ impl Witnesses {
 }
 
 impl Witness for Witnesses {
-    fn user_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<User>, Unwitnessed> {
+    fn user_of(&self, domain: Domain, address: Ipv4Addr, owner: &Owner) -> Result<Option<User>, Unwitnessed> {
         let table = self.table.as_ref().filter(|table| table.watches(domain));
-        match table.map_or(Ok(None), |table| table.user_of(domain, address))? {
-            None if table.is_none() || self.always_probe => self.wire.user_of(domain, address),
+        match table.map_or(Ok(None), |table| table.user_of(domain, address, owner))? {
+            None if table.is_none() || self.always_probe => self.wire.user_of(domain, address, owner),
             known => Ok(known),
         }
     }

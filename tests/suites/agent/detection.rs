@@ -239,7 +239,10 @@ fn many_sandboxes_at_once_are_all_seen_and_none_accused() -> Result<()> {
         };
         Ok(sandboxes.iter().all(seen).then_some(()))
     })?;
-    assert_eq!(agent.metric("dupip_ports{bridge=\"rt0\"}")?, Some(f64::from(MANY)));
+    // A sandbox is known before its port has a tap: attaching takes the kernel some ten milliseconds.
+    agent.wait_until(DEADLINE, "a tap on every port", |agent| {
+        Ok((agent.metric("dupip_ports{bridge=\"rt0\"}")? == Some(f64::from(MANY))).then_some(()))
+    })?;
     assert_eq!(agent.conflicts()?, Vec::<Value>::new());
     let gateway: Ipv4Addr = bridge.gateway();
     assert!(agent.table()?.iter().any(|row| text(row, "address") == gateway.to_string() && field(row, "host") == true));

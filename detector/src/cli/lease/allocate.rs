@@ -7,7 +7,7 @@ use crate::{
     allocator::{Pool, Wish},
     cli::{
         COOLDOWN,
-        exit::{Exit, Failure},
+        exit::{Exit, Failure, note},
         render::Format,
         run::span,
     },
@@ -24,8 +24,8 @@ Examples:
 
 Asking again for the same owner and interface gives the same lease. Before an address is given,
 dupip looks whether anybody uses it: in the agent's live table, or, where no agent watches the
-bridge, by two ARP probes 20 ms apart. One that is in use is quarantined, with the MAC that was
-seen, and the next one given.";
+bridge, by two ARP probes 20 ms apart. One that somebody else uses is quarantined, with the MAC
+that was seen, and the next one given. --offline looks only if --probe is given.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -50,12 +50,9 @@ pub(super) struct Args {
     /// Offline: how long a released address of the new pool rests before it is given again
     #[arg(long, value_name = "TIME", default_value = COOLDOWN, value_parser = span)]
     cooldown: Span,
-    /// Also ask on the bridge who uses the address, with two ARP probes, if an agent watches it
-    #[arg(long, conflicts_with = "no_check")]
+    /// Ask on the bridge who uses the address, with two ARP probes, also if an agent watches it, or --offline
+    #[arg(long)]
     probe: bool,
-    /// Offline: do not look whether the address is in use
-    #[arg(long, requires = "offline")]
-    no_check: bool,
     #[command(flatten)]
     format: Format,
     #[command(flatten)]
@@ -70,12 +67,15 @@ impl Args {
         let within = self.address.map(Ipv4Range::from).into_iter().collect();
         let wish = Wish { interface: self.interface, within, ..Wish::new(domain, self.owner) };
         let book = self.place.book(socket, pool.is_some())?;
-        let look = match (self.probe, self.no_check) {
+        let look = match (self.probe, self.place.offline) {
             (true, _) => Look::Twice,
-            (_, true) => Look::Not,
-            _ => Look::Once,
+            (false, true) => Look::Not,
+            (false, false) => Look::Once,
         };
         let lease = book.allocate(&wish, pool.as_ref(), look)?;
+        if look == Look::Not {
+            note(format_args!("nobody looked whether {} is in use: use --probe to have it looked for", lease.address));
+        }
         tell(&lease, self.format.output)?;
         Ok(Exit::Fine)
     }

@@ -41,7 +41,7 @@ pub(super) enum Look {
     Once,
     /// Also by probes.
     Twice,
-    /// Not at all: an operator's word.
+    /// Not at all.
     Not,
 }
 
