@@ -50,10 +50,13 @@ fn both_answer_for_the_address() -> Result<()> {
 #[test]
 fn while_both_ping_the_gateway_answers_go_astray() -> Result<()> {
     let (bridge, [sports, review]) = duplicate()?;
-    let background = sports.keep_pinging(bridge.gateway())?;
-    let review = review.ping(bridge.gateway(), 10)?;
-    let sports = background.stop()?;
-    // Each answer goes to the one whom the gateway heard last, and the other has asked in vain.
-    assert!(sports.lost() + review.lost() > 0, "sportsagent: {sports}; reviewagent: {review}");
-    Ok(())
+    // Each answer goes to the one whom the gateway heard last, and the other has asked in vain: sooner or later.
+    for _ in 0..20 {
+        let background = sports.keep_pinging(bridge.gateway())?;
+        let review = review.ping(bridge.gateway(), 10)?;
+        if background.stop()?.lost() + review.lost() > 0 {
+            return Ok(());
+        }
+    }
+    bail!("every ping was answered, twenty times over")
 }
