@@ -116,7 +116,8 @@ pub trait Store: Send + Sync {
     fn discard(&self, fence: &Fence) -> Result<Change, StoreError>;
 
     /// Keeps an address back that something without a lease was seen to use. Not for bound leases: what is to become of
-    /// those is decided by a contest.
+    /// those is decided by a contest. Nor for draining ones: they would come free without proof that they are out of use.
+    /// An address that rests does so at least as long as it would have.
     ///
     /// # Errors
     /// When the store fails.

@@ -131,7 +131,8 @@ impl<'a> Book<'a> {
         Ok(lease)
     }
 
-    /// Takes the lease from state `from` to that in which it is given here, and returns it.
+    /// Takes the lease from state `from` to that in which it is given here, and returns it. A rest that has begun is not
+    /// cut short by a quarantine.
     pub(super) fn turn(
         &self,
         op: &'static str,
@@ -145,8 +146,10 @@ impl<'a> Book<'a> {
         let now = self.clock.now();
         let seen = if let Stay::Quarantined(seen) = stay { Some(seen) } else { None };
         self.run(
-            "UPDATE lease SET since_ns = iif(state = ?4, since_ns, ?5), state = ?4, replaces = ?6, lasts_ns = ?7,
-                              until_ns = ?8, mac = ?9, reason = ?10, changed = ?11
+            "UPDATE lease SET since_ns = iif(state = ?4, since_ns, ?5), state = ?4, replaces = ?6,
+                              lasts_ns = iif(state = 'cooldown', max(lasts_ns, ?7), ?7),
+                              until_ns = iif(state = 'cooldown', max(until_ns, ?8), ?8),
+                              mac = ?9, reason = ?10, changed = ?11
              WHERE domain = ?1 AND address = ?2 AND generation = ?3",
             params![
                 Key(lease.domain),

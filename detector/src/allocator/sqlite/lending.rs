@@ -57,7 +57,11 @@ pub(super) fn reallocate(
     avoid.insert(contested);
     let (there, elsewhere): (Vec<_>, Vec<_>) =
         book.held(domain, owner)?.into_iter().partition(|lease| lease.address == contested);
-    if let Some(held) = useful(&elsewhere, contested, within, &avoid) {
+    // Who holds a lease on the contested address has not been moved from it yet: what it holds elsewhere is for another of
+    // its interfaces.
+    if there.is_empty()
+        && let Some(held) = useful(&elsewhere, contested, within, &avoid)
+    {
         return Ok(move_to(book, held.clone(), contested)?);
     }
     match (there.into_iter().next(), elsewhere.into_iter().next()) {
@@ -82,8 +86,8 @@ fn useful<'a>(
     avoid: &BTreeSet<Ipv4Addr>,
 ) -> Option<&'a Lease> {
     let useful = |lease: &&Lease| within.contains(&lease.address) && !avoid.contains(&lease.address);
-    let begun = elsewhere.iter().filter(useful).find(|lease| lease.replaces == Some(contested));
-    begun.or_else(|| elsewhere.iter().find(useful))
+    let begun = elsewhere.iter().filter(useful).filter(|lease| lease.replaces == Some(contested));
+    begun.max_by_key(|lease| lease.generation).or_else(|| elsewhere.iter().find(useful))
 }
 
 fn move_to(book: &Book<'_>, lease: Lease, contested: Ipv4Addr) -> Result<Lease, StoreError> {
@@ -114,7 +118,7 @@ pub(super) fn adopt(
     }
     let held = book.held(domain, owner)?;
     if let Some(lease) = held.iter().find(|lease| lease.address == address) {
-        return Ok(lease.clone());
+        return Ok(find_alive(book, lease.clone())?);
     }
     // Without an interface's name it cannot be told which of the owner's leases is meant.
     let same = |lease: &Lease| interface.is_none() || lease.interface.is_none() || lease.interface == interface;
@@ -127,6 +131,14 @@ pub(super) fn adopt(
             Ok(book.grant("adopt", bound(domain, address, owner, interface), "was found alive", Stay::Open)?)
         }
     }
+}
+
+/// A reservation is confirmed by it, so that it does not run out; a move is not, which has to be verified.
+fn find_alive(book: &Book<'_>, lease: Lease) -> Result<Lease, StoreError> {
+    if lease.state != LeaseState::Reserved || lease.replaces.is_some() {
+        return Ok(lease);
+    }
+    book.turn("adopt", LeaseState::Reserved, Lease { state: LeaseState::Bound, ..lease }, "was found alive", Stay::Open)
 }
 
 fn next_free(book: &Book<'_>, wish: &Wish) -> Result<Ipv4Addr, AllocateError> {

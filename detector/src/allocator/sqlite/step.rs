@@ -34,10 +34,11 @@ pub(super) const DISCARD: Step = Step {
     to: LeaseState::Cooldown,
 };
 
+/// Not out of what drains, which would come free when the quarantine is over, without proof that its holder is gone.
 pub(super) const QUARANTINE: Step = Step {
     op: "quarantine",
     reason: "something without a lease uses it",
-    from: |state| !matches!(state, LeaseState::Bound),
+    from: |state| !matches!(state, LeaseState::Bound | LeaseState::Draining),
     to: LeaseState::Quarantined,
 };
 
