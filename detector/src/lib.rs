@@ -25,4 +25,6 @@ pub mod agent;
 
 pub mod http;
 
+pub mod cni;
+
 pub mod cli;

@@ -1,10 +1,13 @@
-//! The program `dupip`.
+//! The program `dupip`, which is also the CNI plugin `dupip-ipam`.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use detector::cli::Cli;
+use detector::{cli::Cli, cni};
 
 fn main() -> ExitCode {
+    if cni::is_called() {
+        return cni::run();
+    }
     Cli::parse().run().into()
 }

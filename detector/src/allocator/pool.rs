@@ -148,7 +148,8 @@ impl Pool {
     }
 
     /// The runs of addresses that may be leased, lowest first.
-    pub(super) fn ranges(&self) -> Vec<Ipv4Range> {
+    #[must_use]
+    pub fn ranges(&self) -> Vec<Ipv4Range> {
         let gateway = self.gateway.map(Ipv4Range::from);
         let taken = self.excluded.iter().copied().chain(gateway);
         taken.fold(vec![self.hosts()], |runs, taken| runs.into_iter().flat_map(|run| without(run, taken)).collect())
