@@ -30,7 +30,7 @@ pub(super) fn add(
     let wish = Wish { interface: Some(interface), within, ..Wish::new(network.place.domain, owner) };
     let store = network.place.open()?;
     let pools = pools(&store, &network)?;
-    let lease = look::lease(&store, &wish, &network).map_err(said)?;
+    let lease = look::lease(&store, &wish, &network).map_err(|error| said(error, wanted.is_some()))?;
     let pool = pools.iter().find(|pool| pool.subnet().contains(&lease.address));
     let pool = pool.ok_or_else(|| outside(&lease))?;
     let address = Ipv4Net::new_assert(lease.address, pool.subnet().prefix_len());
@@ -70,11 +70,17 @@ fn dns(network: &Network) -> Result<Dns, Failure> {
     network.resolv_conf.as_ref().map(read).transpose().map(Option::unwrap_or_default)
 }
 
-fn said(error: AllocateError) -> Failure {
-    let exhausted = matches!(error, AllocateError::Exhausted { .. });
+/// An address that somebody has is the runtime's mistake if it asked for that one, and else a full network.
+fn said(error: AllocateError, asked_for: bool) -> Failure {
+    let full = match &error {
+        AllocateError::Exhausted { .. } => true,
+        AllocateError::Leased(_) => !asked_for,
+        _ => false,
+    };
     let failure = Failure::from(error);
-    match exhausted {
-        true => failure.hint("dupip lease list shows who has them; what was given back rests before it is given again"),
+    match full {
+        true => Failure { code: Code::TryAgain, ..failure }
+            .hint("dupip lease list shows who has them; what was given back rests before it is given again"),
         false => failure,
     }
 }

@@ -13,12 +13,10 @@ use super::{
 };
 use crate::{
     allocator::{InvalidPool, Pool},
+    capture::Probing,
     net::{Domain, Ipv4Net, Ipv4Range},
     time::Span,
 };
-
-/// How long a released address rests unless something else is said.
-const COOLDOWN: Span = Span::from_secs(600);
 
 /// A network that addresses are given from.
 #[derive(Clone, Debug)]
@@ -52,12 +50,7 @@ pub(super) enum Look {
     /// In the agent's live table, if one runs.
     TableOnly,
     /// In the table, if there is one, and on the wire.
-    Wire {
-        /// How many probes.
-        count: u32,
-        /// How long each is waited for.
-        interval: Duration,
-    },
+    Wire(Probing),
 }
 
 impl Network {
@@ -108,7 +101,7 @@ impl Subnet {
     /// The pool of this subnet, `there` being what the book has for it.
     pub(super) fn pool(&self, domain: Domain, there: Option<&Pool>) -> Result<Pool, InvalidPool> {
         let gateway = self.gateway.or(there.and_then(Pool::gateway)).unwrap_or(first_host(self.subnet));
-        let cooldown = self.cooldown.or(there.map(Pool::cooldown)).unwrap_or(COOLDOWN);
+        let cooldown = self.cooldown.or(there.map(Pool::cooldown)).unwrap_or(Pool::COOLDOWN);
         let excluded = self.excluded.clone().or(there.map(|pool| pool.excluded().to_vec()));
         Pool::new(domain, self.subnet, Some(gateway), cooldown)?.excluding(excluded.unwrap_or_default())
     }
@@ -300,16 +293,16 @@ fn look(probe: Option<&Value>) -> Result<Look, Failure> {
 
 /// The bounds keep an ADD from being longer than a runtime waits for it.
 fn wire(terms: &Value) -> Result<Look, Failure> {
-    let count = match terms.get("count") {
-        None => 2,
-        Some(count) => count.as_u64().and_then(|count| u32::try_from(count).ok()).ok_or_else(|| bad_probe(terms))?,
-    };
-    let interval = match terms.get("interval") {
-        None => Duration::from_millis(20),
-        Some(text) => duration("interval of probe", text.as_str().ok_or_else(|| bad_probe(terms))?)?,
-    };
-    let is_sane = (1..=10).contains(&count) && interval <= Duration::from_secs(1);
-    if is_sane { Ok(Look::Wire { count, interval }) } else { Err(bad_probe(terms)) }
+    let bad = || bad_probe(terms);
+    let Probing { mut count, mut interval } = Probing::default();
+    if let Some(said) = terms.get("count") {
+        count = said.as_u64().and_then(|said| u32::try_from(said).ok()).ok_or_else(bad)?;
+    }
+    if let Some(said) = terms.get("interval") {
+        interval = duration("interval of probe", said.as_str().ok_or_else(bad)?)?;
+    }
+    let is_sane = (1..=10).contains(&count) && (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&interval);
+    if is_sane { Ok(Look::Wire(Probing { count, interval })) } else { Err(bad()) }
 }
 
 fn bad_probe(probe: &Value) -> Failure {
