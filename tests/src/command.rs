@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Read as _, Seek as _},
+    io::{self, Read as _, Seek as _, Write as _},
     process::{self, Child, ExitStatus, Output, Stdio},
     sync::{
         Arc,
@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Error, Result, ensure};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{MemfdFlags, memfd_create},
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
 };
 
@@ -66,6 +67,18 @@ impl Command {
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.inner.env(name, value);
         self
+    }
+
+    /// Has the command read `text` on standard input.
+    ///
+    /// # Errors
+    /// If the kernel has no memory for it.
+    pub fn input(mut self, text: &str) -> Result<Self> {
+        let mut input = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+        input.write_all(text.as_bytes())?;
+        input.rewind()?;
+        self.inner.stdin(input);
+        Ok(self)
     }
 
     /// Runs the command to its end and returns what it wrote to standard output.

@@ -76,10 +76,11 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Where the program stands. Looks into the folders of root too, which Debian leaves out of other people's PATH.
+/// Where the program stands. Looks into the folders of root too, which Debian leaves out of other people's PATH, and to
+/// where it puts the plugins of container runtimes.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/lib/cni"].map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| is_executable(file))
 }
 

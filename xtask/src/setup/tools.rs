@@ -12,7 +12,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -23,6 +23,11 @@ const TOOLS: [Tool; 10] = [
     Tool { program: "sysctl", package: "procps", why: "sets ip_forward and log_martians inside a sandbox" },
     Tool { program: "tcpdump", package: "tcpdump", why: "shows what really stood on the wire" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
+    Tool {
+        program: "host-local",
+        package: "containernetworking-plugins",
+        why: "gives containers addresses beside dupip, and brings the plugin that asks for them",
+    },
 ];
 
 pub(super) fn ready() -> Result<String> {
@@ -33,7 +38,11 @@ pub(super) fn ready() -> Result<String> {
     ensure!(apt::is_here(), "this system has no apt-get; install with your own package manager:\n{}", listed(&missing));
     apt::install(&format!("missing tools:\n{}", listed(&missing)), &packages(&missing))?;
     if let Some(tool) = missing.iter().find(|tool| shell::find(tool.program).is_none()) {
-        bail!("package {} is installed, and there is still no {} on PATH or in /usr/sbin", tool.package, tool.program);
+        bail!(
+            "package {} is installed, and there is still no {} on PATH, in /usr/sbin or in /usr/lib/cni",
+            tool.package,
+            tool.program
+        );
     }
     Ok(format!("all {} found, {} of them just installed", TOOLS.len(), missing.len()))
 }
