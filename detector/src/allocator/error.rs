@@ -73,9 +73,9 @@ pub enum AllocateError {
         /// What is asked for.
         within: Vec<Ipv4Range>,
     },
-    /// Nobody could look whether the address is in use.
-    #[error("{0} was not given: {1}; unknown is not free, so ask again when that is mended")]
-    Unwitnessed(Ipv4Addr, #[source] Unwitnessed),
+    /// Nobody could look whether an address is in use.
+    #[error("no address was given: {0}; unknown is not free, so ask again when that is mended")]
+    Unwitnessed(#[from] Unwitnessed),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -88,7 +88,7 @@ fn judge(
         }
         Err(blind) => {
             give_back(store, &fence);
-            Err(AllocateError::Unwitnessed(lease.address, blind))
+            Err(blind.into())
         }
     }
 }
