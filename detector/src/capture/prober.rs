@@ -11,7 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg},
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -20,9 +20,9 @@ use rustix::{
 
 use super::{
     frame_sender::{FrameSender, SendError},
-    packet_socket::{bind_to, drops_of, tell_tags, wide_open},
+    packet_socket::{drops_of, hear_arp, tell_tags, wide_open},
 };
-use crate::net::{ArpPacket, IfIndex, Mac, VlanId};
+use crate::net::{ArpPacket, ClaimKind, IfIndex, Mac, VlanId};
 
 /// Probes that go out together, and the pause after them: more would fill the queues of the bridge's ports.
 const BURST: usize = 64;
@@ -30,7 +30,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// As much of a frame as an ARP packet with a tag takes, and what the kernel tells of the tag.
 const FRAME: usize = 64;
-const TAGS: usize = 64;
+
+/// What the kernel tells of the tag, where it may write it.
+#[repr(align(8))]
+struct Told([u8; 64]);
+
+/// More frames than the socket's buffer has room for: so many were there when the time was over, at most.
+const QUEUE: usize = 16 * 1024;
 
 /// How often to ask, and how long to wait for an answer each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +96,7 @@ impl Prober {
         // Protocol 0 hears nothing before it is bound to the bridge, and so nothing of other interfaces.
         let heard = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
         let heard = heard.map_err(|errno| ProbeError::Listen(errno.into()))?;
-        let ready = wide_open(&heard).and_then(|()| tell_tags(&heard)).and_then(|()| bind_to(&heard, bridge));
+        let ready = wide_open(&heard).and_then(|()| tell_tags(&heard)).and_then(|()| hear_arp(&heard, bridge));
         ready.map_err(ProbeError::Listen)?;
         Ok(Self { bridge, mac, own: own.into_iter().chain([mac]).collect(), sender, heard })
     }
@@ -149,11 +155,8 @@ impl Prober {
                     thread::sleep(PAUSE);
                 }
             }
-            let end = Instant::now() + probing.interval;
-            while let Some(heard) = self.next(end)? {
-                if enough(&heard) {
-                    return Ok(());
-                }
+            if self.listen(Instant::now() + probing.interval, &mut enough)? {
+                return Ok(());
             }
         }
         match drops_of(&self.heard).map_err(ProbeError::Listen)? {
@@ -165,31 +168,32 @@ impl Prober {
     /// Which address a packet shows in use, and by whom, if it is not one of us and in the right VLAN.
     fn uses(&self, heard: &Heard, vlan: Option<VlanId>) -> Option<(Ipv4Addr, Mac)> {
         let ArpPacket { sender_mac, sender, target, .. } = heard.packet;
-        let address = if sender.is_unspecified() { target } else { sender };
+        let address = if heard.packet.kind() == ClaimKind::Probe { target } else { sender };
         (heard.vlan == vlan && !self.own.contains(&sender_mac)).then_some((address, sender_mac))
     }
 
     /// Reads away what came before there was a question.
     fn forget(&self) {
-        let now = Instant::now();
-        while let Ok(Some(_)) = self.next(now) {}
+        let _ = self.listen(Instant::now(), &mut |_| false);
         let _ = drops_of(&self.heard);
     }
 
-    /// The next ARP packet that comes before `end`.
-    fn next(&self, end: Instant) -> Result<Option<Heard>, ProbeError> {
-        loop {
+    /// Hands over what comes before `end`, read by then or not; `true` if that was enough. A flood that does not stop
+    /// keeps nobody longer than it takes to read what was there at the end.
+    fn listen(&self, end: Instant, enough: &mut impl FnMut(&Heard) -> bool) -> Result<bool, ProbeError> {
+        let mut late = 0;
+        while late < QUEUE {
             match self.read() {
-                Ok(Some(heard)) => return Ok(Some(heard)),
-                Ok(None) if Instant::now() < end => {}
-                Ok(None) => return Ok(None),
-                Err(Errno::EAGAIN) if !self.wait(end)? => return Ok(None),
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Ok(Some(heard)) if enough(&heard) => return Ok(true),
+                Err(Errno::EAGAIN) if !self.wait(end)? => return Ok(false),
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                 // The bridge went down; what is sent next says so, too.
                 Err(Errno::ENETDOWN) => return Err(SendError::Down { port: self.bridge }.into()),
                 Err(errno) => return Err(ProbeError::Listen(errno.into())),
             }
+            late += usize::from(Instant::now() >= end);
         }
+        Ok(false)
     }
 
     /// Waits until something has come; `false` if the time is over.
@@ -204,20 +208,16 @@ impl Prober {
         }
     }
 
-    /// One frame, if it is ARP from somebody else.
+    /// One frame, if it is a sound ARP packet.
     fn read(&self) -> nix::Result<Option<Heard>> {
-        let (mut frame, mut tags) = ([0; FRAME], [0; TAGS]);
+        let (mut frame, mut told) = ([0; FRAME], Told([0; _]));
         let mut parts = [IoSliceMut::new(&mut frame)];
-        let read = recvmsg::<LinkAddr>(self.heard.as_raw_fd(), &mut parts, Some(&mut tags), MsgFlags::empty())?;
-        let outgoing = read.address.is_some_and(|from| from.pkttype() == OUTGOING);
+        let read = recvmsg::<()>(self.heard.as_raw_fd(), &mut parts, Some(&mut told.0), MsgFlags::empty())?;
         let vlan = read.cmsgs()?.find_map(|told| vlan_of(&told));
         let len = read.bytes;
-        let packet = frame.get(..len).and_then(ArpPacket::parse).filter(|_| !outgoing);
-        Ok(packet.map(|packet| Heard { packet, vlan }))
+        Ok(frame.get(..len).and_then(ArpPacket::parse).map(|packet| Heard { packet, vlan }))
     }
 }
-
-const OUTGOING: u8 = libc::PACKET_OUTGOING;
 
 /// The tag that the kernel has taken off the frame (`struct tpacket_auxdata`, `include/uapi/linux/if_packet.h`).
 fn vlan_of(told: &ControlMessageOwned) -> Option<VlanId> {
