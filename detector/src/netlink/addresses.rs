@@ -23,6 +23,18 @@ pub(super) async fn list(route: &mut Route, interface: IfIndex) -> Result<Vec<Ad
     }
 }
 
+/// The IPv4 addresses of every interface, each with the interface's index.
+pub(super) async fn all(route: &mut Route) -> Result<Vec<(IfIndex, Ipv4Net)>, Error> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let answers = route.dump("list all addresses", RouteNetlinkMessage::GetAddress(request)).await?;
+    let address = |answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) => Some((IfIndex::new(message.header.index)?, network(&message)?)),
+        _ => None,
+    };
+    Ok(answers.into_iter().filter_map(address).collect())
+}
+
 /// The IPv4 addresses of `interface` with their prefix lengths.
 pub(super) async fn networks(route: &mut Route, interface: IfIndex) -> Result<Vec<Ipv4Net>, Error> {
     Ok(list(route, interface).await?.iter().filter_map(network).collect())

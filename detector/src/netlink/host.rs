@@ -1,6 +1,9 @@
 //! The runner as its kernel shows it: bridges, ports, and what is configured in the sandboxes behind them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     Error, addresses,
@@ -104,6 +107,15 @@ impl Host {
         let addresses = addresses::networks(&mut self.route, bridge.index).await?;
         let ports = links::ports(&mut self.route, bridge.index).await?;
         Ok(Outside { bridge, addresses, ports })
+    }
+
+    /// Every IPv4 address that the host itself has, on whatever interface. It answers for all of them on each one
+    /// (`arp_ignore` in the kernel's `ip-sysctl.rst`, unless that is set).
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn own_addresses(&mut self) -> Result<BTreeSet<Ipv4Addr>, Error> {
+        Ok(addresses::all(&mut self.route).await?.iter().map(|(_, network)| network.addr()).collect())
     }
 
     /// What is behind one port. Looks for its namespace anew if it is not known.
