@@ -16,7 +16,7 @@ use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac};
 
 /// A view of the network namespace that the agent runs in, and through it into those of the sandboxes.
 pub struct Host {
-    route: Route,
+    pub(super) route: Route,
     namespaces: BTreeMap<Nsid, Found>,
 }
 
@@ -29,17 +29,6 @@ pub struct Survey {
     pub addresses: Vec<Ipv4Net>,
     /// Its ports.
     pub ports: Vec<PortSurvey>,
-}
-
-/// A bridge with its ports.
-#[derive(Debug)]
-pub struct Outside {
-    /// The bridge.
-    pub bridge: Bridge,
-    /// The host's own addresses on it.
-    pub addresses: Vec<Ipv4Net>,
-    /// Its ports.
-    pub ports: Vec<Port>,
 }
 
 /// A port with what is behind it.
@@ -89,24 +78,13 @@ impl Host {
     /// # Errors
     /// As [`Host::bridge`]; and if the ports or the namespaces cannot be listed at all.
     pub async fn survey(&mut self, name: BridgeName) -> Result<Survey, Error> {
-        let Outside { bridge, addresses, ports: outside } = self.outside(name).await?;
+        let super::Outside { bridge, addresses, ports: outside } = self.outside(name).await?;
         self.namespaces = netns::by_nsid(&mut self.route).await?;
         let mut ports = Vec::new();
         for port in outside {
             ports.push(self.look_behind(port).await);
         }
         Ok(Survey { bridge, addresses, ports })
-    }
-
-    /// The bridge called `name` as it is on the host, without a look behind its ports.
-    ///
-    /// # Errors
-    /// As [`Host::bridge`]; and if its addresses or its ports cannot be listed.
-    pub async fn outside(&mut self, name: BridgeName) -> Result<Outside, Error> {
-        let bridge = self.bridge(name).await?;
-        let addresses = addresses::networks(&mut self.route, bridge.index).await?;
-        let ports = links::ports(&mut self.route, bridge.index).await?;
-        Ok(Outside { bridge, addresses, ports })
     }
 
     /// Every IPv4 address that the host itself has, on whatever interface. It answers for all of them on each one

@@ -137,6 +137,24 @@ pub(super) async fn ports(route: &mut Route, bridge: IfIndex) -> Result<Vec<Port
     Ok(answers.iter().filter_map(link).filter_map(Port::of).filter(|port| port.bridge == bridge).collect())
 }
 
+/// Asks for every bridge and every port of one.
+pub(super) async fn bridges_and_ports(route: &mut Route) -> Result<(Vec<Bridge>, Vec<Port>), Error> {
+    let answers = route.dump("list all links", RouteNetlinkMessage::GetLink(request())).await?;
+    let links: Vec<_> = answers.iter().filter_map(link).collect();
+    Ok((links.iter().copied().filter_map(Bridge::of).collect(), links.iter().copied().filter_map(Port::of).collect()))
+}
+
+/// Asks for every interface, with its addresses.
+pub(super) async fn interfaces(route: &mut Route) -> Result<Vec<Interface>, Error> {
+    let answers = route.dump("list all links", RouteNetlinkMessage::GetLink(request())).await?;
+    let addresses = super::addresses::all(route).await?;
+    let of = |link: &LinkMessage| {
+        let own = addresses.iter().filter(|(at, _)| Some(*at) == index(link)).map(|(_, network)| *network);
+        Interface::of(link, own.collect())
+    };
+    Ok(answers.iter().filter_map(link).filter_map(of).collect())
+}
+
 /// Asks for the interface with the index `interface`, and its addresses.
 pub(super) async fn interface(route: &mut Route, interface: IfIndex) -> Result<Interface, Error> {
     let mut request = request();

@@ -2,6 +2,7 @@
 //!
 //! * [`Host`] asks about the network namespace that the agent runs in, and looks into those of the sandboxes: one
 //!   [`Survey`] per bridge at the start, one [`PortSurvey`] per port that comes later.
+//! * [`Everywhere`] is every interface in every namespace, for whoever has to know that an address is configured nowhere.
 //! * [`Events`] tells what changes, in the agent's namespace and in every one that has a veth to it.
 //! * [`readdress`] gives a sandbox's interface another address, with its routes.
 //!
@@ -16,6 +17,7 @@
 mod addresses;
 mod error;
 mod events;
+mod everywhere;
 mod host;
 mod links;
 mod neighbours;
@@ -26,7 +28,8 @@ mod wire;
 
 pub use error::Error;
 pub use events::{Event, Events};
-pub use host::{Host, Inside, Outside, PortSurvey, Survey};
+pub use everywhere::{Everywhere, Outside, Somewhere};
+pub use host::{Host, Inside, PortSurvey, Survey};
 pub use links::{Bridge, Interface, Peer, Port, PortKind};
 pub use neighbours::HostNeighbour;
 pub use netns::{Found, NetnsFile, Nsid};

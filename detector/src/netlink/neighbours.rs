@@ -47,6 +47,29 @@ pub(super) async fn correct(
     }
 }
 
+/// The neighbours on `interface` that the host has heard of lately, or was told of for good.
+pub(super) async fn live(route: &mut Route, interface: IfIndex) -> Result<Vec<(Ipv4Addr, Mac)>, Error> {
+    let mut request = NeighbourMessage::default();
+    request.header.family = AddressFamily::Inet;
+    request.attributes.push(NeighbourAttribute::IfIndex(interface.get()));
+    let answers = route.dump("list the host's neighbours", RouteNetlinkMessage::GetNeighbour(request)).await?;
+    let live = |answer| match answer {
+        RouteNetlinkMessage::NewNeighbour(entry) if entry.header.ifindex == interface.get() => {
+            let confirmed = matches!(entry.header.state, NeighbourState::Reachable | NeighbourState::Permanent);
+            Some((address(&entry)?, hardware(&entry)?)).filter(|_| confirmed)
+        }
+        _ => None,
+    };
+    Ok(answers.into_iter().filter_map(live).collect())
+}
+
+fn address(neighbour: &NeighbourMessage) -> Option<Ipv4Addr> {
+    neighbour.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })
+}
+
 async fn cached(route: &mut Route, interface: IfIndex, address: Ipv4Addr) -> Result<Option<NeighbourMessage>, Error> {
     let request = RouteNetlinkMessage::GetNeighbour(entry(interface, address));
     match route.one("read the host's neighbour", request).await {

@@ -111,6 +111,11 @@ impl Found {
     }
 }
 
+/// Every namespace that something leads to, the agent's own too.
+pub(super) async fn all() -> Result<BTreeMap<NetnsId, Found>, Error> {
+    scan_aside().await
+}
+
 /// Every namespace that the agent's own has an id for and that something leads to.
 pub(super) async fn by_nsid(route: &mut Route) -> Result<BTreeMap<Nsid, Found>, Error> {
     let found = scan_aside().await?;
@@ -123,6 +128,11 @@ pub(super) async fn by_nsid(route: &mut Route) -> Result<BTreeMap<Nsid, Found>, 
         }
     }
     Ok(known)
+}
+
+/// The namespace that the calling thread is in.
+pub(super) fn own() -> Result<NetnsId, Error> {
+    NetnsFile::open(Path::new("/proc/thread-self/ns/net")).map(|file| file.id)
 }
 
 /// The id that the agent's namespace has for `netns`, if it has one.
