@@ -25,6 +25,8 @@ pub mod agent;
 
 pub mod http;
 
+pub mod reconcile;
+
 pub mod cni;
 
 pub mod cli;

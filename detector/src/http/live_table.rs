@@ -56,8 +56,21 @@ impl LiveTable {
     pub fn rows(&self, domain: Domain, address: Ipv4Addr) -> Result<Vec<Row>, Unwitnessed> {
         let bridge = encoded(domain.bridge.as_str());
         let vlan = domain.vlan.map(|vlan| format!("&vlan={}", vlan.get())).unwrap_or_default();
-        let path = format!("/api/v1/table?bridge={bridge}{vlan}&address={address}");
-        wait_for(self.client.ask(&path))?.map_err(|error| Unwitnessed(error.to_string()))
+        self.ask(&format!("/api/v1/table?bridge={bridge}{vlan}&address={address}"))
+    }
+
+    /// Every row of `domain`.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn all(&self, domain: Domain) -> Result<Vec<Row>, Unwitnessed> {
+        let bridge = encoded(domain.bridge.as_str());
+        let vlan = domain.vlan.map(|vlan| format!("&vlan={}", vlan.get())).unwrap_or_default();
+        self.ask(&format!("/api/v1/table?bridge={bridge}{vlan}"))
+    }
+
+    fn ask(&self, path: &str) -> Result<Vec<Row>, Unwitnessed> {
+        wait_for(self.client.ask(path))?.map_err(|error| Unwitnessed(error.to_string()))
     }
 }
 

@@ -24,12 +24,25 @@ pub struct Everywhere {
     pub closed: Vec<(Found, Error)>,
     /// Ports of bridges behind which there is a namespace that nothing leads to.
     pub blind: Vec<(BridgeName, String)>,
+    /// Ports of bridges that have no interface at their other end: taps, network cards, tunnels.
+    pub open_ended: Vec<(BridgeName, String)>,
     /// The namespace of whoever looks.
     pub own: NetnsId,
 }
 
 /// A port, as the bridge that it belongs to and its own name.
-pub type PortName = (BridgeName, String);
+type PortName = (BridgeName, String);
+
+/// What is at the other ends of ports.
+#[derive(Default)]
+struct Peers {
+    /// Which port is the other end of an interface in a namespace.
+    known: BTreeMap<(NetnsId, IfIndex), PortName>,
+    /// Those whose other ends cannot be found.
+    blind: Vec<PortName>,
+    /// Those that have no interface at the other end.
+    open_ended: Vec<PortName>,
+}
 
 /// An interface, with where it is.
 #[derive(Clone, Debug)]
@@ -39,7 +52,7 @@ pub struct Somewhere {
     /// The interface.
     pub interface: Interface,
     /// The bridge that its other end is a port of, and that port's name; none if its other end is no port, or not here.
-    pub port: Option<PortName>,
+    pub port: Option<(BridgeName, String)>,
 }
 
 /// What is on a bridge without looking behind its ports.
@@ -60,12 +73,12 @@ impl Host {
     /// If the namespaces or the links cannot be listed at all. One that cannot be looked into is told of for itself.
     pub async fn everywhere(&mut self) -> Result<Everywhere, Error> {
         let (own, found) = (netns::own()?, netns::all().await?);
-        let (ports, blind) = self.peers().await?;
-        let mut everywhere = Everywhere { interfaces: Vec::new(), closed: Vec::new(), blind, own };
+        let Peers { known, blind, open_ended } = self.peers().await?;
+        let mut everywhere = Everywhere { interfaces: Vec::new(), closed: Vec::new(), blind, open_ended, own };
         for netns in found.into_values() {
             match look_into(&netns).await {
                 Ok(interfaces) => everywhere.interfaces.extend(interfaces.into_iter().map(|interface| Somewhere {
-                    port: ports.get(&(netns.id, interface.index)).cloned(),
+                    port: known.get(&(netns.id, interface.index)).cloned(),
                     netns: netns.clone(),
                     interface,
                 })),
@@ -96,20 +109,23 @@ impl Host {
         neighbours::live(&mut self.route, bridge).await
     }
 
-    /// Which port is the other end of an interface in a namespace, and the ports whose other ends cannot be found.
-    async fn peers(&mut self) -> Result<(BTreeMap<(NetnsId, IfIndex), PortName>, Vec<PortName>), Error> {
+    async fn peers(&mut self) -> Result<Peers, Error> {
         let (bridges, ports) = links::bridges_and_ports(&mut self.route).await?;
         let names: BTreeMap<_, _> = bridges.into_iter().map(|bridge| (bridge.index, bridge.name)).collect();
         let namespaces = netns::by_nsid(&mut self.route).await?;
-        let (mut known, mut blind) = (BTreeMap::new(), Vec::new());
+        let mut peers = Peers::default();
         for port in ports {
-            let (Some(peer), Some(bridge)) = (port.peer, names.get(&port.bridge)) else { continue };
-            match namespaces.get(&peer.nsid) {
-                Some(netns) => drop(known.insert((netns.id, peer.index), (*bridge, port.name))),
-                None => blind.push((*bridge, port.name)),
+            let Some(bridge) = names.get(&port.bridge) else { continue };
+            match port.peer {
+                None if port.kind == links::PortKind::Veth => {}
+                None => peers.open_ended.push((*bridge, port.name)),
+                Some(peer) => match namespaces.get(&peer.nsid) {
+                    Some(netns) => drop(peers.known.insert((netns.id, peer.index), (*bridge, port.name))),
+                    None => peers.blind.push((*bridge, port.name)),
+                },
             }
         }
-        Ok((known, blind))
+        Ok(peers)
     }
 }
 

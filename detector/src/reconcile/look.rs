@@ -2,20 +2,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, ErrorKind::PermissionDenied},
     net::Ipv4Addr,
     path::PathBuf,
 };
 
-use super::{Evidence, Gap, Sense, Sighting};
+use super::{Evidence, Gap, Reach, Sense, Sighting};
 use crate::{
     allocator::Unwitnessed,
     capture::Probing,
     http::{LiveTable, api},
-    net::{BridgeName, Domain, Mac, NetnsId, Owner},
+    net::{BridgeName, Domain, Mac, Owner},
     netlink::{self, Everywhere, Host, Somewhere},
     sandbox::SandboxIdentity,
     witness::Wire,
 };
+
+/// What the host is called.
+const HOST: &str = "the host";
 
 /// Where an address is asked for, and which.
 pub type Addresses = BTreeMap<Domain, BTreeSet<Ipv4Addr>>;
@@ -35,7 +40,7 @@ pub enum LookError {
     Netlink(#[from] netlink::Error),
     /// The kernel cannot even be asked.
     #[error("cannot start timers: {0}")]
-    Runtime(#[source] std::io::Error),
+    Runtime(#[source] io::Error),
 }
 
 impl Looker {
@@ -54,35 +59,47 @@ impl Looker {
         let runtime = runtime.map_err(LookError::Runtime)?;
         let mut evidence = Evidence::default();
         let domains: BTreeSet<Domain> = asked.keys().copied().collect();
-        runtime.block_on(async {
+        let bridges: BTreeSet<BridgeName> = domains.iter().map(|domain| domain.bridge).collect();
+        evidence.miss_hidden_processes();
+        let everywhere = runtime.block_on(async {
             let mut host = Host::open()?;
-            evidence.add_configured(&host.everywhere().await?);
-            for domain in &domains {
-                evidence.add_neighbours(&mut host, *domain).await;
+            let everywhere = host.everywhere().await?;
+            for bridge in &bridges {
+                evidence.add_neighbours(&mut host, *bridge).await;
             }
-            Ok::<_, netlink::Error>(())
+            Ok::<_, netlink::Error>(everywhere)
         })?;
         drop(runtime);
-        self.ask_agent(&domains, &mut evidence);
+        evidence.add_configured(&everywhere, &bridges);
+        let watched = self.ask_agent(&domains, &mut evidence);
+        evidence.miss_open_ends(&everywhere, &watched);
         for (domain, addresses) in asked {
             self.ask_bridge(*domain, addresses, &mut evidence);
         }
         Ok(evidence)
     }
 
-    fn ask_agent(&self, domains: &BTreeSet<Domain>, evidence: &mut Evidence) {
+    /// Adds the agent's live table; the bridges that it watches.
+    fn ask_agent(&self, domains: &BTreeSet<Domain>, evidence: &mut Evidence) -> BTreeSet<BridgeName> {
         let table = match LiveTable::connect(&self.socket) {
             Ok(Some(table)) => table,
             // Without an agent nobody has a table; the other senses have to do.
-            Ok(None) => return,
-            Err(Unwitnessed(why)) => return evidence.miss(None, format!("the agent's live table: {why}")),
+            Ok(None) => return BTreeSet::new(),
+            Err(Unwitnessed(why)) => {
+                evidence.miss(Reach::Anywhere, format!("the agent's live table: {why}"));
+                return BTreeSet::new();
+            }
         };
-        for domain in domains.iter().filter(|domain| table.watches(**domain)) {
-            match table.all(*domain) {
-                Ok(rows) => evidence.sightings.extend(rows.iter().filter_map(|row| in_table(*domain, row))),
-                Err(Unwitnessed(why)) => evidence.miss(Some(*domain), format!("the agent's live table: {why}")),
+        let watched: BTreeSet<_> = domains.iter().filter(|domain| table.watches(**domain)).collect();
+        for domain in &watched {
+            match table.all(**domain) {
+                Ok(rows) => evidence.sightings.extend(rows.iter().map(|row| in_table(**domain, row))),
+                Err(Unwitnessed(why)) => {
+                    evidence.miss(Reach::Domain(**domain), format!("the agent's live table: {why}"));
+                }
             }
         }
+        watched.into_iter().map(|domain| domain.bridge).collect()
     }
 
     fn ask_bridge(&self, domain: Domain, addresses: &BTreeSet<Ipv4Addr>, evidence: &mut Evidence) {
@@ -93,92 +110,137 @@ impl Looker {
                     evidence.add_answers(domain, address, macs);
                 }
             }
-            Err(Unwitnessed(why)) => evidence.miss(Some(domain), format!("who answers on {domain}: {why}")),
+            Err(Unwitnessed(why)) => evidence.miss(Reach::Domain(domain), format!("who answers on {domain}: {why}")),
         }
     }
 }
 
 impl Evidence {
-    fn miss(&mut self, domain: Option<Domain>, what: String) {
-        self.gaps.push(Gap { domain, what });
+    fn miss(&mut self, reach: Reach, what: String) {
+        self.gaps.push(Gap { reach, what });
     }
 
-    fn add_configured(&mut self, everywhere: &Everywhere) {
+    /// A process that may not be looked at may be in a namespace that nothing else leads to.
+    fn miss_hidden_processes(&mut self) {
+        match hidden_processes() {
+            Ok(0) => {}
+            Ok(hidden) => {
+                let what = format!("the namespaces of {hidden} processes: dupip needs CAP_SYS_PTRACE for that");
+                self.miss(Reach::Anywhere, what);
+            }
+            Err(error) => self.miss(Reach::Anywhere, format!("the machine's processes in /proc: {error}")),
+        }
+    }
+
+    fn add_configured(&mut self, everywhere: &Everywhere, bridges: &BTreeSet<BridgeName>) {
         for (netns, error) in &everywhere.closed {
-            self.miss(None, format!("namespace {}: {error}", called(&SandboxIdentity::of(netns))));
+            self.miss(Reach::Anywhere, format!("namespace {}: {error}", called(&SandboxIdentity::of(netns))));
         }
         for (bridge, port) in &everywhere.blind {
-            self.miss(Some(Domain::untagged(*bridge)), format!("nothing leads into the namespace behind port {port}"));
+            let what = format!("the namespace behind port {port} of {bridge}: nothing leads into it");
+            self.miss(Reach::Bridge(*bridge), what);
         }
         let mut identities = BTreeMap::new();
         for somewhere in &everywhere.interfaces {
             let netns = &somewhere.netns;
             let identity = identities.entry(netns.id).or_insert_with(|| SandboxIdentity::of(netns));
-            let host = netns.id == everywhere.own;
-            self.sightings.extend(configured(somewhere, identity, host));
+            let own = netns.id == everywhere.own;
+            self.sightings.extend(configured(somewhere, identity, own.then_some(bridges)));
         }
     }
 
-    async fn add_neighbours(&mut self, host: &mut Host, domain: Domain) {
+    /// Behind taps and uplinks only the agent and the probes together are proof.
+    fn miss_open_ends(&mut self, everywhere: &Everywhere, watched: &BTreeSet<BridgeName>) {
+        for (bridge, port) in everywhere.open_ended.iter().filter(|(bridge, _)| !watched.contains(bridge)) {
+            let what = format!("what is behind port {port} of {bridge}: no interface is, and no agent watches it");
+            self.miss(Reach::Bridge(*bridge), what);
+        }
+    }
+
+    async fn add_neighbours(&mut self, host: &mut Host, bridge: BridgeName) {
         let listed = async {
-            let bridge = host.bridge(domain.bridge).await?;
-            host.neighbours(bridge.index).await
+            let index = host.bridge(bridge).await?.index;
+            host.neighbours(index).await
         };
         match listed.await {
-            Ok(neighbours) if domain.vlan.is_none() => {
-                let seen = |(address, mac)| self::bare(Some(domain), address, Sense::Neighbour, mac);
+            Ok(neighbours) => {
+                let domain = Reach::Domain(Domain::untagged(bridge));
+                let seen = |(address, mac)| bare(domain, address, Sense::Neighbour, mac);
                 self.sightings.extend(neighbours.into_iter().map(seen));
             }
-            Ok(_) | Err(netlink::Error::NoBridge(_)) => {}
-            Err(error) => self.miss(Some(domain), format!("the host's neighbours on {}: {error}", domain.bridge)),
+            // Also if there is no such bridge: dupip may look from the wrong namespace.
+            Err(error) => self.miss(Reach::Bridge(bridge), format!("bridge {bridge}: {error}")),
         }
     }
 
     /// Whoever answers is known by name, if an interface with that hardware address was seen.
     fn add_answers(&mut self, domain: Domain, address: Ipv4Addr, macs: BTreeSet<Mac>) {
+        let reach = Reach::Domain(domain);
         for mac in macs {
-            let known = self.of(domain, address).find(|seen| seen.mac == mac && seen.by == Sense::Configured).cloned();
-            let seen = known.map(|known| Sighting { domain: Some(domain), by: Sense::Answered, ..known });
-            self.sightings.push(seen.unwrap_or_else(|| bare(Some(domain), address, Sense::Answered, mac)));
+            let with_mac = |seen: &&Sighting| seen.mac == mac && seen.by == Sense::Configured;
+            let elsewhere = || self.sightings.iter().filter(|seen| seen.reach.covers(domain)).find(with_mac);
+            let known = self.of(domain, address).find(with_mac).or_else(elsewhere).cloned();
+            let seen = known.map(|known| Sighting { reach, address, by: Sense::Answered, ..known });
+            self.sightings.push(seen.unwrap_or_else(|| bare(reach, address, Sense::Answered, mac)));
         }
     }
 }
 
-/// The addresses of an interface. One whose other end is no port may be on its way to any bridge; loopback is not.
-fn configured(somewhere: &Somewhere, identity: &SandboxIdentity, host: bool) -> Vec<Sighting> {
+/// The addresses of an interface. One whose other end is no port may be on its way to any bridge, and the host answers
+/// on every bridge for whatever it has; loopback is nobody's.
+fn configured(
+    somewhere: &Somewhere,
+    identity: &SandboxIdentity,
+    bridges_of_host: Option<&BTreeSet<BridgeName>>,
+) -> Vec<Sighting> {
     let interface = &somewhere.interface;
-    let own_bridge: Option<BridgeName> = interface.name.parse().ok().filter(|_| host);
-    let domain = somewhere.port.as_ref().map(|(bridge, _)| *bridge).or(own_bridge).map(Domain::untagged);
-    let owners = identity.aliases.iter().filter_map(|alias| alias.parse().ok()).collect::<Vec<Owner>>();
+    let of_host = bridges_of_host.and_then(|bridges| bridges.iter().find(|name| name.as_str() == interface.name));
+    let bridge = somewhere.port.as_ref().map(|(bridge, _)| *bridge).or(of_host.copied());
+    let host = bridges_of_host.is_some();
+    let names = identity.aliases.iter().filter(|_| !host);
+    let owners = names.filter_map(|alias| alias.parse().ok()).collect::<Vec<Owner>>();
     let seen = |address| Sighting {
-        domain,
+        reach: bridge.map_or(Reach::Anywhere, Reach::Bridge),
         address,
         by: Sense::Configured,
         mac: interface.mac,
-        netns: Some(somewhere.netns.id),
-        name: if host { Some("the host".to_owned()) } else { identity.name.clone() },
-        owners: if host { Vec::new() } else { owners.clone() },
+        netns: Some(somewhere.netns.id.inode),
+        host,
+        name: if host { Some(HOST.to_owned()) } else { identity.name.clone() },
+        owners: owners.clone(),
         port: somewhere.port.as_ref().map(|(_, port)| port.clone()),
     };
     interface.addresses.iter().map(|network| network.addr()).filter(|at| !at.is_loopback()).map(seen).collect()
 }
 
-fn in_table(domain: Domain, row: &api::Row) -> Option<Sighting> {
-    let device = row.netns.map(|inode| NetnsId { device: 0, inode });
-    Some(Sighting {
-        domain: Some(domain),
+fn in_table(domain: Domain, row: &api::Row) -> Sighting {
+    Sighting {
+        reach: Reach::Domain(domain),
         address: row.address,
         by: Sense::LiveTable,
-        mac: row.mac.parse().ok()?,
-        netns: device,
-        name: row.sandbox.clone().or_else(|| row.host.then(|| "the host".to_owned())),
+        mac: row.mac.parse().unwrap_or(Mac::ZERO),
+        netns: row.netns,
+        host: row.host,
+        name: row.sandbox.clone().or_else(|| row.host.then(|| HOST.to_owned())),
         owners: row.sandbox.iter().filter_map(|name| name.parse().ok()).collect(),
         port: Some(row.port.clone()),
-    })
+    }
 }
 
-fn bare(domain: Option<Domain>, address: Ipv4Addr, by: Sense, mac: Mac) -> Sighting {
-    Sighting { domain, address, by, mac, netns: None, name: None, owners: Vec::new(), port: None }
+fn bare(reach: Reach, address: Ipv4Addr, by: Sense, mac: Mac) -> Sighting {
+    Sighting { reach, address, by, mac, netns: None, host: false, name: None, owners: Vec::new(), port: None }
+}
+
+/// How many processes there are whose namespaces may not be seen.
+fn hidden_processes() -> io::Result<usize> {
+    let mut hidden = 0;
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let is_process = path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+        let refused = || fs::metadata(path.join("ns/net")).is_err_and(|error| error.kind() == PermissionDenied);
+        hidden += usize::from(is_process && refused());
+    }
+    Ok(hidden)
 }
 
 fn called(identity: &SandboxIdentity) -> String {

@@ -3,9 +3,11 @@
 mod adopt;
 mod allocate;
 mod book;
+mod check;
 mod history;
 mod list;
 mod place;
+mod reclaim;
 mod release;
 
 use std::path::PathBuf;
@@ -42,6 +44,7 @@ Examples:
   dupip lease release --bridge rt0 --address 10.8.64.2 --owner sportsagent --generation 7
   dupip lease history 10.8.64.2
   dupip lease adopt --bridge rt0 --address 10.8.64.2 --owner sportsagent
+  dupip lease check --report report.json && dupip lease reclaim --from-report report.json
 
 The verbs ask the agent. When none runs they work on the lease database itself, as any number
 of processes may at once.";
@@ -66,6 +69,10 @@ enum Verb {
     Release(release::Args),
     /// Show what became of an address: every change, when, by whom and why
     History(history::Args),
+    /// Compare leases with what really uses addresses; changes nothing
+    Check(check::Args),
+    /// Take back what a check has found to be used by nothing, if that is still so
+    Reclaim(reclaim::Args),
 }
 
 impl Args {
@@ -76,6 +83,8 @@ impl Args {
             Verb::Adopt(args) => args.run(socket),
             Verb::Release(args) => args.run(socket),
             Verb::History(args) => args.run(socket),
+            Verb::Check(args) => args.run(&socket),
+            Verb::Reclaim(args) => args.run(&socket),
         }
     }
 }

@@ -99,7 +99,7 @@ fn open(path: &Path, may_make: bool) -> Result<SqliteStore, Failure> {
 }
 
 /// Who the journal will say has made the changes: the user, also behind sudo.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let (uid, pid) = (rustix::process::getuid(), std::process::id());
     let sudo = std::env::var("SUDO_USER").map(|user| format!(" ({user} through sudo)")).unwrap_or_default();
     format!("dupip for uid {}{sudo}, pid {pid}", uid.as_raw())

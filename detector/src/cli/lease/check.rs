@@ -1,0 +1,147 @@
+//! `dupip lease check`.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use super::Place;
+use crate::{
+    allocator::SqliteStore,
+    capture::Probing,
+    cli::{
+        exit::{self, Exit, Failure, note},
+        render::{Column, Format, Output, columns, domain, json, or_dash, print},
+        run::span,
+    },
+    reconcile::{Looker, Observation, ObserveError, Report, Row, User},
+    time::Span,
+};
+
+/// How bridges are asked: once more, and more patiently, than before an address is handed out.
+pub(super) const PROBING: Probing = Probing { count: 3, interval: Duration::from_millis(50) };
+
+const EXAMPLES: &str = "\
+Examples:
+  dupip lease check
+  dupip lease check -o wide     also namespaces, ports and what shows an address in use
+  dupip lease check --report report.json && dupip lease reclaim --from-report report.json
+  dupip lease check --fail      exit code 1 if anything does not fit
+
+What is listed:
+  several_owners        more than one sandbox uses the address: one line for each
+  used_by_another       held, but a sandbox of another name uses it
+  in_use_without_lease  in use, and nobody holds it
+  lease_without_user    held, and nothing uses it
+  stale_reservation     reserved, and its time is over; or a move whose sandbox is gone
+  draining              given back, and waiting for proof that nothing uses it any more
+
+dupip reads the leases, then looks into every network namespace, into the agent's live table and
+the host's neighbours, and asks on the bridges; and all that once more after --interval. Only a
+lease that both looks prove unused is reclaimable. What could not be looked at is told as a gap,
+and there nothing is. Nothing is changed.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// How long after the first look to look again
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = span)]
+    interval: Span,
+    /// Leases that changed more recently belong to sandboxes that may still be being made
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = span)]
+    grace: Span,
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Exit with code 1 if anything does not fit
+    #[arg(long)]
+    fail: bool,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Args {
+    pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        let database = self.place.path(socket)?;
+        let report = self.observe(&self.place.store(socket, false)?, &database, socket)?;
+        if let Some(path) = &self.report {
+            report.write(path).map_err(|error| not_written(path, &error))?;
+        }
+        self.show(&report)?;
+        Ok(if self.fail && !report.rows.is_empty() { Exit::No } else { Exit::Fine })
+    }
+
+    fn observe(&self, store: &SqliteStore, database: &Path, socket: &Path) -> Result<Report, Failure> {
+        let looker = Looker::new(socket, PROBING);
+        let first = Observation::take(store, &looker)?;
+        if io::stderr().is_terminal() {
+            note(format_args!("looked once; looking again in {}", self.interval));
+        }
+        thread::sleep(self.interval.into());
+        let second = Observation::take(store, &looker)?;
+        Report::of([&first, &second], database, self.grace)
+            .map_err(|error| Failure::new(Exit::Unsupported, format_args!("cannot read which boot this is: {error}")))
+    }
+
+    fn show(&self, report: &Report) -> Result<(), Failure> {
+        match self.format.output {
+            Output::Json => print(json(report)?),
+            output => {
+                print(show(&report.rows, output))?;
+                for gap in &report.gaps {
+                    note(format_args!("cannot look at {gap}"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn show(rows: &[Row], output: Output) -> String {
+    let user = |row: &Row, part: fn(&User) -> Option<String>| or_dash(row.user.as_ref().and_then(part));
+    let all: [Column<'_, Row>; 13] = [
+        ("KIND", false, &|row| row.kind.as_str().to_owned()),
+        ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
+        ("ADDRESS", false, &|row| row.address.to_string()),
+        ("OWNER", false, &|row| or_dash(row.owner.as_ref())),
+        ("GENERATION", true, &|row| or_dash(row.generation)),
+        ("STATE", false, &|row| or_dash(row.state.as_ref())),
+        ("USED BY", false, &|row| user(row, |user| Some(user.called()))),
+        ("NETNS", true, &|row| user(row, |user| user.netns.map(|inode| inode.to_string()))),
+        ("PORT", true, &|row| user(row, |user| user.port.clone())),
+        ("MAC", false, &|row| user(row, |user| user.mac.clone())),
+        ("EVIDENCE", true, &|row| user(row, |user| Some(evidence(user)))),
+        ("HOLDS", false, &|row| holds(row).to_owned()),
+        ("RECLAIMABLE", false, &|row| if row.reclaimable { "yes".to_owned() } else { format!("no: {}", row.reason) }),
+    ];
+    columns(&all, rows, output == Output::Wide)
+}
+
+fn holds(row: &Row) -> &'static str {
+    match &row.user {
+        None => "-",
+        Some(_) if row.holds_lease => "yes",
+        Some(_) => "no",
+    }
+}
+
+fn evidence(user: &User) -> String {
+    user.evidence.iter().map(|sense| sense.as_str()).collect::<Vec<_>>().join(",")
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(exit::of_io(error), format_args!("cannot write the report {}: {error}", path.display()))
+}
+
+impl From<ObserveError> for Failure {
+    fn from(error: ObserveError) -> Self {
+        match error {
+            ObserveError::Store(error) => error.into(),
+            ObserveError::Look(error) => Self::new(Exit::Unsupported, error).hint("sudo dupip …"),
+        }
+    }
+}
