@@ -6,5 +6,6 @@ mod agent;
 mod cni;
 mod incident;
 mod leftovers;
+mod reconcile;
 mod runner;
 mod sandbox;

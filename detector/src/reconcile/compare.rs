@@ -223,3 +223,7 @@ fn unheld(seen: &Observation, domain: Domain, address: Ipv4Addr) -> Vec<Row> {
         several_users => several(&Row::new(Kind::SeveralOwners, domain, address, last), several_users),
     }
 }
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;
