@@ -32,6 +32,7 @@
 mod clock;
 mod error;
 mod hand_out;
+pub mod import;
 mod pool;
 mod sqlite;
 mod store;

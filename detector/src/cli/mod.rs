@@ -8,6 +8,7 @@ mod conflicts;
 mod exit;
 mod lease;
 mod man;
+mod pool;
 mod preflight;
 mod render;
 mod run;
@@ -71,6 +72,8 @@ enum Verb {
     Conflicts(conflicts::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
     Lease(lease::Args),
+    /// Make, list and remove the pools that addresses are leased from
+    Pool(pool::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write one for each verb
@@ -87,6 +90,7 @@ impl Cli {
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
+            Verb::Pool(args) => args.run(socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),
         });

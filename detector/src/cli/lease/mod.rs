@@ -5,6 +5,7 @@ mod allocate;
 mod book;
 mod check;
 mod history;
+mod import;
 mod list;
 mod place;
 mod reclaim;
@@ -45,6 +46,7 @@ Examples:
   dupip lease history 10.8.64.2
   dupip lease adopt --bridge rt0 --address 10.8.64.2 --owner sportsagent
   dupip lease check --report report.json && dupip lease reclaim --from-report report.json
+  dupip lease import --from host-local /var/lib/cni/networks/rt0 --bridge rt0
 
 The verbs ask the agent. When none runs they work on the lease database itself, as any number
 of processes may at once.";
@@ -73,6 +75,8 @@ enum Verb {
     Check(check::Args),
     /// Take back what a check has found to be used by nothing, if that is still so
     Reclaim(reclaim::Args),
+    /// Take over what another allocator's book says: host-local's, or Miren's
+    Import(import::Args),
 }
 
 impl Args {
@@ -85,6 +89,7 @@ impl Args {
             Verb::History(args) => args.run(socket),
             Verb::Check(args) => args.run(&socket),
             Verb::Reclaim(args) => args.run(&socket),
+            Verb::Import(args) => args.run(socket),
         }
     }
 }
