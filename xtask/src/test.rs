@@ -16,9 +16,18 @@ const NEED_ROOT: [&str; 3] = ["detector", "tests", "xtask"];
 /// The packages of the workspace whose tests touch nothing.
 const REST: [&str; 1] = ["detector-ebpf"];
 
+/// The random test of the allocator, and how often it acts in a long run unless something else is asked for.
+const MODEL: &str = "allocator::tests::model::";
+const MODEL_OPS: (&str, &str) = ("DUPIP_MODEL_OPS", "1000000");
+
 /// What `cargo xtask test` is told.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Also do a million random things to the allocator, with processes that die, which takes some minutes
+    ///
+    /// `DUPIP_MODEL_OPS` asks for another number, `DUPIP_MODEL_SEED` for others.
+    #[arg(long)]
+    long: bool,
     /// Passed on to the test programs: a part of the tests' names, `--nocapture`, ...
     #[arg(last = true)]
     harness: Vec<String>,
@@ -40,9 +49,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dupip = build::dupip()?;
     let mut tally = Tally::default();
     let mut worst = None;
-    for mut tests in runs(shell::is_root(), &host()?) {
-        tests.arg("--").args(&args.harness).env("DUPIP_BIN", &dupip);
-        let status = pass_on(&mut tests, &mut tally)?;
+    let host = host()?;
+    let mut runs = runs(shell::is_root(), &host);
+    runs.iter_mut().for_each(|run| drop(run.arg("--").args(&args.harness)));
+    runs.extend(args.long.then(|| long_run(shell::is_root(), &host)));
+    for mut tests in runs {
+        let status = pass_on(tests.env("DUPIP_BIN", &dupip), &mut tally)?;
         worst = worst.or((!status.success()).then_some(status));
     }
     eprintln!("test: {tally} in {:.0} s, with {}", start.elapsed().as_secs_f32(), dupip.display());
@@ -62,6 +74,18 @@ fn runs(is_root: bool, host: &str) -> Vec<Command> {
     let mut with_root = cargo(&REST.map(|package| format!("--exclude={package}")));
     with_root.env(runner_variable(host), "sudo -E");
     vec![cargo(&NEED_ROOT.map(|package| format!("--exclude={package}"))), with_root]
+}
+
+/// The allocator's random test alone, optimised, for a million acts.
+fn long_run(is_root: bool, host: &str) -> Command {
+    let arguments = ["test", "--locked", "--release", "--package=detector", "--lib", "--", MODEL, "--nocapture"];
+    let mut run = shell::command("cargo", arguments.map(str::to_owned));
+    let (name, acts) = MODEL_OPS;
+    run.env(name, std::env::var_os(name).unwrap_or_else(|| acts.into()));
+    if !is_root {
+        run.env(runner_variable(host), "sudo -E");
+    }
+    run
 }
 
 /// The variable that tells cargo what starts the programs of a target (The Cargo Book, Configuration).
@@ -127,6 +151,14 @@ mod tests {
             tally.count(line);
         }
         assert_eq!(tally, Tally { suites: 2, passed: 8, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn a_long_run_acts_a_million_times() {
+        let run = long_run(true, "x86_64-unknown-linux-gnu");
+        assert!(shell::text(&run).ends_with("--lib -- allocator::tests::model:: --nocapture"), "{}", shell::text(&run));
+        let acts = std::env::var("DUPIP_MODEL_OPS").unwrap_or_else(|_| "1000000".to_owned());
+        assert_eq!(run.get_envs().collect::<Vec<_>>(), [("DUPIP_MODEL_OPS".as_ref(), Some(acts.as_ref()))]);
     }
 
     #[test]
