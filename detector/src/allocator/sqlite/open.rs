@@ -59,6 +59,7 @@ impl Identity {
 pub(super) fn connect(path: &Path, actor: &str, clock: &Clock, care: Care) -> Result<Connection, Refusal> {
     // SQLite gives a relative name like `:memory:` a meaning of its own.
     let path = absolute(path)?;
+    not_over_a_log(&path)?;
     create(&path)?;
     let len = fs::metadata(&path)?.len();
     // SQLite takes one byte for none (`unixFileSize`) and would write over it.
@@ -99,6 +100,22 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Refusal> {
 fn wait_for_a_turn(asked: i32) -> bool {
     thread::sleep(TURN);
     asked < TURNS
+}
+
+/// A log without its database still has what was committed last. SQLite would throw it away (`pagerOpenWalIfPresent`).
+///
+/// The log is looked at first: whoever makes a database writes to that before there is a log.
+fn not_over_a_log(path: &Path) -> Result<(), Refusal> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let len = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    if len(log.as_ref()) > 0 && len(path) == 0 {
+        return Err(Refusal::Corrupt(format!(
+            "it is empty or gone, but its log {} is there",
+            Path::new(&log).display()
+        )));
+    }
+    Ok(())
 }
 
 /// Makes an empty file, which is what a new database is, if nothing is there.

@@ -205,6 +205,8 @@ fn nothing_is_written_to_a_file_that_is_not_there_any_more() {
     let lease = store.give("a");
     let saved = home.directory.path().join("saved.db");
     fs::rename(home.path(), &saved).unwrap();
+    let log = |of: &Path| format!("{}-wal", of.display());
+    fs::rename(log(&home.path()), log(&saved)).unwrap();
     let refused = |home: &Home| {
         assert!(matches!(
             store.allocate(&wish(rt0(), &owner("b"), &nothing())),
