@@ -1,5 +1,6 @@
 //! The allocator as its users have it: a real file, real processes, and a clock that can be turned.
 
+mod faults;
 mod files;
 mod leases;
 mod model;

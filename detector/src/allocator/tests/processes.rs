@@ -5,7 +5,8 @@
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead as _, BufReader, Read as _},
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
@@ -17,7 +18,7 @@ const FILE: &str = "DUPIP_TEST_LEASES";
 const PART: &str = "DUPIP_TEST_PART";
 
 /// A process that plays a part in a test, and what it says.
-struct Partner {
+pub(super) struct Partner {
     process: Child,
     start: Option<ChildStdin>,
     said: BufReader<ChildStdout>,
@@ -25,8 +26,14 @@ struct Partner {
 
 impl Partner {
     fn new(test: &str, file: &Path, part: usize) -> Self {
+        Self::with(&format!("processes::{test}"), file, part, &[])
+    }
+
+    /// As [`new`](Self::new), for the test of any module here, with more in the environment.
+    pub(super) fn with(test: &str, file: &Path, part: usize, environment: &[(&str, &OsStr)]) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", &format!("allocator::tests::processes::{test}")])
+            .args(["--exact", "--nocapture", &format!("allocator::tests::{test}")])
+            .envs(environment.iter().copied())
             .env(FILE, file)
             .env(PART, part.to_string())
             .stdin(Stdio::piped())
@@ -49,8 +56,19 @@ impl Partner {
         None
     }
 
+    fn tell(&mut self, line: &str) {
+        writeln!(self.start.as_mut().unwrap(), "{line}").unwrap();
+    }
+
     fn start(&mut self) {
         drop(self.start.take());
+    }
+
+    /// What it says until it ends, or is ended.
+    pub(super) fn hear_out(mut self) -> Vec<String> {
+        let said = std::iter::from_fn(|| self.hear()).collect();
+        self.process.wait().unwrap();
+        said
     }
 
     fn finish(mut self) -> Vec<String> {
@@ -68,12 +86,12 @@ impl Partner {
     }
 }
 
-fn say(what: &str) {
+pub(super) fn say(what: &str) {
     println!("@{what}");
 }
 
 /// The part that this process has in the test, with the file it is about; `None` if it is the test itself.
-fn part() -> Option<(PathBuf, usize)> {
+pub(super) fn part() -> Option<(PathBuf, usize)> {
     Some((env::var_os(FILE)?.into(), env::var(PART).unwrap().parse().unwrap()))
 }
 
@@ -183,4 +201,172 @@ fn what_was_said_before_kill_9_holds_and_the_rest_can_be_resumed() {
     let generations: BTreeSet<_> = leases.iter().map(|lease| lease.generation).collect();
     assert_eq!(generations.len(), leases.len());
     assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"]);
+}
+
+/// Scenario 46, the long way: so many processes that each allocate so often that they always wait for each other.
+#[test]
+fn eight_processes_that_allocate_a_thousand_times_each_get_8000_addresses() {
+    const EACH: usize = 1_000;
+    if let Some((file, part)) = part() {
+        return give_many(&file, part, EACH);
+    }
+    let home = Home::new();
+    let store = SqliteStore::open(&home.path(), "test", Clock::system().unwrap()).unwrap();
+    store.ensure_pool(&bare_pool("10.8.64.0/19")).unwrap();
+    let test = "eight_processes_that_allocate_a_thousand_times_each_get_8000_addresses";
+    let mut partners: Vec<_> = (0..8).map(|n| Partner::new(test, &home.path(), n)).collect();
+    partners.iter_mut().for_each(|partner| assert_eq!(partner.hear().as_deref(), Some("ready")));
+    partners.iter_mut().for_each(Partner::start);
+    let said: Vec<_> = partners.into_iter().flat_map(Partner::finish).collect();
+
+    let told: BTreeSet<_> = said.iter().cloned().collect();
+    let leases = store.leases(None).unwrap();
+    let booked: BTreeSet<_> = leases.iter().map(told_of).collect();
+    assert_eq!((said.len(), told.len()), (8 * EACH, 8 * EACH), "an error, or somebody was told what another was");
+    assert!(told == booked, "the book has other leases than were told");
+    let distinct = |of: fn(&Lease) -> u64| leases.iter().map(of).collect::<BTreeSet<_>>().len();
+    assert_eq!(distinct(|lease| lease.address.to_bits().into()), 8 * EACH);
+    assert_eq!(distinct(|lease| lease.generation.0), 8 * EACH);
+    assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"]);
+}
+
+fn give_many(file: &Path, part: usize, count: usize) {
+    say("ready");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let store = open(file);
+    for n in 0..count {
+        let name = owner(&format!("owner-{part}-{n}"));
+        match store.allocate(&Wish::new(rt0(), name)) {
+            Ok(lease) => say(&told_of(&lease)),
+            Err(error) => say(&format!("error: {error}")),
+        }
+    }
+}
+
+/// A lease in a line.
+pub(super) fn told_of(lease: &Lease) -> String {
+    format!("{} {} {}", lease.owner, lease.address, lease.generation)
+}
+
+/// Scenario 47: who releases what somebody allocates for the same owner at the same time either comes first, and then
+/// there is a new lease, or later, and then there is none; both are told what is so.
+#[test]
+fn to_allocate_and_to_release_for_one_owner_at_once_has_one_of_two_outcomes() {
+    if let Some((file, part)) = part() {
+        return allocate_or_release(&file, part);
+    }
+    let home = Home::new();
+    let store = SqliteStore::open(&home.path(), "test", Clock::system().unwrap()).unwrap();
+    store.ensure_pool(&bare_pool("10.8.64.0/22")).unwrap();
+    let test = "to_allocate_and_to_release_for_one_owner_at_once_has_one_of_two_outcomes";
+    let mut partners = [0, 1].map(|n| Partner::new(test, &home.path(), n));
+    partners.iter_mut().for_each(|partner| assert_eq!(partner.hear().as_deref(), Some("ready")));
+    let mut outcomes = BTreeMap::new();
+    for round in 0..150 {
+        let before = store.give("web");
+        for partner in &mut partners {
+            partner.tell(&format!("{} {}", before.address, before.generation));
+        }
+        let [given, released] = partners.each_mut().map(|partner| partner.hear().unwrap());
+        let held = store.held(rt0(), &owner("web"), None).unwrap();
+        let drained = store.lease(rt0(), before.address).unwrap().unwrap();
+        assert_eq!((released.as_str(), drained.state), ("released", LeaseState::Draining), "round {round}");
+        let outcome = match &held[..] {
+            [] => "the same, and then released",
+            [new] if new.generation > before.generation => "released, and then another",
+            other => panic!("round {round}: {other:?}"),
+        };
+        let told = held.first().unwrap_or(&before);
+        assert_eq!(given, told_of(told), "round {round}: {outcome}");
+        *outcomes.entry(outcome).or_insert(0) += 1;
+    }
+    println!("{outcomes:?}");
+    partners.into_iter().for_each(|mut partner| {
+        partner.start();
+        drop(partner.finish());
+    });
+}
+
+fn allocate_or_release(file: &Path, part: usize) {
+    let store = open(file);
+    say("ready");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let (address, generation) = line.split_once(' ').unwrap();
+        let (address, generation) = (address.parse().unwrap(), Generation(generation.parse().unwrap()));
+        if part == 0 {
+            say(&told_of(&store.give("web")));
+        } else {
+            let fence = Fence { domain: rt0(), address, owner: owner("web"), generation };
+            say(if matches!(store.release(&fence).unwrap(), Change::Applied(_)) { "released" } else { "fenced" });
+        }
+    }
+}
+
+/// Scenarios 41 and 51 with real processes: whatever one was told before `kill -9` is so, nothing is there twice, and
+/// what nobody was told of is found again by its owner.
+#[test]
+fn after_200_kills_everything_that_was_told_is_so_and_nothing_is_there_twice() {
+    if let Some((file, part)) = part() {
+        return come_and_go(&file, part);
+    }
+    let home = Home::new();
+    let store = SqliteStore::open(&home.path(), "test", Clock::system().unwrap()).unwrap();
+    store.ensure_pool(&bare_pool("10.8.0.0/16")).unwrap();
+    let test = "after_200_kills_everything_that_was_told_is_so_and_nothing_is_there_twice";
+    let (mut told, mut owners) = (BTreeMap::new(), BTreeSet::new());
+    for round in 0..50_usize {
+        let parts = [0, 1, 2, 3].map(|n| round * 4 + n);
+        let mut partners = parts.map(|part| Partner::new(test, &home.path(), part));
+        for (part, partner) in parts.into_iter().zip(partners.each_mut()) {
+            // How much each has done by then differs; when in its next step it dies is left to the machine.
+            for _ in 0..=part * 7 % 11 {
+                note(&mut told, &partner.hear().unwrap());
+            }
+        }
+        for (part, partner) in parts.into_iter().zip(partners) {
+            partner.kill().iter().for_each(|said| note(&mut told, said));
+            owners.insert(part.to_string());
+        }
+    }
+
+    assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"]);
+    let leases = store.leases(None).unwrap();
+    let generations: BTreeSet<_> = leases.iter().map(|lease| lease.generation).collect();
+    assert_eq!(generations.len(), leases.len());
+    let found: BTreeMap<_, _> = leases.iter().map(|lease| (told_of(lease), lease.state)).collect();
+    for (lease, said) in &told {
+        let state = found.get(lease).copied();
+        // One step further than was told: the process did it, and died before it could tell.
+        assert!(state.is_some_and(|state| said.contains(&state)), "{lease} was told {said:?}, and is {state:?}");
+    }
+    let untold = found.iter().filter(|(lease, _)| !told.contains_key(*lease)).count();
+    assert!(untold <= owners.len(), "{untold} leases were given that nobody was told of, in {} deaths", owners.len());
+    for owner_name in &owners {
+        let held = store.held(rt0(), &owner(owner_name), None).unwrap();
+        assert!(held.len() <= 1, "{held:?}");
+        assert!(held.is_empty() || store.give(owner_name) == held[0], "who asks again gets what it held");
+    }
+    println!("{} deaths, {} leases, {untold} of which nobody had been told", owners.len(), leases.len());
+}
+
+/// Allocates and releases, and says each step when it is done.
+fn come_and_go(file: &Path, part: usize) {
+    let store = open(file);
+    for _ in 0..100_000 {
+        let lease = store.give(&part.to_string());
+        say(&format!("bound {}", told_of(&lease)));
+        applied(store.release(&Fence::from(&lease)).unwrap());
+        say(&format!("draining {}", told_of(&lease)));
+    }
+}
+
+/// Writes down in which states a lease may be after what was told of it.
+fn note(told: &mut BTreeMap<String, Vec<LeaseState>>, said: &str) {
+    let (state, lease) = said.split_once(' ').unwrap();
+    let may_be = match state {
+        "bound" => vec![LeaseState::Bound, LeaseState::Draining],
+        _ => vec![LeaseState::Draining],
+    };
+    told.insert(lease.to_owned(), may_be);
 }
