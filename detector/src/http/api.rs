@@ -135,6 +135,8 @@ pub struct About {
     pub mode: String,
     /// The bridges it watches, or waits for.
     pub bridges: Vec<String>,
+    /// What it has still to do before its word counts; nothing once it is ready.
+    pub waits_for: Vec<String>,
 }
 
 /// Which rows of the live table are asked for; all that is absent is any.

@@ -43,10 +43,11 @@ impl LiveTable {
         &self.about
     }
 
-    /// Whether the agent would see a claim in `domain`.
+    /// Whether the agent knows of every claim in `domain`. It does not before it has seen every sandbox once.
     #[must_use]
     pub fn watches(&self, domain: Domain) -> bool {
-        self.about.bridges.iter().any(|bridge| *bridge == domain.bridge.as_str())
+        let About { bridges, waits_for, .. } = &self.about;
+        waits_for.is_empty() && bridges.iter().any(|bridge| *bridge == domain.bridge.as_str())
     }
 
     /// The rows of `address` in `domain`.

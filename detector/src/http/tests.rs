@@ -18,11 +18,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     sync::oneshot,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
 };
 
 use super::*;
-use crate::agent::stand_in::StandIn;
+use crate::{agent::stand_in::StandIn, net::Domain};
 
 /// A served agent, in a directory of its own.
 struct Served {
@@ -167,6 +167,21 @@ async fn an_incident_names_both_parties_and_what_is_done() {
     let steps: Vec<_> = eviction.steps.iter().map(|taken| taken.step.as_str()).collect();
     assert_eq!(steps, ["reallocate"]);
     assert!(eviction.steps[0].at_ms >= 1.0 && incident.named_us >= 1000, "{incident:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_know_everybody_yet_watches_nothing() {
+    let served = Served::start().await;
+    let watched = Domain::untagged("rt0".parse().unwrap());
+    let other = Domain::untagged("elsewhere".parse().unwrap());
+    let watches = async || {
+        let socket = served.socket();
+        let table = spawn_blocking(move || LiveTable::connect(&socket)).await.unwrap().unwrap().unwrap();
+        [watched, other].map(|domain| table.watches(domain))
+    };
+    assert_eq!(watches().await, [false, false]);
+    served.agent.become_ready();
+    assert_eq!(watches().await, [true, false]);
 }
 
 #[tokio::test]
