@@ -141,6 +141,21 @@ fn an_address_that_something_without_a_lease_uses_is_not_given() -> Result<()> {
 }
 
 #[test]
+fn what_the_agent_sees_in_use_is_not_given_even_if_probes_are_forbidden() -> Result<()> {
+    let runtime = Runtime::new("10.8.64.1/24")?;
+    let _stranger = runtime.bridge.sandbox("stranger").address("10.8.64.2/24").start()?;
+    let _agent = runtime.dupip.start(Mode::Observe)?;
+    let mut conf = runtime.conf("1.0.0", &json!({"probe": false}));
+    assert_eq!(address(&runtime.ours("ADD", "a", &conf)?), "10.8.64.3/24");
+    if let Some(database) = conf.pointer_mut("/ipam/database") {
+        *database = json!("/run/lab/another.db");
+    }
+    fails(runtime.ours("ADD", "b", &conf), 7);
+    runtime.ours("DEL", "b", &conf)?;
+    Ok(())
+}
+
+#[test]
 fn a_late_del_does_nothing_to_the_container_that_has_the_address_by_now() -> Result<()> {
     let runtime = Runtime::new("10.8.64.1/30")?;
     let conf = runtime.conf("1.0.0", &json!({"cooldown": "1s", "socket": "/run/dupip/dupip.sock"}));

@@ -5,7 +5,7 @@ use super::{
     call::Attachment,
     conf::NetConf,
     failure::{Code, Failure},
-    look,
+    look::Eyes,
     network::{Network, Subnet},
     resolv_conf::{self, Dns},
     version::Version,
@@ -28,9 +28,10 @@ pub(super) fn add(
     let Attachment { owner, interface } = attachment;
     let within = wanted.map_or_else(|| network.within.clone(), |address| vec![address.into()]);
     let wish = Wish { interface: Some(interface), within, ..Wish::new(network.place.domain, owner) };
+    let eyes = Eyes::open(&network)?;
     let store = network.place.open()?;
     let pools = pools(&store, &network)?;
-    let lease = look::lease(&store, &wish, &network).map_err(|error| said(error, wanted.is_some()))?;
+    let lease = eyes.lease(&store, &wish).map_err(|error| said(error, wanted.is_some()))?;
     let pool = pools.iter().find(|pool| pool.subnet().contains(&lease.address));
     let pool = pool.ok_or_else(|| outside(&lease))?;
     let address = Ipv4Net::new_assert(lease.address, pool.subnet().prefix_len());
