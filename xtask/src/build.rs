@@ -1,4 +1,4 @@
-//! The agent's program, as the suites and the demo run it.
+//! The programs that other verbs run.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -9,19 +9,33 @@ use crate::shell;
 
 /// Builds the agent that the suites and the demo start as a process. Cargo itself tells where it put it, whatever the target folder.
 pub(crate) fn dupip() -> Result<PathBuf> {
-    let arguments = "build --package detector --bin dupip --locked --message-format json-render-diagnostics";
+    let [dupip] = build("build --package detector --bin dupip", ["dupip"])?;
+    Ok(dupip)
+}
+
+/// Builds the agent as it is shipped, and the program that works on books of leases for `bench allocator`.
+pub(crate) fn to_measure() -> Result<[PathBuf; 2]> {
+    build("build --release --package detector --bin dupip --bench allocator", ["dupip", "allocator"])
+}
+
+/// Where the programs called `names` are once cargo has built them.
+fn build<const N: usize>(arguments: &str, names: [&str; N]) -> Result<[PathBuf; N]> {
+    let arguments = format!("{arguments} --locked --message-format json-render-diagnostics");
     eprintln!("build: cargo {arguments}");
     let mut cargo = shell::command("cargo", arguments.split(' '));
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    ensure!(output.status.success(), "dupip does not build, see above");
-    String::from_utf8_lossy(&output.stdout).lines().find_map(executable).context("cargo built dupip and told no path")
+    ensure!(output.status.success(), "{} does not build, see above", names.join(" or "));
+    let told = String::from_utf8_lossy(&output.stdout);
+    let found = names.map(|name| told.lines().find_map(|line| executable(line, name)));
+    let found: Option<Vec<_>> = found.into_iter().collect();
+    found.and_then(|found| found.try_into().ok()).context("cargo built everything and told no path")
 }
 
-/// The executable that a line of cargo's messages names, if it is the agent's.
-fn executable(line: &str) -> Option<PathBuf> {
+/// The executable that a line of cargo's messages names, if it is the one called `name`.
+fn executable(line: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
-    let is_dupip = message.pointer("/target/name")?.as_str()? == "dupip";
-    is_dupip.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
+    let is_it = message.pointer("/target/name")?.as_str()? == name;
+    is_it.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
 }
 
 #[cfg(test)]
@@ -29,10 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_agents_program_is_taken() {
+    fn only_the_program_that_is_named_is_taken() {
         let line = |name: &str| format!(r#"{{"reason":"x","target":{{"name":"{name}"}},"executable":"/t/{name}"}}"#);
-        assert_eq!(executable(&line("dupip")), Some(PathBuf::from("/t/dupip")));
-        assert_eq!(executable(&line("arp_tap")), None);
-        assert_eq!(executable("not json"), None);
+        assert_eq!(executable(&line("dupip"), "dupip"), Some(PathBuf::from("/t/dupip")));
+        assert_eq!(executable(&line("arp_tap"), "dupip"), None);
+        assert_eq!(executable("not json", "dupip"), None);
     }
 }

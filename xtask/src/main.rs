@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a contributor types. One file per verb.
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -44,6 +45,11 @@ enum Verb {
     /// The tests of packages `detector` and `tests` make network namespaces and load eBPF programs, so they need root:
     /// without it, they (and only they) are run through sudo.
     Test(test::Args),
+    /// Measure how fast it is, beside the limit and beside others
+    ///
+    /// All that is compared is measured in turns in one run, on this machine. Nothing is asserted: a target that is missed
+    /// is said, and the exit code is 0.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
