@@ -51,7 +51,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut worst = None;
     let host = host()?;
     let mut runs = runs(shell::is_root(), &host);
-    runs.iter_mut().for_each(|run| drop(run.arg("--").args(&args.harness)));
+    for run in &mut runs {
+        run.arg("--").args(&args.harness);
+    }
     runs.extend(args.long.then(|| long_run(shell::is_root(), &host)));
     for mut tests in runs {
         let status = pass_on(tests.env("DUPIP_BIN", &dupip), &mut tally)?;
