@@ -8,6 +8,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use super::{processes::Partner, *};
 use crate::net::Mac;
 
+/// What is done to a file's bytes.
+type Damage = fn(&mut Vec<u8>);
+
 const V1: &str = include_str!("../sqlite/v1.sql");
 
 /// Does `test` on a file system of its own, in memory, of so many bytes.
@@ -244,7 +247,7 @@ fn a_database_that_is_damaged_in_any_way_is_refused_and_left_as_it_is() {
     (0..300).for_each(|n| drop(store.give(&format!("owner-with-a-long-name-{n}"))));
     drop(store);
     let intact = fs::read(source.path()).unwrap();
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("the header's magic", |bytes| bytes[3] ^= 0xff),
         ("the page size", |bytes| bytes[16..18].fill(3)),
         ("a page in the middle", |bytes| {
