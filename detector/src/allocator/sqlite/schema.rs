@@ -71,7 +71,9 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 pub(super) fn inspect(conn: &Connection) -> Result<(), Refusal> {
     version(conn)?;
     let verdict: String = conn.query_one("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(Refusal::Corrupt(verdict)) }
+    // SQLite puts what is wrong on a line below where it is.
+    let one_line = || verdict.lines().collect::<Vec<_>>().join(" ");
+    if verdict == "ok" { Ok(()) } else { Err(Refusal::Corrupt(one_line())) }
 }
 
 /// Whether there is nothing to migrate.
