@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Ipv4Addr,
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     process::{Command, Stdio},
     slice::from_ref,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -445,6 +445,8 @@ fn where_no_agent_answers_the_wire_is_asked_and_where_one_cannot_nobody_is_taken
             let agent = answering(answer, 1);
             beside().unwrap_err();
             agent.join().unwrap();
+            // A command that another test starts has the socket, too, until it is its own process.
+            until("nobody listens", || UnixStream::connect(SOCKET).is_err());
             assert_eq!(seen(beside().unwrap()), ALICE, "a socket where nobody listens");
             fs::remove_file(SOCKET).unwrap();
         }
