@@ -4,6 +4,7 @@
 
 mod agent;
 mod cni;
+mod import;
 mod incident;
 mod leftovers;
 mod reconcile;
