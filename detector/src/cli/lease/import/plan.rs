@@ -96,7 +96,8 @@ pub(super) fn plan(rows: Vec<Row>, evidence: &Evidence<'_>) -> Vec<Line> {
 type Given = BTreeSet<(Owner, Option<IfName>)>;
 
 fn line(row: Row, evidence: &Evidence<'_>, given: &mut Given) -> Line {
-    let judged = evidence.judge(&row).and_then(|(claim, reason)| evidence.against_the_book(claim, reason, given));
+    let judged = evidence.judge(&row).map_err(|reason| evidence.beside_the_lease(&row, reason));
+    let judged = judged.and_then(|(claim, reason)| evidence.against_the_book(claim, reason, given));
     let (step, reason) = judged.unwrap_or_else(|reason| (Step::Leave, reason));
     Line { name: row.name, address: row.address, step, reason }
 }
@@ -144,6 +145,17 @@ impl Evidence<'_> {
                 given.insert((claim.owner.clone(), claim.interface));
                 Ok((Step::Take(claim), reason))
             }
+        }
+    }
+
+    /// Why the row is left; with whose the address is, where the lease book knows it, whatever that one is.
+    fn beside_the_lease(&self, row: &Row, reason: String) -> String {
+        let held = |lease: &&Lease| lease.state.is_held() && Some(lease.address) == row.address;
+        match self.leases.iter().find(held) {
+            Some(Lease { owner, generation, .. }) => {
+                format!("{owner} holds it already (generation {generation}); {reason}")
+            }
+            None => reason,
         }
     }
 
@@ -328,6 +340,9 @@ mod tests {
             lease(9, "x", LeaseState::Bound),
         ];
         assert_eq!(case.line(row(2, of("web"))), "have web: leased already, generation 7");
+        assert!(
+            case.line(row(2, of("old"))).starts_with("leave -: web holds it already (generation 7); the file says")
+        );
         assert!(case.line(row(3, of("db"))).starts_with("leave -: 10.8.64.3 cannot be adopted"));
         assert!(case.line(row(4, of("x"))).starts_with("leave -: x holds 10.8.64.9 already"));
         assert_eq!(case.line(row(6, of("rested"))), "take over rested: alive in rested (port veth4)");
