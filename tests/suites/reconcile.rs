@@ -103,7 +103,7 @@ fn what_changed_after_the_report_survives() -> Result<()> {
 }
 
 #[test]
-fn a_lease_given_between_the_two_looks_is_not_reclaimable() -> Result<()> {
+fn a_lease_younger_than_the_grace_is_not_reclaimable() -> Result<()> {
     let (bridge, dupip) = lab()?;
     dupip.allocate("a")?;
     let _a = bridge.sandbox("a").address("10.8.64.2/24").start()?;

@@ -25,6 +25,15 @@ const HOST: &str = "the host";
 /// Where an address is asked for, and which.
 pub type Addresses = BTreeMap<Domain, BTreeSet<Ipv4Addr>>;
 
+/// Somebody who can see what uses addresses.
+pub trait Look {
+    /// Looks for everything that uses an address in the domains of `asked`, and asks there for each of these.
+    ///
+    /// # Errors
+    /// When nothing can be seen at all; what cannot be seen of it is a gap.
+    fn look(&self, asked: &Addresses) -> Result<Evidence, LookError>;
+}
+
 /// Looks at the machine that it runs on.
 #[derive(Debug)]
 pub struct Looker {
@@ -48,35 +57,6 @@ impl Looker {
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>, probing: Probing) -> Self {
         Self { socket: socket.into(), probing }
-    }
-
-    /// Looks for everything that uses an address in `domains`, and asks there for `asked`.
-    ///
-    /// # Errors
-    /// When nothing can be seen at all; what cannot be seen of it is a gap.
-    pub fn look(&self, asked: &Addresses) -> Result<Evidence, LookError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(LookError::Runtime)?;
-        let mut evidence = Evidence::default();
-        let domains: BTreeSet<Domain> = asked.keys().copied().collect();
-        let bridges: BTreeSet<BridgeName> = domains.iter().map(|domain| domain.bridge).collect();
-        evidence.miss_hidden_processes();
-        let everywhere = runtime.block_on(async {
-            let mut host = Host::open()?;
-            let everywhere = host.everywhere().await?;
-            for bridge in &bridges {
-                evidence.add_neighbours(&mut host, *bridge).await;
-            }
-            Ok::<_, netlink::Error>(everywhere)
-        })?;
-        drop(runtime);
-        evidence.add_configured(&everywhere, &bridges);
-        let watched = self.ask_agent(&domains, &mut evidence);
-        evidence.miss_open_ends(&everywhere, &watched);
-        for (domain, addresses) in asked {
-            self.ask_bridge(*domain, addresses, &mut evidence);
-        }
-        Ok(evidence)
     }
 
     /// Adds the agent's live table; the bridges that it watches.
@@ -112,6 +92,33 @@ impl Looker {
             }
             Err(Unwitnessed(why)) => evidence.miss(Reach::Domain(domain), format!("who answers on {domain}: {why}")),
         }
+    }
+}
+
+impl Look for Looker {
+    fn look(&self, asked: &Addresses) -> Result<Evidence, LookError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(LookError::Runtime)?;
+        let mut evidence = Evidence::default();
+        let domains: BTreeSet<Domain> = asked.keys().copied().collect();
+        let bridges: BTreeSet<BridgeName> = domains.iter().map(|domain| domain.bridge).collect();
+        evidence.miss_hidden_processes();
+        let everywhere = runtime.block_on(async {
+            let mut host = Host::open()?;
+            let everywhere = host.everywhere().await?;
+            for bridge in &bridges {
+                evidence.add_neighbours(&mut host, *bridge).await;
+            }
+            Ok::<_, netlink::Error>(everywhere)
+        })?;
+        drop(runtime);
+        evidence.add_configured(&everywhere, &bridges);
+        let watched = self.ask_agent(&domains, &mut evidence);
+        evidence.miss_open_ends(&everywhere, &watched);
+        for (domain, addresses) in asked {
+            self.ask_bridge(*domain, addresses, &mut evidence);
+        }
+        Ok(evidence)
     }
 }
 

@@ -23,7 +23,7 @@ mod report;
 
 pub use compare::{Kind, Row, compare, unproven};
 pub use evidence::{Evidence, Gap, Reach, Sense, Sighting, User};
-pub use look::{Addresses, LookError, Looker};
+pub use look::{Addresses, Look, LookError, Looker};
 pub use observe::{Observation, ObserveError};
 pub use reclaim::{Deed, Outcome, reclaim};
 pub use report::{InvalidReport, Report, Seen};

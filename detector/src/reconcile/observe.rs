@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::SystemTime};
 
-use super::{Addresses, Evidence, LookError, Looker};
+use super::{Addresses, Evidence, Look, LookError};
 use crate::{
     allocator::{Pool, Standing, Store, StoreError},
     net::{Ipv4Range, LeaseState},
@@ -41,7 +41,7 @@ impl Observation {
     ///
     /// # Errors
     /// When the book cannot be read, or nothing can be seen at all.
-    pub fn take(store: &dyn Store, looker: &Looker) -> Result<Self, ObserveError> {
+    pub fn take(store: &dyn Store, looker: &dyn Look) -> Result<Self, ObserveError> {
         let taken = SystemTime::now();
         let (standings, pools) = (store.standings(None)?, store.pools()?);
         let evidence = looker.look(&to_ask(&standings, &pools))?;

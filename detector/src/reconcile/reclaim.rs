@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Addresses, Looker, ObserveError, Row, unproven};
+use super::{Addresses, Look, ObserveError, Row, unproven};
 use crate::{
     allocator::{Change, Fence, Standing, Store, StoreError},
     net::Lease,
@@ -59,7 +59,7 @@ impl Deed {
 /// When the book cannot be read or written, or nothing can be seen at all. What was done before that stays done.
 pub fn reclaim(
     store: &dyn Store,
-    looker: &Looker,
+    looker: &dyn Look,
     rows: &[Row],
     grace: Span,
     dry_run: bool,
@@ -74,7 +74,7 @@ pub fn reclaim(
 
 type Done = (Deed, String);
 
-fn one(store: &dyn Store, looker: &Looker, row: &Row, grace: Span, dry_run: bool) -> Result<Done, ObserveError> {
+fn one(store: &dyn Store, looker: &dyn Look, row: &Row, grace: Span, dry_run: bool) -> Result<Done, ObserveError> {
     let Some(fence) = row.fence() else { return Ok(left("the row names no lease")) };
     let standing = match current(store, &fence, row)? {
         Ok(standing) => standing,
@@ -110,7 +110,7 @@ fn current(store: &dyn Store, fence: &Fence, row: &Row) -> Result<Result<Standin
 
 /// A held lease is given back before the last look: should its owner come for it in between, it gets another address,
 /// and not this one once more while it is being taken away.
-fn take_back(store: &dyn Store, looker: &Looker, fence: &Fence, standing: Standing) -> Result<Done, ObserveError> {
+fn take_back(store: &dyn Store, looker: &dyn Look, fence: &Fence, standing: Standing) -> Result<Done, ObserveError> {
     if standing.lease.state.is_held() {
         let Change::Applied(lease) = store.release(fence)? else {
             return Ok(left("it was changed in this moment"));
@@ -127,7 +127,7 @@ fn take_back(store: &dyn Store, looker: &Looker, fence: &Fence, standing: Standi
 }
 
 /// Looks anew, at this one address. Why it is not proven that nothing uses it; `None` if it is.
-fn looked(looker: &Looker, standing: &Standing, grace: Span) -> Result<Option<String>, ObserveError> {
+fn looked(looker: &dyn Look, standing: &Standing, grace: Span) -> Result<Option<String>, ObserveError> {
     let lease = &standing.lease;
     let asked: BTreeSet<_> = [lease.address].into_iter().chain(lease.replaces).collect();
     let evidence = looker.look(&Addresses::from([(lease.domain, asked)]))?;
@@ -137,3 +137,7 @@ fn looked(looker: &Looker, standing: &Standing, grace: Span) -> Result<Option<St
 fn left(why: impl Into<String>) -> Done {
     (Deed::LeftAlone, why.into())
 }
+
+#[cfg(test)]
+#[path = "reclaim_tests.rs"]
+mod tests;
