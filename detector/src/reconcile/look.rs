@@ -59,7 +59,7 @@ impl Looker {
         Self { socket: socket.into(), probing }
     }
 
-    /// Adds the agent's live table; the bridges that it watches.
+    /// Adds the agent's live table; the bridges that it has watched for long enough to know everybody there.
     fn ask_agent(&self, domains: &BTreeSet<Domain>, evidence: &mut Evidence) -> BTreeSet<BridgeName> {
         let table = match LiveTable::connect(&self.socket) {
             Ok(Some(table)) => table,
@@ -70,16 +70,17 @@ impl Looker {
                 return BTreeSet::new();
             }
         };
-        let watched: BTreeSet<_> = domains.iter().filter(|domain| table.watches(**domain)).collect();
-        for domain in &watched {
-            match table.all(**domain) {
-                Ok(rows) => evidence.sightings.extend(rows.iter().map(|row| in_table(**domain, row))),
+        // What an agent knows that does not know everybody yet counts; what it does not know says nothing.
+        let known = |domain: &&Domain| table.about().bridges.iter().any(|name| name == domain.bridge.as_str());
+        for domain in domains.iter().filter(known) {
+            match table.all(*domain) {
+                Ok(rows) => evidence.sightings.extend(rows.iter().map(|row| in_table(*domain, row))),
                 Err(Unwitnessed(why)) => {
-                    evidence.miss(Reach::Domain(**domain), format!("the agent's live table: {why}"));
+                    evidence.miss(Reach::Domain(*domain), format!("the agent's live table: {why}"));
                 }
             }
         }
-        watched.into_iter().map(|domain| domain.bridge).collect()
+        domains.iter().filter(|domain| table.watches(**domain)).map(|domain| domain.bridge).collect()
     }
 
     fn ask_bridge(&self, domain: Domain, addresses: &BTreeSet<Ipv4Addr>, evidence: &mut Evidence) {
