@@ -1,6 +1,7 @@
 //! One lease's way through its states.
 
 use super::*;
+use crate::net::Mac;
 
 #[test]
 fn an_owner_that_asks_again_gets_the_same_lease() {
@@ -69,6 +70,7 @@ fn an_address_in_use_is_passed_over_and_not_lost() {
     assert_eq!(get("e", &[5]).unwrap(), ip(2));
 }
 
+/// Scenario 45.
 #[test]
 fn a_pool_that_rests_says_when_it_has_rested() {
     let home = Home::new();
@@ -115,6 +117,7 @@ fn equal_addresses_in_two_domains_are_two_leases() {
     assert_eq!(store.leases(None).unwrap().iter().map(|lease| lease.domain).collect::<Vec<_>>(), [rt0(), tagged]);
 }
 
+/// Scenario 42.
 #[test]
 fn a_release_that_comes_twice_or_late_changes_nothing() {
     let home = Home::new();
@@ -153,6 +156,7 @@ fn a_release_that_comes_twice_or_late_changes_nothing() {
     );
 }
 
+/// Scenario 42.
 #[test]
 fn the_generation_tells_an_owner_from_its_successor_of_the_same_name() {
     let home = Home::new();
@@ -382,4 +386,61 @@ fn an_endless_cooldown_is_a_very_long_one() {
         home.open_in("boot-2").allocate(&wish(rt0(), &owner("b"), &nothing())),
         Err(AllocateError::Exhausted { ready_in: Some(_), .. })
     ));
+}
+
+/// Scenario 51: whoever reserved it and died may have handed it on already.
+#[test]
+fn a_reservation_that_nobody_confirmed_drains_and_is_not_free_at_once() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/30");
+    let reserved = store.reserve(&Wish::new(rt0(), owner("a")), Span::from_secs(30)).unwrap();
+    drop(store);
+    let store = home.open();
+    home.time.pass(Span::from_secs(29));
+    assert_eq!(store.draining().unwrap(), []);
+    home.time.pass(Span::from_secs(1));
+    let drained = Lease { state: LeaseState::Draining, ..reserved.clone() };
+    assert_eq!(store.draining().unwrap(), std::slice::from_ref(&drained));
+    assert_eq!(store.bind(&Fence::from(&reserved)).unwrap(), Change::Fenced { current: Some(drained) });
+    for name in ["a", "b"] {
+        let none = store.allocate(&Wish::new(rt0(), owner(name)));
+        assert!(matches!(none, Err(AllocateError::Exhausted { ready_in: None, .. })), "{none:?}");
+    }
+}
+
+#[test]
+fn a_quarantine_frees_nothing_that_drains_and_cuts_no_rest_short() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/30");
+    let lease = store.give("a");
+    let brief = Quarantine { mac: Mac([2; 6]), reason: "answered".to_owned(), lasts: Span::from_secs(1) };
+    let drained = applied(store.release(&Fence::from(&lease)).unwrap());
+    let fenced = store.quarantine(&Fence::from(&lease), &brief).unwrap();
+    assert_eq!(fenced, Change::Fenced { current: Some(drained) });
+    applied(store.retire(&Fence::from(&lease)).unwrap());
+    applied(store.quarantine(&Fence::from(&lease), &brief).unwrap());
+    assert_eq!(store.standings(None).unwrap()[0].left, Some(COOLDOWN));
+}
+
+#[test]
+fn an_owner_of_two_interfaces_is_not_moved_to_the_address_of_the_other_one() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/29");
+    let of = |name: &str| Wish { interface: Some(name.parse().unwrap()), ..Wish::new(rt0(), owner("a")) };
+    let [first, second] = ["eth0", "eth1"].map(|name| store.allocate(&of(name)).unwrap());
+    let moved = store.reallocate(rt0(), &owner("a"), second.address, &nothing()).unwrap();
+    assert_eq!((moved.address, moved.interface), (ip(4), second.interface));
+    assert_eq!(store.reallocate(rt0(), &owner("a"), second.address, &nothing()).unwrap(), moved);
+    assert_eq!(store.lease(rt0(), first.address).unwrap(), Some(first));
+}
+
+#[test]
+fn a_reservation_that_is_found_alive_does_not_run_out() {
+    let home = Home::new();
+    let store = home.with_pool("10.8.64.0/29");
+    let reserved = store.reserve(&Wish::new(rt0(), owner("a")), Span::from_secs(30)).unwrap();
+    let adopted = store.adopt(rt0(), reserved.address, &owner("a"), None).unwrap();
+    assert_eq!(adopted, Lease { state: LeaseState::Bound, ..reserved });
+    home.time.pass(Span::from_secs(31));
+    assert_eq!(store.draining().unwrap(), []);
 }

@@ -6,6 +6,7 @@ fn with_gateway(subnet: &str, gateway: u8) -> Pool {
     Pool::new(rt0(), subnet.parse().unwrap(), Some(ip(gateway)), COOLDOWN).unwrap()
 }
 
+/// Scenario 53: network, broadcast and gateway are not among them. Subnets with host bits are tried in `pool.rs`.
 #[test]
 fn a_pool_gives_each_of_its_addresses_once() {
     let home = Home::new();
@@ -27,6 +28,7 @@ fn a_pool_that_is_there_stays_as_it_is() {
     assert_eq!((store.give("a"), store.give("b").address), (lease, ip(3)));
 }
 
+/// Scenario 53.
 #[test]
 fn pools_of_one_domain_do_not_overlap() {
     let home = Home::new();

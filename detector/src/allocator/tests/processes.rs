@@ -120,6 +120,7 @@ fn rush(file: &Path, part: usize) {
     thread::scope(|scope| (0..8).for_each(|n| drop(scope.spawn(move || ask(n)))));
 }
 
+/// Scenario 46.
 #[test]
 fn of_64_who_ask_at_once_32_get_the_32_addresses() {
     if let Some((file, part)) = part() {
@@ -169,6 +170,7 @@ fn resume(store: &SqliteStore, n: usize) -> [String; 3] {
     [text("gave", &first), text("moved", &moved), text("bound", &bound)]
 }
 
+/// Scenario 41.
 #[test]
 fn what_was_said_before_kill_9_holds_and_the_rest_can_be_resumed() {
     if let Some((file, first)) = part() {
