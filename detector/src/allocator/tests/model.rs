@@ -8,7 +8,12 @@ mod call;
 mod pair;
 mod rules;
 
-use std::{env, str::FromStr};
+use std::{
+    env,
+    str::FromStr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
+};
 
 use book::Answer;
 use call::{Act, act};
@@ -22,29 +27,33 @@ use proptest::{
 /// The acts that are done to one book; then another is begun, with the next seed. More would only make its journal long.
 const LIFE: usize = 2_000;
 
+/// After so many acts it is told how far it has come.
+const PART: usize = 100_000;
+
 /// How many acts there are if nobody says: as many as take some 15 seconds without optimisation.
 const ACTS: usize = 10_000;
 
 /// How often which kind of answer was given, and how often a process died before it could commit.
 #[derive(Debug, Default)]
 struct Tally {
-    leases: u64,
-    fenced: u64,
-    refused: u64,
-    exhausted: u64,
-    undone: u64,
+    leases: AtomicU64,
+    fenced: AtomicU64,
+    refused: AtomicU64,
+    exhausted: AtomicU64,
+    undone: AtomicU64,
 }
 
 impl Tally {
-    fn count(&mut self, answer: Option<&Answer>) {
-        *match answer {
+    fn count(&self, answer: Option<&Answer>) {
+        let counted = match answer {
             None | Some(Answer::Done | Answer::Leases(_)) => return,
-            Some(Answer::Lease(_)) => &mut self.leases,
-            Some(Answer::Fenced(_)) => &mut self.fenced,
-            Some(Answer::Exhausted { .. }) => &mut self.exhausted,
-            Some(Answer::Failed(_)) => &mut self.undone,
-            Some(_) => &mut self.refused,
-        } += 1;
+            Some(Answer::Lease(_)) => &self.leases,
+            Some(Answer::Fenced(_)) => &self.fenced,
+            Some(Answer::Exhausted { .. }) => &self.exhausted,
+            Some(Answer::Failed(_)) => &self.undone,
+            Some(_) => &self.refused,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -60,7 +69,7 @@ fn acts_of(seed: u64, len: usize) -> Vec<Act> {
 }
 
 /// Does them to a new book. An error says at which act, counted from 1, it was found.
-fn live(acts: &[Act], tally: &mut Tally) -> Result<(), (usize, TestCaseError)> {
+fn live(acts: &[Act], tally: &Tally) -> Result<(), (usize, TestCaseError)> {
     let mut pair = Pair::new();
     for (number, act) in (1..).zip(acts) {
         let answer = pair.act(act).map_err(|error| (number, error))?;
@@ -70,7 +79,7 @@ fn live(acts: &[Act], tally: &mut Tally) -> Result<(), (usize, TestCaseError)> {
 }
 
 /// Lives the life of `seed` up to its act `len`, and panics with all that is needed to live it again.
-fn live_through(seed: u64, len: usize, tally: &mut Tally) {
+fn live_through(seed: u64, len: usize, tally: &Tally) {
     let acts = acts_of(seed, len);
     let Err((number, error)) = live(&acts, tally) else { return };
     let fewest: String = fewest(acts[..number].to_vec()).iter().map(|act| format!("\n  {act:?}")).collect();
@@ -78,6 +87,18 @@ fn live_through(seed: u64, len: usize, tally: &mut Tally) {
         "act {number} of seed {seed}: {error}\nDUPIP_MODEL_SEED={seed} DUPIP_MODEL_OPS={number} brings it back. \
          These acts are enough for something to go wrong:{fewest}"
     );
+}
+
+/// Lives lives, of which each has nothing to do with another, on every processor there is.
+fn live_side_by_side(lives: &[(u64, usize)], tally: &Tally) {
+    let next = AtomicUsize::new(0);
+    let live = || {
+        while let Some(&(seed, len)) = lives.get(next.fetch_add(1, Ordering::Relaxed)) {
+            live_through(seed, len, tally);
+        }
+    };
+    let processors = thread::available_parallelism().unwrap().get();
+    thread::scope(|scope| (0..processors).for_each(|_| drop(scope.spawn(live))));
 }
 
 /// Of acts that go wrong as many as are needed for that: leaves out half of them, a quarter, and so on down to one.
@@ -88,7 +109,7 @@ fn fewest(mut acts: Vec<Act>) -> Vec<Act> {
         while from < acts.len() {
             let mut fewer = acts.clone();
             fewer.drain(from..acts.len().min(from + piece));
-            match live(&fewer, &mut Tally::default()) {
+            match live(&fewer, &Tally::default()) {
                 Err((number, _)) => acts = fewer[..number].to_vec(),
                 Ok(()) => from += piece,
             }
@@ -104,13 +125,11 @@ fn fewest(mut acts: Vec<Act>) -> Vec<Act> {
 fn whatever_is_done_and_whoever_dies_the_store_does_what_the_model_does() {
     let seed = from_environment("DUPIP_MODEL_SEED", 54_u64);
     let acts = from_environment("DUPIP_MODEL_OPS", ACTS);
-    let mut tally = Tally::default();
-    for (life, begun) in (0..acts).step_by(LIFE).enumerate() {
-        live_through(seed + life as u64, LIFE.min(acts - begun), &mut tally);
-        let done = acts.min(begun + LIFE);
-        if done.is_multiple_of(100_000) || done == acts {
-            println!("{done} acts, seeds {seed} to {}: {tally:?}", seed + life as u64);
-        }
+    let tally = Tally::default();
+    let lives: Vec<_> = (seed..).zip((0..acts).step_by(LIFE).map(|begun| LIFE.min(acts - begun))).collect();
+    for (part, lives) in (1..).zip(lives.chunks(PART / LIFE)) {
+        live_side_by_side(lives, &tally);
+        println!("{} acts, from seed {seed} on: {tally:?}", acts.min(part * PART));
     }
     assert_eq!(
         format!("{:?}", acts_of(seed, 9)),
@@ -118,6 +137,9 @@ fn whatever_is_done_and_whoever_dies_the_store_does_what_the_model_does() {
         "a shorter life is another"
     );
     // So that it is seen if the acts come to nothing.
-    let Tally { leases, fenced, refused, exhausted, undone } = tally;
-    assert!(acts < LIFE || [leases, fenced, refused, exhausted, undone].iter().all(|&count| count > 0), "{tally:?}");
+    let Tally { leases, fenced, refused, exhausted, undone } = &tally;
+    assert!(
+        acts < LIFE
+            || [leases, fenced, refused, exhausted, undone].iter().all(|count| count.load(Ordering::Relaxed) > 0)
+    );
 }
