@@ -180,6 +180,25 @@ fn a_late_del_does_nothing_to_the_container_that_has_the_address_by_now() -> Res
 }
 
 #[test]
+fn without_an_agent_a_full_network_proves_what_drains_to_be_unused() -> Result<()> {
+    let runtime = Runtime::new("10.8.64.1/30")?;
+    let conf = runtime.conf("1.0.0", &json!({"cooldown": "1s"}));
+    assert_eq!(address(&runtime.container("a", &conf)?), "10.8.64.2/30");
+    runtime.ours("DEL", "a", &conf)?;
+    fails(runtime.ours("ADD", "b", &conf), 11);
+    assert_eq!(runtime.leases()?, [lease("10.8.64.2", "a", "draining")].into(), "the container still has it");
+    runtime.runner().run(["ip", "netns", "delete", "a"])?;
+    // The kernel takes the namespace apart when it has time.
+    wait_until(DEADLINE, "the address to rest", || {
+        fails(runtime.ours("ADD", "b", &conf), 11);
+        Ok((runtime.leases()? == [lease("10.8.64.2", "a", "cooldown")].into()).then_some(()))
+    })?;
+    wait_until(DEADLINE, "the address to have rested", || Ok(runtime.ours("ADD", "b", &conf).ok()))?;
+    assert_eq!(runtime.leases()?, [lease("10.8.64.2", "b", "bound")].into());
+    Ok(())
+}
+
+#[test]
 fn gc_lets_drain_what_the_runtime_does_not_know_and_status_says_when_it_is_full() -> Result<()> {
     let runtime = Runtime::new("10.8.64.1/29")?;
     let mut conf = runtime.conf("1.1.0", &json!({}));

@@ -47,3 +47,6 @@ use pool::without;
 pub use pool::{InvalidPool, Pool};
 pub use sqlite::{OpenError, Refusal, SqliteStore};
 pub use store::{Change, Fence, JournalEntry, Quarantine, Standing, Store, Wish};
+
+/// Where leases are kept unless something else is said: the agent, the command line and the CNI plugin share them.
+pub const DATABASE: &str = "/var/lib/dupip/leases.db";

@@ -23,10 +23,8 @@ use tokio::runtime::{self, Runtime};
 pub use exit::Exit;
 use exit::Failure;
 
-use crate::http::Client;
+use crate::http::{Client, SOCKET};
 
-/// Where leases are kept unless something else is said.
-const DATABASE: &str = "/var/lib/dupip/leases.db";
 /// How long a released address rests unless something else is said.
 const COOLDOWN: &str = "10m";
 
@@ -56,7 +54,7 @@ Exit codes:
 #[command(name = "dupip", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// The agent's Unix socket
-    #[arg(long, global = true, value_name = "PATH", env = "DUPIP_SOCKET", default_value = "/run/dupip/dupip.sock")]
+    #[arg(long, global = true, value_name = "PATH", env = "DUPIP_SOCKET", default_value = SOCKET)]
     socket: PathBuf,
     #[command(subcommand)]
     verb: Verb,

@@ -20,12 +20,12 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    DATABASE,
     exit::{self, Exit, Failure},
     preflight,
 };
 use crate::{
     agent::{self, Handle, Settings},
+    allocator::DATABASE,
     capture::Hook,
     engine::Mode,
     http::{Endpoints, serve},

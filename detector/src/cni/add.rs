@@ -31,7 +31,7 @@ pub(super) fn add(
     let eyes = Eyes::open(&network)?;
     let store = network.place.open()?;
     let pools = pools(&store, &network)?;
-    let lease = eyes.lease(&store, &wish).map_err(|error| said(error, wanted.is_some()))?;
+    let lease = eyes.lease(&store, &wish, &network.place).map_err(|error| said(error, wanted.is_some()))?;
     let pool = pools.iter().find(|pool| pool.subnet().contains(&lease.address));
     let pool = pool.ok_or_else(|| outside(&lease))?;
     let address = Ipv4Net::new_assert(lease.address, pool.subnet().prefix_len());

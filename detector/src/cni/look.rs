@@ -11,7 +11,8 @@ use crate::{
     allocator::{AllocateError, Store, Terms, Unwitnessed, Wish, hand_out},
     capture::Probing,
     http::{LiveTable, Witnesses},
-    net::Lease,
+    net::{Lease, LeaseState},
+    reconcile::{Looker, retire_drained},
     witness::Wire,
 };
 
@@ -41,13 +42,36 @@ impl Eyes {
     }
 
     /// The lease that `wish` asks for, on an address that nobody was seen to use.
-    pub(super) fn lease(&self, store: &dyn Store, wish: &Wish) -> Result<Lease, AllocateError> {
+    ///
+    /// Where no agent watches, nobody else lets rest what containers have given back.
+    pub(super) fn lease(&self, store: &dyn Store, wish: &Wish, place: &Place) -> Result<Lease, AllocateError> {
+        match self.hand_out(store, wish) {
+            Err(error) if waits_for_proof(&error) && matches!(self, Self::Shut | Self::Wire(_)) => {
+                let looker = Looker::new(&place.socket, Probing::default());
+                let retired = retire_drained(store, &looker, wish.domain);
+                retired.map_err(|error| AllocateError::Unwitnessed(Unwitnessed(error.to_string())))?;
+                self.hand_out(store, wish)
+            }
+            done => done,
+        }
+    }
+
+    fn hand_out(&self, store: &dyn Store, wish: &Wish) -> Result<Lease, AllocateError> {
         match self {
             Self::Shut => store.allocate(wish),
             Self::Table(table) => hand_out(store, wish, table, Terms::default()),
             Self::Wire(wire) => hand_out(store, wish, wire, Terms::default()),
             Self::Both(both) => hand_out(store, wish, both, Terms::default()),
         }
+    }
+}
+
+/// Whether what drains may be all that is missing.
+fn waits_for_proof(error: &AllocateError) -> bool {
+    match error {
+        AllocateError::Exhausted { .. } => true,
+        AllocateError::Leased(lease) => lease.state == LeaseState::Draining,
+        _ => false,
     }
 }
 

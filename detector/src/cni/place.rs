@@ -8,14 +8,11 @@ use super::{
     failure::Failure,
 };
 use crate::{
-    allocator::{Clock, SqliteStore},
+    allocator::{Clock, DATABASE, SqliteStore},
+    http::SOCKET,
     net::{BridgeName, Domain, VlanId},
 };
 
-/// Where leases are kept unless something else is said: where the agent and the command line keep theirs.
-const DATABASE: &str = "/var/lib/dupip/leases.db";
-/// Where the agent listens unless something else is said.
-const SOCKET: &str = "/run/dupip/dupip.sock";
 /// Who the journal says it was.
 const ACTOR: &str = "cni";
 /// The bridge that the reference plugin `bridge` makes if it is told of none.

@@ -15,6 +15,9 @@ mod server;
 mod tests;
 mod view;
 
+/// Where the agent listens unless something else is said.
+pub const SOCKET: &str = "/run/dupip/dupip.sock";
+
 pub use client::{Client, ClientError, encoded};
 pub use endpoints::{BindError, Endpoints};
 pub use live_table::{LiveTable, Witnesses};

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, ErrorKind::PermissionDenied},
+    io,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use super::{Evidence, Gap, Reach, Sense, Sighting};
+use super::{
+    Evidence, Gap, Reach, Sense, Sighting,
+    hidden::{self, Hidden},
+};
 use crate::{
     allocator::Unwitnessed,
     capture::Probing,
@@ -103,7 +105,6 @@ impl Look for Looker {
         let mut evidence = Evidence::default();
         let domains: BTreeSet<Domain> = asked.keys().copied().collect();
         let bridges: BTreeSet<BridgeName> = domains.iter().map(|domain| domain.bridge).collect();
-        evidence.miss_hidden_processes();
         let everywhere = runtime.block_on(async {
             let mut host = Host::open()?;
             let everywhere = host.everywhere().await?;
@@ -114,6 +115,7 @@ impl Look for Looker {
         })?;
         drop(runtime);
         evidence.add_configured(&everywhere, &bridges);
+        evidence.add_hidden();
         let watched = self.ask_agent(&domains, &mut evidence);
         evidence.miss_open_ends(&everywhere, &watched);
         for (domain, addresses) in asked {
@@ -129,15 +131,31 @@ impl Evidence {
     }
 
     /// A process that may not be looked at may be in a namespace that nothing else leads to.
-    fn miss_hidden_processes(&mut self) {
-        match hidden_processes() {
-            Ok(0) => {}
-            Ok(hidden) => {
-                let what = format!("the namespaces of {hidden} processes: dupip needs CAP_SYS_PTRACE for that");
-                self.miss(Reach::Anywhere, what);
+    fn add_hidden(&mut self) {
+        let hidden = match hidden::processes(Path::new("/proc")) {
+            Ok(hidden) => hidden,
+            Err(error) => return self.miss(Reach::Anywhere, format!("the machine's processes in /proc: {error}")),
+        };
+        for Hidden { name, addresses } in hidden {
+            match addresses {
+                Ok(addresses) => self.add_of_hidden(&name, &addresses),
+                Err(error) => {
+                    let what = format!("the namespace of {name}: {error}; dupip needs CAP_SYS_PTRACE for that");
+                    self.miss(Reach::Anywhere, what);
+                }
             }
-            Err(error) => self.miss(Reach::Anywhere, format!("the machine's processes in /proc: {error}")),
         }
+    }
+
+    /// Most are in a namespace that was looked into, and have nothing new to show.
+    fn add_of_hidden(&mut self, name: &str, addresses: &BTreeSet<Ipv4Addr>) {
+        let known = |address| self.sightings.iter().any(|of| of.address == address && of.by == Sense::Configured);
+        let new: Vec<_> = addresses.iter().copied().filter(|address| !known(*address)).collect();
+        let seen = |address| Sighting {
+            name: Some(name.to_owned()),
+            ..bare(Reach::Anywhere, address, Sense::Configured, Mac::ZERO)
+        };
+        self.sightings.extend(new.into_iter().map(seen));
     }
 
     fn add_configured(&mut self, everywhere: &Everywhere, bridges: &BTreeSet<BridgeName>) {
@@ -237,18 +255,6 @@ fn in_table(domain: Domain, row: &api::Row) -> Sighting {
 
 fn bare(reach: Reach, address: Ipv4Addr, by: Sense, mac: Mac) -> Sighting {
     Sighting { reach, address, by, mac, netns: None, host: false, name: None, owners: Vec::new(), port: None }
-}
-
-/// How many processes there are whose namespaces may not be seen.
-fn hidden_processes() -> io::Result<usize> {
-    let mut hidden = 0;
-    for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let is_process = path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-        let refused = || fs::metadata(path.join("ns/net")).is_err_and(|error| error.kind() == PermissionDenied);
-        hidden += usize::from(is_process && refused());
-    }
-    Ok(hidden)
 }
 
 fn called(identity: &SandboxIdentity) -> String {

@@ -15,13 +15,16 @@
 //! is only one of the two, so such a port is a gap.
 
 mod compare;
+mod drained;
 mod evidence;
+mod hidden;
 mod look;
 mod observe;
 mod reclaim;
 mod report;
 
 pub use compare::{Kind, Row, compare, unproven};
+pub use drained::retire_drained;
 pub use evidence::{Evidence, Gap, Reach, Sense, Sighting, User};
 pub use look::{Addresses, Look, LookError, Looker};
 pub use observe::{Observation, ObserveError};

@@ -53,7 +53,7 @@ impl Deed {
 /// named, in the same state, for longer than `grace`, and a look right now must prove that nothing uses it. A row is
 /// never more than a pointer at a lease: whatever else is written in it is not believed.
 ///
-/// With `dry_run` nothing is changed.
+/// With `dry_run` nothing is changed. `tell` is told how many rows are done, after each.
 ///
 /// # Errors
 /// When the book cannot be read or written, or nothing can be seen at all. What was done before that stays done.
@@ -63,13 +63,15 @@ pub fn reclaim(
     rows: &[Row],
     grace: Span,
     dry_run: bool,
+    mut tell: impl FnMut(usize),
 ) -> Result<Vec<Outcome>, ObserveError> {
     let marked = rows.iter().filter(|row| row.reclaimable);
-    let outcome = |row: &Row| {
+    let mut outcome = |(done, row): (usize, &Row)| {
         let (deed, reason) = one(store, looker, row, grace, dry_run)?;
+        tell(done + 1);
         Ok(Outcome { deed, reason, row: row.clone() })
     };
-    marked.map(outcome).collect()
+    marked.enumerate().map(&mut outcome).collect()
 }
 
 type Done = (Deed, String);

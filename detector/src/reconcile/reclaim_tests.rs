@@ -85,7 +85,7 @@ fn report(lab: &Lab, look: &dyn Look) -> Vec<Row> {
 }
 
 fn reclaimed(lab: &Lab, look: &dyn Look, rows: &[Row]) -> Vec<Deed> {
-    let outcomes = reclaim(&lab.store, look, rows, Span::ZERO, false).unwrap();
+    let outcomes = reclaim(&lab.store, look, rows, Span::ZERO, false, drop).unwrap();
     outcomes.into_iter().map(|outcome| outcome.deed).collect()
 }
 

@@ -9,9 +9,9 @@ use rustix::fs::{Access, access};
 
 use super::book::Book;
 use crate::{
-    allocator::{Clock, SqliteStore},
+    allocator::{Clock, DATABASE, SqliteStore},
     cli::{
-        DATABASE, ask,
+        ask,
         exit::{self, Exit, Failure, note},
     },
     http::{Client, api::About},

@@ -1,8 +1,9 @@
 //! `dupip lease reclaim`.
 
 use std::{
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Place, check::PROBING, place::actor};
@@ -57,7 +58,8 @@ impl Args {
         report.check(&self.place.path(socket)?, Duration::from(self.max_age))?;
         let store = self.place.store(socket, false)?.on_behalf_of(&format!("lease reclaim, {}", actor()));
         let looker = Looker::new(socket, PROBING);
-        let outcomes = reclaim(store.as_ref(), &looker, &report.rows, self.grace, self.dry_run)?;
+        let tell = progress(report.rows.iter().filter(|row| row.reclaimable).count());
+        let outcomes = reclaim(store.as_ref(), &looker, &report.rows, self.grace, self.dry_run, tell)?;
         print(match self.format.output {
             Output::Json => json(&outcomes)?,
             output => show(&outcomes, output),
@@ -66,6 +68,17 @@ impl Args {
             note("the report has nothing that may be reclaimed");
         }
         Ok(Exit::Fine)
+    }
+}
+
+/// Tells a person who waits how far it is, every two seconds: each row takes a look or two.
+fn progress(all: usize) -> impl FnMut(usize) {
+    let mut told = Instant::now();
+    move |done| {
+        if told.elapsed() > Duration::from_secs(2) && io::stderr().is_terminal() {
+            told = Instant::now();
+            note(format_args!("{done} of {all} leases are done"));
+        }
     }
 }
 
