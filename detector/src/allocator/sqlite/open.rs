@@ -26,6 +26,10 @@ const TURN: Duration = Duration::from_millis(1);
 /// The largest file that is always checked whole, in bytes: that takes about as long as one write to the disk.
 const SMALL: u64 = 1 << 20;
 
+/// The longest log that is left to the next who opens the database, in bytes: fifteen changes, which it reads in the time
+/// of one write to the disk.
+const SHORT: u64 = 1 << 19;
+
 /// How carefully a file is looked at before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Care {
@@ -75,8 +79,10 @@ pub(super) fn connect(path: &Path, actor: &str, clock: &Clock, care: Care) -> Re
     if !known {
         begin(&mut conn, actor, clock)?;
     }
-    if care == Care::Quick {
-        // Whoever is here for one call leaves the log to the next: to move it into the file takes two more writes.
+    if care == Care::Quick && size(&log(&path)) < SHORT {
+        // Whoever is here for one call leaves the log to the next: to move it into the file takes two more writes. But
+        // only so often: who opens a database that nobody has open reads its log from the start and then adds to its end,
+        // even if all of it is in the file already (`walIndexRecover` forgets what was), so it would never end.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     }
     Ok(conn)
@@ -106,16 +112,23 @@ fn wait_for_a_turn(asked: i32) -> bool {
 ///
 /// The log is looked at first: whoever makes a database writes to that before there is a log.
 fn not_over_a_log(path: &Path) -> Result<(), Refusal> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let len = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-    if len(log.as_ref()) > 0 && len(path) == 0 {
-        return Err(Refusal::Corrupt(format!(
-            "it is empty or gone, but its log {} is there",
-            Path::new(&log).display()
-        )));
+    let log = log(path);
+    if size(&log) > 0 && size(path) == 0 {
+        return Err(Refusal::Corrupt(format!("it is empty or gone, but its log {} is there", log.display())));
     }
     Ok(())
+}
+
+/// Where SQLite keeps the write-ahead log of the database at `path`.
+fn log(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// The length of `file` in bytes, 0 if there is none.
+fn size(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |file| file.len())
 }
 
 /// Makes an empty file, which is what a new database is, if nothing is there.

@@ -46,6 +46,23 @@ fn each_commit_waits_for_the_disk() {
     assert_eq!(pragma("journal_mode"), rusqlite::types::Value::Text("wal".to_owned()));
 }
 
+/// Nobody has the file open in between, as when a runtime calls the plugin and no agent runs.
+#[test]
+fn the_log_of_those_who_come_for_one_call_stays_short() {
+    let home = Home::new();
+    drop(home.with_pool("10.8.64.0/24"));
+    let log = home.path().with_file_name("leases.db-wal");
+    let lengths = (0..60).map(|n| {
+        let store = SqliteStore::open_quick(&home.path(), "test", home.time.clock("boot-1")).unwrap();
+        store.give(&format!("one-call-{n}"));
+        drop(store);
+        fs::metadata(&log).map_or(0, |log| log.len())
+    });
+    let lengths: Vec<_> = lengths.collect();
+    assert!(lengths.iter().any(|len| *len > 0), "a log is left to the next: {lengths:?}");
+    assert!(lengths.iter().all(|len| *len < 600_000), "and moved when it is long: {lengths:?}");
+}
+
 #[test]
 fn an_empty_file_is_a_new_database() {
     let home = Home::new();
