@@ -23,8 +23,9 @@ use crate::allocator::Clock;
 const TURNS: i32 = 60_000;
 const TURN: Duration = Duration::from_millis(1);
 
-/// The largest file that is always checked whole, in bytes: that takes about as long as one write to the disk.
-const SMALL: u64 = 1 << 20;
+/// The largest file that is always checked whole, in bytes: that takes less than one write to the disk. At 1 MiB it would
+/// be most of what a call of the plugin takes.
+const SMALL: u64 = 1 << 16;
 
 /// The longest log that is left to the next who opens the database, in bytes: fifteen changes, which it reads in the time
 /// of one write to the disk.
