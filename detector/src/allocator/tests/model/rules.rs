@@ -46,8 +46,7 @@ struct Standing {
 #[derive(Default)]
 pub(super) struct Rules {
     entry: i64,
-    boot: i64,
-    now: Seconds,
+    boot: String,
     newest: BTreeMap<String, i64>,
     told: BTreeMap<Address, Standing>,
     /// How many changes of each kind were seen, by their states.
@@ -71,7 +70,7 @@ impl Rules {
         if last_entry(store) < self.entry {
             return wrong("the journal has lost what was in it".to_owned());
         }
-        self.follow_boot(store, now);
+        self.follow_boot(store);
         for entry in entries(store, self.entry) {
             self.entry = entry.number;
             self.read(entry, now)?;
@@ -82,14 +81,13 @@ impl Rules {
     }
 
     /// A new boot begins with time 0, and what rests begins anew.
-    fn follow_boot(&mut self, store: &SqliteStore, now: Seconds) {
+    fn follow_boot(&mut self, store: &SqliteStore) {
         let conn = store.connection();
-        let boots: i64 = conn.query_one("SELECT count(DISTINCT boot) FROM journal", [], |row| row.get(0)).unwrap();
-        if boots > self.boot {
-            self.boot = boots;
+        let boot: String = conn.query_one("SELECT id FROM boot", [], |row| row.get(0)).unwrap();
+        if boot != self.boot {
+            self.boot = boot;
             self.told.values_mut().for_each(|told| told.since = 0);
         }
-        self.now = now;
     }
 
     /// Rules 2 and 3: a lease's way through its states, and that it is a new one only on what is free.
