@@ -73,6 +73,8 @@ pub(super) fn connect(path: &Path, actor: &str, clock: &Clock, care: Care) -> Re
     }
     let mut conn = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let known = inspect(&mut conn, clock, care == Care::Quick && len > SMALL)?;
+    // Of a new file only: a change writes whole pages, and each of its eight or so has little in it.
+    conn.pragma_update(None, "page_size", 1024)?;
     schema::write_ahead(&conn)?;
     // Whatever has been committed is on the disk, not only in its cache (https://sqlite.org/pragma.html#pragma_synchronous).
     conn.pragma_update(None, "synchronous", "full")?;

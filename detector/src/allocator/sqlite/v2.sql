@@ -89,7 +89,7 @@ END;
 
 -- What was done, and what was asked for and not done because it came too late.
 CREATE TABLE journal (
-    entry      INTEGER PRIMARY KEY AUTOINCREMENT,
+    entry      INTEGER PRIMARY KEY, -- grows, as the newest is never deleted
     wall_ms    INTEGER NOT NULL,    -- Unix time, for people; nothing is reckoned by it
     boot       TEXT    NOT NULL,
     boot_ns    INTEGER NOT NULL,
