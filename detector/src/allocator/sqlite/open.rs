@@ -27,9 +27,9 @@ const TURN: Duration = Duration::from_millis(1);
 /// be most of what a call of the plugin takes.
 const SMALL: u64 = 1 << 16;
 
-/// The longest log that is left to the next who opens the database, in bytes: fifteen changes, which it reads in the time
-/// of one write to the disk.
-const SHORT: u64 = 1 << 19;
+/// The longest log that is left to the next who opens the database, in bytes: some eight changes, which it reads in less
+/// than the time of one write to the disk.
+const SHORT: u64 = 64 << 10;
 
 /// How carefully a file is looked at before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
