@@ -22,7 +22,7 @@ use detector::{
     net::{Domain, Generation, Ipv4Net},
     time::Span,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 /// Where the leases are that are counted, and where those of the warm-up.
 const MEASURED: (&str, &str) = ("rt0", "10.8.0.0/16");
@@ -98,13 +98,25 @@ fn bare(path: &Path) -> Result<Change> {
         thread::sleep(Duration::from_millis(1));
         true
     }))?;
-    conn.query_one("PRAGMA journal_mode = wal", [], |_| Ok(()))?;
+    write_ahead(&conn)?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.execute_batch("CREATE TABLE IF NOT EXISTS bare (row BLOB)")?;
     Ok(Box::new(move |_, _| {
         conn.prepare_cached("INSERT INTO bare VALUES (?1)")?.execute([&ROW[..]])?;
         Ok(())
     }))
+}
+
+/// SQLite does not wait for others here (`sqlite3BtreeSetVersion`), so it is asked until it is alone.
+fn write_ahead(conn: &Connection) -> Result<()> {
+    loop {
+        match conn.query_one("PRAGMA journal_mode = wal", [], |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 fn lending(book: &Path, how: &str) -> Result<Change> {
