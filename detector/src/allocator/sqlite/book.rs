@@ -105,7 +105,10 @@ impl<'a> Book<'a> {
         stay: Stay<'_>,
     ) -> Result<Lease, StoreError> {
         let from = self.on_address(lease.domain, lease.address)?.map(|row| row.state);
-        self.take(lease.domain, lease.address)?;
+        match from {
+            Some(_) => self.clear_rested(lease.domain, lease.address)?,
+            None => self.take_fresh(lease.domain, lease.address)?,
+        }
         lease.generation = self.next_generation(lease.domain)?;
         let changed = self.write_journal(&Entry { reason, ..Entry::change(op, from, &lease) })?;
         let lasts = self.lasts(&lease, stay)?;

@@ -192,13 +192,17 @@ impl Book<'_> {
         self.run("INSERT INTO fresh VALUES (?1, ?2, ?3)", params![Key(domain), first, last])
     }
 
-    /// Takes `address` from those that can be given: out of its run of fresh ones, or the row of the lease that rests.
-    pub(super) fn take(&self, domain: Domain, address: Ipv4Addr) -> Result<(), StoreError> {
-        let (key, at) = (Key(domain), Bytes(address));
+    /// Removes the row of an address that has rested or is kept back.
+    pub(super) fn clear_rested(&self, domain: Domain, address: Ipv4Addr) -> Result<(), StoreError> {
         self.run(
             "DELETE FROM lease WHERE domain = ?1 AND address = ?2 AND state IN ('cooldown', 'quarantined')",
-            params![key, at],
-        )?;
+            params![Key(domain), Bytes(address)],
+        )
+    }
+
+    /// Takes `address` out of its run of those that nobody ever had.
+    pub(super) fn take_fresh(&self, domain: Domain, address: Ipv4Addr) -> Result<(), StoreError> {
+        let (key, at) = (Key(domain), Bytes(address));
         match self.one(FRESH_BELOW, params![key, at], range)? {
             Some(run) if run.contains(address) => {
                 let first = Bytes(run.first());

@@ -74,7 +74,9 @@ impl Book<'_> {
             ],
         )?;
         let number = self.transaction().last_insert_rowid();
-        self.run("DELETE FROM journal WHERE entry <= ?1", [number - LEN])?;
+        if number > LEN {
+            self.run("DELETE FROM journal WHERE entry <= ?1", [number - LEN])?;
+        }
         Ok(number)
     }
 }

@@ -34,10 +34,10 @@ const SHORT: u64 = 64 << 10;
 /// How carefully a file is looked at before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Care {
-    /// Every page.
+    /// Every page, and every index.
     Whole,
-    /// Every page of a small file. A large one that was opened before in this boot was checked whole then; what is read
-    /// of it is still checked as it is read.
+    /// For a file that was opened before in this boot, and checked whole then: every page of a small one, and of a large
+    /// one what is read of it, as it is read.
     Quick,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn connect(path: &Path, actor: &str, clock: &Clock, care: Care) -> Re
         return Err(Refusal::Corrupt("one byte is all there is".to_owned()));
     }
     let mut conn = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let known = inspect(&mut conn, clock, care == Care::Quick && len > SMALL)?;
+    let known = inspect(&mut conn, clock, care, len)?;
     // Of a new file only: a change writes whole pages, and each of its eight or so has little in it.
     conn.pragma_update(None, "page_size", 1024)?;
     schema::write_ahead(&conn)?;
@@ -151,12 +151,14 @@ fn create(path: &Path) -> io::Result<()> {
 /// Looks whether this is a lease database. If not, closing it must not so much as move its log into it.
 ///
 /// Answers whether it is of the newest version and has been opened in this boot, so that nothing has to be written.
-fn inspect(conn: &mut Connection, clock: &Clock, trust: bool) -> Result<bool, Refusal> {
+fn inspect(conn: &mut Connection, clock: &Clock, care: Care, len: u64) -> Result<bool, Refusal> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let tx = conn.transaction()?;
     let known = schema::is_current(&tx)? && schema::boot(&tx)?.as_deref() == Some(clock.boot());
-    if !(known && trust) {
-        schema::inspect(&tx)?;
+    match care {
+        Care::Quick if known && len > SMALL => {}
+        Care::Quick if known => schema::inspect(&tx, false)?,
+        _ => schema::inspect(&tx, true)?,
     }
     drop(tx);
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;

@@ -67,10 +67,12 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// Looks whether the file behind `conn` is a sound lease database, or is still empty. Writes nothing.
 ///
-/// To be called within a transaction, so that all it reads is of one moment.
-pub(super) fn inspect(conn: &Connection) -> Result<(), Refusal> {
+/// To be called within a transaction, so that all it reads is of one moment. Every page is read; if it is to be
+/// `thorough`, every index is compared with its table besides.
+pub(super) fn inspect(conn: &Connection, thorough: bool) -> Result<(), Refusal> {
     version(conn)?;
-    let verdict: String = conn.query_one("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    let check = if thorough { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" };
+    let verdict: String = conn.query_one(check, [], |row| row.get(0))?;
     // SQLite puts what is wrong on a line below where it is.
     let one_line = || verdict.lines().collect::<Vec<_>>().join(" ");
     if verdict == "ok" { Ok(()) } else { Err(Refusal::Corrupt(one_line())) }
