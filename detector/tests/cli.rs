@@ -187,6 +187,8 @@ fn an_address_that_is_in_use_is_given_to_whom_it_belongs() {
 fn offline_says_what_is_not_there() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("leases.db");
+    let named = dupip(&format!("lease list --socket /nonexistent/s --database {}", database.display()));
+    assert!(named.err.contains("cannot open the lease database"), "an agent was not asked for: {named:?}");
     let missing = offline("list", &database, "");
     assert_eq!((missing.code, database.exists()), (Some(1), false), "{missing:?}");
     assert!(missing.err.starts_with("dupip: error: cannot open the lease database "), "{missing:?}");
@@ -202,7 +204,7 @@ fn offline_says_what_is_not_there() {
     assert!(full.err.starts_with("dupip: error: rt0 has no address left: "), "{full:?}");
     let no_pool = offline("allocate", &database, "--bridge rt1 --owner b");
     let want = "dupip: error: rt1 has no pool: none was made for it, and no agent watches it with an IPv4 \
-                network\ntry: dupip pool create --bridge rt0 --subnet 10.8.64.0/24 --gateway 10.8.64.1\n";
+                network\ntry: dupip pool create --bridge rt1 --subnet 10.8.64.0/24 --gateway 10.8.64.1\n";
     assert_eq!((no_pool.code, no_pool.err.as_str()), (Some(2), want));
 
     fs::write(&database, "this is no database, but somebody's only copy of something else").unwrap();

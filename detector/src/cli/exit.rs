@@ -183,8 +183,14 @@ impl From<AdoptError> for Failure {
 impl From<AllocateError> for Failure {
     fn from(error: AllocateError) -> Self {
         match &error {
-            AllocateError::NoPool(_) => Self::new(Exit::Usage, error)
-                .hint("dupip pool create --bridge rt0 --subnet 10.8.64.0/24 --gateway 10.8.64.1"),
+            AllocateError::NoPool(domain) => {
+                let vlan = domain.vlan.map(|vlan| format!(" --vlan {}", vlan.get())).unwrap_or_default();
+                let bridge = domain.bridge;
+                let hint =
+                    format!("dupip pool create --bridge {bridge}{vlan} --subnet 10.8.64.0/24 --gateway 10.8.64.1");
+                Self::new(Exit::Usage, error).hint(hint)
+            }
+            AllocateError::NotInPool { .. } => Self::new(Exit::Usage, error),
             _ => Self::new(Exit::No, error),
         }
     }

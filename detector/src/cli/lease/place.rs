@@ -47,7 +47,9 @@ impl Place {
             return Ok(Book::File { store: self.store(&socket, may_make)?, socket });
         }
         let database = self.database.as_deref().unwrap_or(Path::new(DATABASE));
-        if agent_answers(&socket) || access(database, Access::EXISTS).is_err() {
+        // Without an agent, a database that is named is what is meant, also if it is not there.
+        let is_nowhere = self.database.is_none() && access(database, Access::EXISTS).is_err();
+        if agent_answers(&socket) || is_nowhere {
             return Ok(Book::Agent(Client::new(socket)));
         }
         note(format_args!("no agent answers on {}: working on {} itself", socket.display(), database.display()));
