@@ -1,6 +1,6 @@
 //! What the running agent sees, for those who hand addresses out beside it.
 
-use std::{future::Future, io, net::Ipv4Addr, os::unix::net::UnixStream, path::Path};
+use std::{fs, future::Future, io, net::Ipv4Addr, path::Path};
 
 use tokio::runtime;
 
@@ -29,8 +29,8 @@ impl LiveTable {
     /// # Errors
     /// When somebody does and does not answer as an agent should.
     pub fn connect(socket: &Path) -> Result<Option<Self>, Unwitnessed> {
-        // Most often nobody does, which is found out in less time than it takes to make a runtime.
-        if UnixStream::connect(socket).is_err_and(|error| is_nobody(&error)) {
+        // That there is no socket at all is found out in less time than it takes to make a runtime.
+        if fs::metadata(socket).is_err_and(|error| is_nobody(&error)) {
             return Ok(None);
         }
         let client = Client::new(socket);
