@@ -186,7 +186,7 @@ fn gateway_network_broadcast_and_what_is_excluded_are_never_given() -> Result<()
     for host in [0, 1, 5, 14, 15] {
         let address = format!("10.8.64.{host}");
         let (code, why) = lab.refused(&[&allocate[..], &["this", "--address", &address]].concat())?;
-        assert_eq!((code, why.contains("no pool of rt0 gives")), (1, true), "{address}: {why}");
+        assert_eq!((code, why.contains("no pool of rt0 gives")), (2, true), "{address}: {why}");
         let adopt = ["lease", "adopt", "--offline", "--bridge", "rt0", "--owner", "this", "--address", &address];
         let (code, why) = lab.refused(&adopt)?;
         assert_eq!(code, 2, "{address}: {why}");
