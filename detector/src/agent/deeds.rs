@@ -44,7 +44,10 @@ impl Agent {
             }),
             Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
             Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
-            Action::Probe { domain, addresses } => self.probe(domain, addresses),
+            Action::Probe { domain, addresses } | Action::Sweep { domain, seen: addresses } => {
+                self.probe(domain, addresses)
+            }
+            Action::Absorb(_) | Action::Forget(_) => {}
         }
     }
 

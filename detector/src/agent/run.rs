@@ -114,7 +114,11 @@ pub async fn start(
     };
     let agent = Agent {
         settings: settings.clone(),
-        engine: Engine::new(Config { mode: settings.mode, evictions_per_minute: settings.evictions_per_minute }),
+        engine: Engine::new(Config {
+            mode: settings.mode,
+            evictions_per_minute: settings.evictions_per_minute,
+            ..Config::default()
+        }),
         hook: tap.hook(),
         tapper: Tapper::start(tap, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
         sender: Arc::new(FrameSender::open()?),
@@ -178,7 +182,7 @@ impl Agent {
                     self.look_again();
                     self.tell_draining();
                 }
-                frames = sources.claims.next_batch() => self.frames(frames.map_err(Error::Ring)?),
+                claims = sources.claims.next_batch() => self.claims(claims.map_err(Error::Ring)?),
             }
             self.settle();
         }

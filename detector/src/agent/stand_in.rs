@@ -14,7 +14,7 @@ use super::{
 use crate::{
     allocator::{Clock, Pool, SqliteStore, Store, Wish},
     capture::Hook,
-    engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Sandbox, Survey},
+    engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Port, Sandbox, Survey},
     net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId},
     telemetry::Telemetry,
     time::{Span, Timestamp},
@@ -84,11 +84,22 @@ fn contested(store: &dyn Store, network: Ipv4Net) -> Engine {
             }
         }
     };
-    tell(Input::BridgeUp(Bridge { name: domain().bridge, port: port(1), mac: mac(1), networks: vec![network] }), 0);
+    tell(
+        Input::BridgeUp(Bridge {
+            name: domain().bridge,
+            port: port(1),
+            mac: mac(1),
+            networks: vec![network],
+            pvid: None,
+            vlans: Vec::new(),
+        }),
+        0,
+    );
     tell(Input::InventoryDone, 1);
     store.allocate(&Wish::new(domain(), "reviewagent".parse().unwrap())).unwrap();
     for (at, name) in [(2, "reviewagent"), (3, "sportsagent")] {
-        tell(Input::PortUp { port: port(at), name: format!("veth{at}"), bridge: domain().bridge }, 10 * u64::from(at));
+        let up = Port { index: port(at), name: format!("veth{at}"), bridge: domain().bridge, pvid: None };
+        tell(Input::PortUp(up), 10 * u64::from(at));
         let survey = survey(at, name, began + Span::from_millis(10 * u64::from(at)));
         tell(Input::Surveyed { port: port(at), survey }, 10 * u64::from(at) + 5);
     }
@@ -119,7 +130,7 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
     Survey {
         at: began,
         sandbox,
-        mac: Some(mac(at)),
+        macs: [mac(at)].into(),
         addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]),
     }
 }

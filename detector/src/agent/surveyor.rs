@@ -184,7 +184,12 @@ impl Seen {
         Self {
             port,
             unreachable,
-            survey: Survey { at, sandbox: netns.as_ref().map(identify).unwrap_or_default(), mac, addresses },
+            survey: Survey {
+                at,
+                sandbox: netns.as_ref().map(identify).unwrap_or_default(),
+                macs: mac.into_iter().collect(),
+                addresses,
+            },
         }
     }
 }

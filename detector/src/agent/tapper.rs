@@ -163,7 +163,7 @@ impl Work {
         }
         if counted.lost > 0 {
             self.telemetry.lost(bridge, counted.lost);
-            self.tell(News::Input(Input::FramesLost(bridge)));
+            self.tell(News::Input(Input::ClaimsLost(bridge)));
         }
     }
 }

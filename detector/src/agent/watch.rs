@@ -10,7 +10,7 @@ use super::{
 use crate::{
     allocator::{Pool, Store},
     capture::Side,
-    engine::{self, ArpFrame, Input},
+    engine::{self, Claim, Evidence, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Event, Nsid, Port},
     telemetry::Feature,
@@ -18,12 +18,12 @@ use crate::{
 };
 
 impl Agent {
-    pub(super) fn frames(&mut self, frames: Vec<ArpFrame>) {
-        for frame in frames {
-            if let Some(bridge) = self.bridge_of(frame.port) {
-                self.telemetry.claim(bridge, frame.packet.kind());
+    pub(super) fn claims(&mut self, claims: Vec<Claim>) {
+        for claim in claims {
+            if let (Some(bridge), Evidence::Arp(kind)) = (self.bridge_of(claim.port), claim.evidence) {
+                self.telemetry.claim(bridge, kind);
             }
-            self.tell(Input::Frame(frame));
+            self.tell(Input::Claim(claim));
         }
     }
 
@@ -80,7 +80,7 @@ impl Agent {
 
     fn tell_bridge(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>) {
         let (name, port, mac) = (bridge.name, bridge.index, bridge.mac);
-        self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks }));
+        self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks, pvid: None, vlans: Vec::new() }));
     }
 
     fn look_at_interface(&mut self, index: IfIndex) {
@@ -225,7 +225,7 @@ impl Agent {
         if known.as_ref().is_none_or(|known| known.bridge != port.bridge) {
             self.tapper.order(Order::Attach(port.index, Side::Ingress, bridge));
         }
-        self.tell(Input::PortUp { port: port.index, name: port.name.clone(), bridge });
+        self.tell(Input::PortUp(engine::Port { index: port.index, name: port.name.clone(), bridge, pvid: None }));
         if look && known.is_none_or(|known| known.peer != port.peer || known.bridge != port.bridge) {
             self.send_errand(Errand::Port(port));
         }

@@ -7,8 +7,8 @@ use detector_ebpf::{Arp, ArpEvent};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
-    engine::ArpFrame,
-    net::{ArpPacket, IfIndex, Mac, Operation, VlanId},
+    engine::{Claim, Evidence},
+    net::{ArpPacket, ClaimKind, IfIndex, Mac, Operation, VlanId},
     time::Timestamp,
 };
 
@@ -37,7 +37,7 @@ impl Claims {
     ///
     /// # Errors
     /// The runtime can no longer wait for the ring buffer.
-    pub async fn next_batch(&mut self) -> io::Result<Vec<ArpFrame>> {
+    pub async fn next_batch(&mut self) -> io::Result<Vec<Claim>> {
         loop {
             let mut ready = self.ring.readable_mut().await?;
             let batch = drain(ready.get_inner_mut());
@@ -62,19 +62,23 @@ impl Claims {
 }
 
 /// At most a batch of records; `None` for each that cannot be read.
-fn drain(ring: &mut RingBuf<MapData>) -> Vec<Option<ArpFrame>> {
+fn drain(ring: &mut RingBuf<MapData>) -> Vec<Option<Claim>> {
     std::iter::from_fn(|| ring.next().map(|record| captured(&record))).take(Claims::BATCH).collect()
 }
 
-fn captured(record: &[u8]) -> Option<ArpFrame> {
+fn captured(record: &[u8]) -> Option<Claim> {
     let event = ArpEvent::from_bytes(record)?;
     let (tapped, arp) = (event.tapped(), event.arp()?);
-    Some(ArpFrame {
+    let packet = packet(&arp);
+    let kind = packet.kind();
+    Some(Claim {
         at: Timestamp::from_nanos(tapped.nanos),
         port: IfIndex::new(tapped.ifindex)?,
-        vlan: VlanId::new(arp.vlan),
+        tag: VlanId::new(arp.vlan),
         ether_source: Mac(arp.ether_source),
-        packet: packet(&arp),
+        mac: packet.sender_mac,
+        address: if kind == ClaimKind::Probe { packet.target } else { packet.sender },
+        evidence: Evidence::Arp(kind),
     })
 }
 
@@ -112,11 +116,10 @@ mod tests {
     #[test]
     fn each_field_of_a_record_finds_its_place() {
         let claim = captured(&record(9, 12, &REPLY)).unwrap();
-        assert_eq!((claim.at.as_nanos(), claim.port.get(), claim.vlan), (7, 9, VlanId::new(12)));
+        assert_eq!((claim.at.as_nanos(), claim.port.get(), claim.tag), (7, 9, VlanId::new(12)));
         assert_eq!(claim.ether_source, Mac([2, 0, 0, 0, 0, 1]));
-        assert_eq!((claim.packet.operation, claim.packet.sender_mac), (Operation::Reply, Mac([2, 0, 0, 0, 0, 2])));
-        assert_eq!(claim.packet.target_mac, Mac([2, 0, 0, 0, 0, 3]));
-        assert_eq!([claim.packet.sender, claim.packet.target], [[10, 8, 64, 2], [10, 8, 64, 1]].map(Ipv4Addr::from));
+        assert_eq!((claim.evidence, claim.mac), (Evidence::Arp(ClaimKind::Reply), Mac([2, 0, 0, 0, 0, 2])));
+        assert_eq!(claim.address, Ipv4Addr::new(10, 8, 64, 2));
     }
 
     #[test]
@@ -126,7 +129,7 @@ mod tests {
         let longer = [&REPLY[..], &[0; 8]].concat();
         assert_eq!([&REPLY[..33], &longer, &[]].map(|rest| captured(&record(9, 12, rest))), [None; 3]);
         assert_eq!(captured(&record(0, 12, &REPLY)), None, "there is no interface 0");
-        assert_eq!([0, 4095, 0xffff].map(|vlan| captured(&record(9, vlan, &REPLY)).unwrap().vlan), [None; 3]);
+        assert_eq!([0, 4095, 0xffff].map(|vlan| captured(&record(9, vlan, &REPLY)).unwrap().tag), [None; 3]);
     }
 
     proptest! {

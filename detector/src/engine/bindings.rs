@@ -32,6 +32,8 @@ pub struct Binding {
     pub martian: Option<MartianReason>,
     /// The last reason that was told, so that a station which claims now this, now that, is no news each time.
     pub(super) told: Option<MartianReason>,
+    /// How often it was claimed in ARP.
+    pub hits: u64,
     /// Whether it was there before the agent was: then nobody knows who was first.
     pub initial: bool,
     /// Probes sent since it last spoke.
@@ -48,6 +50,7 @@ impl Binding {
             last_frame: None,
             martian: None,
             told: None,
+            hits: 0,
             initial,
             unanswered: 0,
         }

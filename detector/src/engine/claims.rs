@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::{
     Engine,
     bindings::{Binding, Key},
-    input::{ArpFrame, Configured, Evidence, Survey},
+    input::{Claim, Configured, Evidence, Survey},
     output::Finding,
     rules,
-    topology::{Bridge, Port, Sandbox},
+    topology::{Bridge, KnownPort, Port},
 };
 use crate::{
     net::{BridgeName, ClaimKind, Domain, IfIndex, Station},
@@ -35,13 +35,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn port_up(&mut self, port: IfIndex, name: String, bridge: BridgeName, now: Timestamp) {
-        match self.topology.ports.get_mut(&port) {
-            Some(known) if known.bridge == bridge => known.name = name,
+    pub(super) fn port_up(&mut self, port: Port, now: Timestamp) {
+        let policy = &self.config.policy;
+        match self.topology.ports.get_mut(&port.index) {
+            Some(known) if (known.port.bridge, known.port.pvid) == (port.bridge, port.pvid) => {
+                let KnownPort { external, ignored, .. } = KnownPort::new(port.clone(), policy);
+                (known.port, known.external, known.ignored) = (port, external, ignored);
+            }
             _ => {
-                self.port_down(port, now);
-                let sandbox = Sandbox::default();
-                self.topology.ports.insert(port, Port { name, bridge, sandbox, surveyed_at: None, mac: None });
+                self.port_down(port.index, now);
+                self.topology.ports.insert(port.index, KnownPort::new(port, &self.config.policy));
             }
         }
     }
@@ -66,9 +69,10 @@ impl Engine {
             return;
         }
         known.sandbox = survey.sandbox;
-        let domain = Domain::untagged(known.bridge);
+        let bridge = known.port.bridge;
         let Some(addresses) = survey.addresses else { return };
-        (known.surveyed_at, known.mac) = (Some(survey.at), survey.mac);
+        (known.surveyed_at, known.macs) = (Some(survey.at), survey.macs);
+        let domain = self.topology.domain_of(port, None).unwrap_or(Domain::untagged(bridge));
         self.set_configured(domain, port, addresses.into_iter().collect(), survey.at, now);
     }
 
@@ -111,18 +115,19 @@ impl Engine {
         }
     }
 
-    pub(super) fn frame(&mut self, frame: ArpFrame, now: Timestamp) {
-        let kind = frame.packet.kind();
-        let Some(domain) = self.topology.domain_of(frame.port, frame.vlan) else { return };
-        let key = (domain, frame.packet.sender);
-        let station = Station { port: frame.port, mac: frame.packet.sender_mac };
-        if kind == ClaimKind::Probe || self.speaks_for_another(station) || self.is_superseded(key, station, frame.at) {
+    pub(super) fn claimed(&mut self, frame: Claim, now: Timestamp) {
+        let evidence = frame.evidence;
+        let Some(domain) = self.topology.domain_of(frame.port, frame.tag) else { return };
+        let key = (domain, frame.address);
+        let station = Station { port: frame.port, mac: frame.mac };
+        let probes = evidence == Evidence::Arp(ClaimKind::Probe);
+        if probes || self.speaks_for_another(station) || self.is_superseded(key, station, frame.at) {
             return;
         }
         // The host may ask with any of its addresses (`arp_announce` in `Documentation/networking/ip-sysctl.rst`).
         let is_host = self.topology.host(frame.port).is_some();
         let martian = if is_host { None } else { rules::martian(&frame, self.topology.networks(domain)) };
-        self.claim(key, station, Evidence::Arp(kind), frame.at, now);
+        self.claim(key, station, evidence, frame.at, now);
         let mut news = false;
         if let Some(binding) = self.bindings.get_mut(key, station) {
             news = martian.is_some() && binding.told != martian;
@@ -133,7 +138,7 @@ impl Engine {
             let (address, ether_source) = (key.1, frame.ether_source);
             self.findings.push_back(Finding::Martian { domain, station, address, ether_source, reason, news });
         }
-        self.judge(key, Evidence::Arp(kind), frame.at, now);
+        self.judge(key, evidence, frame.at, now);
     }
 
     /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, and the agent's own
@@ -151,7 +156,7 @@ impl Engine {
 
     /// Whether a look behind the port shows all that the station has.
     fn is_surveyed(&self, station: Station) -> bool {
-        self.topology.ports.get(&station.port).is_some_and(|port| port.mac == Some(station.mac))
+        self.topology.ports.get(&station.port).is_some_and(|known| known.macs.contains(&station.mac))
     }
 
     /// Notes that a station showed that it uses an address.
@@ -168,7 +173,7 @@ impl Engine {
         binding.unanswered = 0;
         match evidence {
             Evidence::Configured => binding.configured = true,
-            Evidence::Arp(_) => {
+            Evidence::Arp(_) | Evidence::Ipv4 => {
                 binding.last_frame = Some(at);
                 self.watch_liveness(key, station, now);
             }

@@ -25,9 +25,23 @@ pub struct Contest {
 pub enum Reason {
     /// The address is the host's own.
     HostAddress,
+    /// The winner is outside, where nobody can be moved.
+    External,
+    /// An operator has said whose the address is.
+    Pinned {
+        /// Whose.
+        owner: Owner,
+    },
     /// The winner holds the lease.
     LeaseHolder {
         /// In whose name.
+        owner: Owner,
+        /// Which lease.
+        generation: Generation,
+    },
+    /// Both go by the name that holds the lease, and the winner came later: the other should be gone.
+    NewerOfOwner {
+        /// That name.
         owner: Owner,
         /// Which lease.
         generation: Generation,
@@ -96,6 +110,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostAddress => write!(f, "it is the host's own address"),
+            Self::External => write!(f, "is outside and cannot be moved"),
+            Self::Pinned { .. } => write!(f, "an operator has pinned the address to it"),
+            Self::NewerOfOwner { generation, .. } => {
+                write!(f, "both go by the name that holds the lease, generation {generation}, and it is the newer")
+            }
             Self::LeaseHolder { generation, .. } => write!(f, "holds the lease, generation {generation}"),
             Self::Incumbent { ahead } => write!(f, "was there {ahead} before the other, but holds no lease"),
             Self::NoClearOwner => write!(f, "nobody holds a lease and it is not known who was first"),

@@ -1,7 +1,7 @@
 //! How a released address comes to rest: not before nothing shows it in use any more. That nothing could be seen is no
 //! proof, so a port that cannot be looked behind keeps its bridge's addresses from resting.
 
-use super::{Engine, Purpose, output::Action};
+use super::{Engine, Purpose, output::Action, topology::KnownPort};
 use crate::net::{BridgeName, Lease};
 
 /// How many probes must go unanswered, one at each telling: one alone may be lost.
@@ -30,8 +30,8 @@ impl Engine {
     }
 
     fn sees_all(&self, bridge: BridgeName) -> bool {
-        let mut ports = self.topology.ports.values().filter(|port| port.bridge == bridge);
-        let is_blind = |port: &super::topology::Port| port.sandbox.netns.is_some() && port.surveyed_at.is_none();
+        let mut ports = self.topology.ports.values().filter(|known| known.port.bridge == bridge);
+        let is_blind = |known: &KnownPort| known.sandbox.netns.is_some() && known.surveyed_at.is_none();
         self.topology.bridges.contains_key(&bridge) && !ports.any(is_blind)
     }
 

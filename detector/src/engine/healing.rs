@@ -10,6 +10,7 @@ use super::{
     input::{Evidence, Outcome},
     output::{Action, ActionId, Finding, Held},
     timers::Timer,
+    topology::KnownPort,
 };
 use crate::{
     net::{IfIndex, Lease, Mac, Owner, Station},
@@ -102,9 +103,8 @@ impl Engine {
     }
 
     fn port_of(&self, lease: &Lease) -> Option<IfIndex> {
-        let is_owner = |port: &super::topology::Port| {
-            port.bridge == lease.domain.bridge && port.sandbox.owners.contains(&lease.owner)
-        };
+        let is_owner =
+            |known: &KnownPort| known.port.bridge == lease.domain.bridge && known.sandbox.owners.contains(&lease.owner);
         self.topology.ports.iter().find(|(_, port)| is_owner(port)).map(|(index, _)| *index)
     }
 

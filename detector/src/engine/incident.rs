@@ -1,8 +1,18 @@
 //! One duplicate, from first sight to its end.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    net::Ipv4Addr,
+};
 
-use super::{contest::Contest, eviction::Eviction, input::Evidence, output::Held, topology::Sandbox};
+use super::{
+    contest::{Contest, Reason},
+    eviction::Eviction,
+    input::Evidence,
+    output::Held,
+    topology::{PartyKey, Sandbox},
+};
 use crate::{
     net::{Domain, IfIndex, Lease, NetnsId, Owner, Station},
     time::{Span, Timestamp},
@@ -29,12 +39,17 @@ pub struct Party {
     pub sandbox: Sandbox,
     /// Whether it is the runner itself.
     pub is_host: bool,
+    /// Whether it is outside, beyond an uplink.
+    pub is_external: bool,
     /// When it was first known to claim.
     pub first_seen: Timestamp,
     /// What it claims by.
     pub evidence: Evidence,
+    /// Whether the kernel has the address configured there.
+    pub configured: bool,
     /// Whether it was there before the agent was.
     pub initial: bool,
+    pub(super) key: PartyKey,
 }
 
 impl Party {
@@ -78,6 +93,42 @@ impl Status {
     }
 }
 
+/// What kind of duplicate it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Two have the address.
+    Duplicate,
+    /// Somebody claims the host's own address, or only says on the wire that it has what another has a right to.
+    Spoof,
+}
+
+impl Verdict {
+    /// The verdict in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Spoof => "spoof",
+        }
+    }
+}
+
+/// One claim to a contested address, as it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// When the kernel saw it.
+    pub at: Timestamp,
+    /// Which address.
+    pub address: Ipv4Addr,
+    /// Who claimed.
+    pub station: Station,
+    /// What showed it; `None` if a kernel logged it as a martian.
+    pub evidence: Option<Evidence>,
+}
+
+/// Sightings that an incident keeps: the first ones, which tell how it began, and the last.
+pub(super) const SIGHTINGS: usize = 32;
+
 /// One duplicate: who, since when, who keeps the address and why, and what has been done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
@@ -85,8 +136,10 @@ pub struct Incident {
     pub id: IncidentId,
     /// Where.
     pub domain: Domain,
-    /// The contested address.
+    /// The contested address, or the first of several.
     pub address: Ipv4Addr,
+    /// Every address that has been contested in it: more than one if somebody claims what many others have.
+    pub addresses: BTreeSet<Ipv4Addr>,
     /// Who has claimed it, in the order in which they were seen.
     pub parties: Vec<Party>,
     /// What the first contradiction was seen by.
@@ -105,6 +158,14 @@ pub struct Incident {
     pub status: Status,
     /// When it ended.
     pub closed_at: Option<Timestamp>,
+    /// How often it was opened: more than once if it came back soon after it had ended.
+    pub times: u32,
+    /// How many claims to the address were seen while it was contested.
+    pub claims: u64,
+    /// Some of them: how it began, and the latest.
+    pub sightings: VecDeque<Sighting>,
+    /// How many claims had been told of when it was last told that it goes on.
+    pub(super) told_claims: u64,
     /// Contests that could not be held, one after the other.
     pub(super) attempts: u8,
 }
@@ -127,6 +188,28 @@ impl Incident {
     pub fn winner(&self) -> Option<&Party> {
         let winner = self.contest.as_ref()?.winner?;
         self.parties.iter().find(|party| party.station.port == winner)
+    }
+
+    /// What kind of duplicate it is, as far as is known by now.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let Some(contest) = &self.contest else { return Verdict::Duplicate };
+        let losers = || self.parties.iter().filter(|party| Some(party.station.port) != contest.winner);
+        let only_says_so = || losers().all(|party| !party.configured && party.sandbox.netns.is_some());
+        match contest.reason {
+            Reason::HostAddress => Verdict::Spoof,
+            Reason::LeaseHolder { .. } | Reason::Pinned { .. } if only_says_so() => Verdict::Spoof,
+            _ => Verdict::Duplicate,
+        }
+    }
+
+    /// Notes a claim to a contested address. Of many, the first half of what is kept stays and the rest makes room.
+    pub(super) fn saw(&mut self, sighting: Sighting) {
+        self.claims += 1;
+        if self.sightings.len() >= SIGHTINGS {
+            self.sightings.remove(SIGHTINGS / 2);
+        }
+        self.sightings.push_back(sighting);
     }
 
     /// The party at `port`.

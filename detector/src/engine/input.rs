@@ -1,13 +1,13 @@
 //! What the engine is told: events that have happened, and how its actions ended.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{
     output::ActionId,
-    topology::{Bridge, Sandbox},
+    topology::{Bridge, Port, Sandbox},
 };
 use crate::{
-    net::{ArpPacket, BridgeName, ClaimKind, IfIndex, Lease, Mac, VlanId},
+    net::{BridgeName, ClaimKind, IfIndex, Lease, Mac, VlanId},
     time::Timestamp,
 };
 
@@ -18,15 +18,8 @@ pub enum Input {
     BridgeUp(Bridge),
     /// A watched bridge is gone, and its ports with it.
     BridgeDown(BridgeName),
-    /// An interface is a port of a watched bridge.
-    PortUp {
-        /// The port.
-        port: IfIndex,
-        /// Its interface name.
-        name: String,
-        /// Whose port it is.
-        bridge: BridgeName,
-    },
+    /// An interface is a port of a watched bridge, or what is known of one has changed.
+    PortUp(Port),
     /// An interface is no port any more.
     PortDown {
         /// The port that was.
@@ -41,10 +34,21 @@ pub enum Input {
     },
     /// Everything that existed when the agent started, or after it lost count, has been told.
     InventoryDone,
-    /// The tap saw an ARP packet.
-    Frame(ArpFrame),
-    /// The tap lost frames of this bridge; what they said must be asked for.
-    FramesLost(BridgeName),
+    /// Somebody showed that it uses an address.
+    Claim(Claim),
+    /// What the tap has absorbed since it was last read.
+    Heard(Vec<Heard>),
+    /// The tap lost claims of this bridge; what they said must be asked for.
+    ClaimsLost(BridgeName),
+    /// A port had more news than its share, and so much of it was only counted; what it said must be asked for.
+    Limited {
+        /// The port.
+        port: IfIndex,
+        /// How many claims were not reported.
+        count: u64,
+    },
+    /// The kernel of some network namespace has logged a martian source.
+    KernelMartian(KernelMartian),
     /// The leases that are given back and not yet at rest, all of them; told every few seconds.
     Draining(Vec<Lease>),
     /// The store holds a lease whose owner was still being moved to it when the agent last stopped.
@@ -67,19 +71,63 @@ pub enum Input {
     Timeout,
 }
 
-/// An ARP packet as it came in by a port.
+/// That somebody showed that it uses an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArpFrame {
+pub struct Claim {
     /// When the kernel saw it.
     pub at: Timestamp,
-    /// The port it came in by; the bridge device for what the host itself sends.
+    /// The port that the frame came in by; the bridge device for what the host itself sends.
     pub port: IfIndex,
-    /// The frame's outer VLAN tag.
-    pub vlan: Option<VlanId>,
+    /// The frame's outer VLAN tag, as it was on the wire.
+    pub tag: Option<VlanId>,
     /// The frame's source address.
     pub ether_source: Mac,
-    /// What it says.
-    pub packet: ArpPacket,
+    /// Who uses the address, by the frame's own word: the ARP sender; of an IPv4 packet the frame's source.
+    pub mac: Mac,
+    /// What is claimed; of a probe, which claims nothing, what is asked for.
+    pub address: Ipv4Addr,
+    /// What shows it.
+    pub evidence: Evidence,
+}
+
+/// Which claims of a station the tap absorbs: all that say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KnownClaim {
+    /// The port.
+    pub port: IfIndex,
+    /// The outer VLAN tag.
+    pub tag: Option<VlanId>,
+    /// Who claims.
+    pub mac: Mac,
+    /// What is claimed.
+    pub address: Ipv4Addr,
+}
+
+/// That a known claim was made again, and absorbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Which.
+    pub claim: KnownClaim,
+    /// When it was last made in ARP; `None` if not since it is absorbed.
+    pub last_arp: Option<Timestamp>,
+    /// The latest moment at which it may have been made by an IPv4 packet: those are noted without their time.
+    pub last_ipv4: Option<Timestamp>,
+    /// How often it was made in ARP since it is absorbed.
+    pub hits: u64,
+}
+
+/// A martian source, as a kernel logs it (`ip_handle_martian_source` in `net/ipv4/route.c`): somebody's packet came in
+/// with a source address that the one who heard it has itself, or that cannot come from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelMartian {
+    /// The source address that is wrong.
+    pub source: Ipv4Addr,
+    /// Whom the packet was for, or was asking for.
+    pub target: Ipv4Addr,
+    /// The interface that heard it, in the namespace of whoever that is.
+    pub device: String,
+    /// The frame's source, if the link header was logged: who sent it.
+    pub mac: Option<Mac>,
 }
 
 /// What a look behind a port found.
@@ -89,11 +137,13 @@ pub struct Survey {
     pub at: Timestamp,
     /// Who is there.
     pub sandbox: Sandbox,
-    /// The hardware address of the interface at the other end. What others behind the same port say (a bridge or a
-    /// macvlan within the sandbox), the look does not show.
-    pub mac: Option<Mac>,
-    /// The addresses of the interface at the other end, if it is up. `None` if it could not be read, which says nothing
-    /// about which addresses are there.
+    /// The hardware addresses of every interface in the namespace: what any of them says, the same sandbox says, since a
+    /// kernel answers for each of its addresses on each of its interfaces (`arp_ignore` in
+    /// `Documentation/networking/ip-sysctl.rst`). Others behind the same port, with namespaces of their own, the look does
+    /// not show.
+    pub macs: BTreeSet<Mac>,
+    /// The addresses that can be reached through the port, if its other end is up. `None` if it could not be read, which
+    /// says nothing about which addresses are there.
     pub addresses: Option<Vec<Configured>>,
 }
 
@@ -113,6 +163,8 @@ pub enum Evidence {
     Configured,
     /// The station said so in ARP.
     Arp(ClaimKind),
+    /// The station sent an IPv4 packet with this source.
+    Ipv4,
 }
 
 impl Evidence {
@@ -122,6 +174,7 @@ impl Evidence {
         match self {
             Self::Configured => "configured",
             Self::Arp(kind) => kind.as_str(),
+            Self::Ipv4 => "ipv4",
         }
     }
 }

@@ -40,7 +40,7 @@ impl Engine {
     fn contradiction(&self, key: Key, since: Option<Timestamp>) -> Option<Vec<Station>> {
         let stations = self.bindings.stations(key);
         let alive = stations.filter(|(_, binding)| since.is_none_or(|since| binding.is_sure(since)));
-        rules::duplicate(key.1, alive.map(|(station, binding)| (self.topology.party(station.port), station, binding)))
+        rules::duplicate(key.1, alive.map(|(station, binding)| (self.topology.party(station), station, binding)))
     }
 
     fn open(&mut self, key: Key, stations: &[Station], evidence: Evidence, at: Timestamp, now: Timestamp) {
@@ -66,6 +66,7 @@ impl Engine {
             id: IncidentId(self.last_incident),
             domain: key.0,
             address: key.1,
+            addresses: [key.1].into(),
             parties,
             first_evidence,
             first_at,
@@ -75,6 +76,10 @@ impl Engine {
             evictions: std::collections::BTreeMap::new(),
             status: Status::Open,
             closed_at: None,
+            times: 1,
+            claims: 0,
+            sightings: std::collections::VecDeque::new(),
+            told_claims: 0,
             attempts: 0,
         }
     }

@@ -26,6 +26,7 @@ mod inventory;
 mod judgement;
 mod liveness;
 mod output;
+mod policy;
 #[cfg(test)]
 mod properties;
 mod rules;
@@ -46,10 +47,11 @@ use topology::Topology;
 pub use bindings::Binding;
 pub use contest::{Contest, Reason};
 pub use eviction::{Eviction, Step};
-pub use incident::{Incident, IncidentId, Party, Status};
-pub use input::{ArpFrame, Configured, Evidence, Input, Outcome, Survey};
-pub use output::{Action, ActionId, Finding, Held};
-pub use topology::{Bridge, Sandbox};
+pub use incident::{Incident, IncidentId, Party, Sighting, Status, Verdict};
+pub use input::{Claim, Configured, Evidence, Heard, Input, KernelMartian, KnownClaim, Outcome, Survey};
+pub use output::{Action, ActionId, Finding, Flood, Held, Info};
+pub use policy::{InvalidPattern, Policy, PortPattern};
+pub use topology::{Bridge, Port, Sandbox, VlanDevice};
 
 use crate::{
     net::{BridgeName, Domain, Generation, IfIndex, Lease, Station},
@@ -81,17 +83,21 @@ impl Mode {
 }
 
 /// What an operator decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Whether to act.
     pub mode: Mode,
     /// How many evictions may begin within a minute.
     pub evictions_per_minute: usize,
+    /// What is special about certain addresses and ports.
+    pub policy: Policy,
+    /// Whether questions reach anybody. If not, as with frames that were recorded, whoever was heard lately counts as alive.
+    pub asks: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mode: Mode::Observe, evictions_per_minute: 5 }
+        Self { mode: Mode::Observe, evictions_per_minute: 5, policy: Policy::default(), asks: true }
     }
 }
 
@@ -189,12 +195,13 @@ impl Engine {
         match input {
             Input::BridgeUp(bridge) => self.bridge_up(bridge, now),
             Input::BridgeDown(name) => self.bridge_down(name, now),
-            Input::PortUp { port, name, bridge } => self.port_up(port, name, bridge, now),
+            Input::PortUp(port) => self.port_up(port, now),
             Input::PortDown { port } => self.port_down(port, now),
             Input::Surveyed { port, survey } => self.surveyed(port, survey, now),
             Input::InventoryDone => self.inventory_done(now),
-            Input::Frame(frame) => self.frame(frame, now),
-            Input::FramesLost(bridge) => self.sweep(bridge),
+            Input::Claim(claim) => self.claimed(claim, now),
+            Input::Heard(_) | Input::Limited { .. } | Input::KernelMartian(_) => {}
+            Input::ClaimsLost(bridge) => self.sweep(bridge),
             Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
             Input::Done { action, outcome } => self.done(action, outcome, now),
@@ -279,13 +286,16 @@ impl Engine {
             station,
             port_name: host
                 .map(|bridge| bridge.name.to_string())
-                .or(port.map(|port| port.name.clone()))
+                .or(port.map(|known| known.port.name.clone()))
                 .unwrap_or_default(),
             sandbox: port.map(|port| port.sandbox.clone()).unwrap_or_default(),
             is_host: self.topology.bridges.get(&key.0.bridge).is_some_and(|bridge| bridge.port == station.port),
+            is_external: self.topology.is_external(station.port),
             first_seen: binding.first_seen,
             evidence: binding.evidence,
+            configured: binding.configured,
             initial: binding.initial,
+            key: self.topology.party(station),
         }
     }
 

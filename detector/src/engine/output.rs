@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 
 use super::{
     eviction::Step,
-    incident::{Incident, IncidentId},
+    incident::{Incident, IncidentId, Party},
+    input::{KernelMartian, KnownClaim},
 };
-use crate::net::{Domain, IfIndex, Lease, Mac, MartianReason, Owner, Station};
+use crate::net::{BridgeName, Domain, IfIndex, Lease, Mac, MartianReason, Owner, Station};
 
 /// Names an action, so that its outcome finds back to who asked for it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,13 +96,25 @@ pub enum Action {
         /// The lease.
         lease: Lease,
     },
-    /// Ask on the wire who has these addresses. The answers come as frames; there is no outcome.
+    /// Ask on the wire who has these addresses, at once. The answers come as claims; there is no outcome.
     Probe {
         /// Where.
         domain: Domain,
         /// The addresses to ask for.
         addresses: Vec<Ipv4Addr>,
     },
+    /// Ask on the wire, without hurry, for these addresses and for every other that is leased or that the host's neighbour
+    /// table knows of. The answers come as claims; there is no outcome.
+    Sweep {
+        /// Where.
+        domain: Domain,
+        /// The addresses that are seen.
+        seen: Vec<Ipv4Addr>,
+    },
+    /// Let the tap absorb this claim from now on: it says nothing new. There is no outcome, and no harm if it fails.
+    Absorb(KnownClaim),
+    /// Let the tap report this claim when it is made next. There is no outcome.
+    Forget(KnownClaim),
 }
 
 /// Something that a person, a log or a counter should know.
@@ -109,6 +122,17 @@ pub enum Action {
 pub enum Finding {
     /// An address has two live owners.
     Duplicate(Box<Incident>),
+    /// A duplicate that had ended is back: the same parties, soon after.
+    Reopened(Box<Incident>),
+    /// Whoever is in an open incident by word of mouth alone claims one more address of somebody else's.
+    AddressJoined {
+        /// The incident, with the address in it.
+        incident: Box<Incident>,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// An open incident goes on: there were more claims since this was last told. Told once in a while.
+    Continues(Box<Incident>),
     /// One more party claims an address that was already contested.
     PartyJoined(Box<Incident>),
     /// It is decided who keeps the address, or that this cannot be decided.
@@ -167,6 +191,36 @@ pub enum Finding {
         /// Whether this is new.
         news: bool,
     },
+    /// A kernel has logged a martian source, and it is known who sent it.
+    KernelMartian {
+        /// Where.
+        domain: Domain,
+        /// What was logged.
+        martian: KernelMartian,
+        /// Who sent it.
+        sender: Box<Party>,
+        /// The open incident that it is part of.
+        incident: Option<IncidentId>,
+        /// Whether nothing like it was logged lately.
+        news: bool,
+    },
+    /// An address went from one station to another, as it may.
+    Moved {
+        /// Where.
+        domain: Domain,
+        /// Which address.
+        address: Ipv4Addr,
+        /// Who had it.
+        from: Box<Party>,
+        /// Who has it now.
+        to: Box<Party>,
+    },
+    /// Something that is no fault, and good to know.
+    Info(Info),
+    /// A port says more that is new than it may: the rest is only counted. Told when it begins.
+    Flood(Flood),
+    /// A port's flood is over.
+    FloodEnded(Flood),
     /// A port claims more addresses than are remembered for one port.
     ClaimRefused {
         /// The port.
@@ -206,6 +260,76 @@ pub enum Finding {
     },
 }
 
+/// Something that is no fault, and good to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Info {
+    /// A sandbox has another hardware address than before, at the same port and with the same address.
+    MacChanged {
+        /// Where.
+        domain: Domain,
+        /// Which address.
+        address: Ipv4Addr,
+        /// The one before.
+        from: Mac,
+        /// Who it is.
+        party: Box<Party>,
+    },
+    /// Several look at one time whether an address is free (RFC 5227, section 2.1.1): who of them gets it, the allocator
+    /// decides.
+    SoftConflict {
+        /// Where.
+        domain: Domain,
+        /// Which address.
+        address: Ipv4Addr,
+        /// Who looks.
+        parties: Vec<Party>,
+    },
+    /// A sandbox that forwards sent an IPv4 packet with a source that it does not have.
+    ForeignSource {
+        /// Where.
+        domain: Domain,
+        /// The packet's source.
+        address: Ipv4Addr,
+        /// Who sent it.
+        party: Box<Party>,
+    },
+    /// The lease holder has its address, and whoever had it before has not let go of it yet, but is silent.
+    Lingers {
+        /// Where.
+        domain: Domain,
+        /// Which address.
+        address: Ipv4Addr,
+        /// Who had it.
+        parties: Vec<Party>,
+    },
+}
+
+impl Info {
+    /// The kind in one word, as the log and JSON spell it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::MacChanged { .. } => "mac_changed",
+            Self::SoftConflict { .. } => "soft_conflict",
+            Self::ForeignSource { .. } => "foreign_source",
+            Self::Lingers { .. } => "lingers",
+        }
+    }
+}
+
+/// A port that says more that is new than it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flood {
+    /// The port.
+    pub port: IfIndex,
+    /// Its interface name.
+    pub port_name: String,
+    /// Its bridge.
+    pub bridge: BridgeName,
+    /// How many claims were only counted, so far.
+    pub limited: u64,
+}
+
 /// What keeps an incident from being healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
@@ -223,6 +347,8 @@ pub enum Held {
     OnlyOnTheWire,
     /// The address belongs to no network of the bridge, so there is nothing to lease from.
     NoNetwork,
+    /// The address is one that several may have, so nobody is moved.
+    Shared,
 }
 
 impl Held {
@@ -239,6 +365,7 @@ impl Held {
             Self::Nameless => "the loser has no name that a lease could be written to",
             Self::OnlyOnTheWire => "the loser only says so on the wire; the address is not configured in its namespace",
             Self::NoNetwork => "the bridge has no network that the address belongs to",
+            Self::Shared => "the address is declared as shared, so nobody is moved",
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::{bindings::Binding, input::ArpFrame, topology::PartyKey};
+use super::{bindings::Binding, input::Claim, topology::PartyKey};
 use crate::net::{Ipv4Net, MartianReason, Station, martian_source};
 
-/// Why the claim in a frame cannot be true.
-pub(super) fn martian(frame: &ArpFrame, networks: &[Ipv4Net]) -> Option<MartianReason> {
-    let forged = frame.ether_source != frame.packet.sender_mac;
-    martian_source(frame.packet.sender, networks).or(forged.then_some(MartianReason::EtherMismatch))
+/// Why a claim cannot be true.
+pub(super) fn martian(claim: &Claim, networks: &[Ipv4Net]) -> Option<MartianReason> {
+    let forged = claim.ether_source != claim.mac;
+    martian_source(claim.address, networks).or(forged.then_some(MartianReason::EtherMismatch))
 }
 
 /// The stations that claim `address`, one for each party, if there is more than one party: a duplicate.

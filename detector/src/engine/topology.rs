@@ -5,8 +5,9 @@ use std::{
     net::Ipv4Addr,
 };
 
+use super::policy::Policy;
 use crate::{
-    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, NetnsId, Owner, VlanId},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, NetnsId, Owner, Station, VlanId},
     time::Timestamp,
 };
 
@@ -21,6 +22,35 @@ pub struct Bridge {
     pub mac: Mac,
     /// The host's addresses on it, each with its subnet.
     pub networks: Vec<Ipv4Net>,
+    /// The VLAN that what the host says untagged belongs to, if the bridge tells VLANs apart. It is the bridge's untagged
+    /// domain, whatever its number.
+    pub pvid: Option<VlanId>,
+    /// The host's own interfaces in VLANs of the bridge.
+    pub vlans: Vec<VlanDevice>,
+}
+
+/// An interface of the host in a VLAN of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanDevice {
+    /// The VLAN.
+    pub vlan: VlanId,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The host's addresses on it, each with its subnet.
+    pub networks: Vec<Ipv4Net>,
+}
+
+/// A port of a watched bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its index.
+    pub index: IfIndex,
+    /// Its interface name.
+    pub name: String,
+    /// Whose port it is.
+    pub bridge: BridgeName,
+    /// The VLAN that what comes in untagged belongs to, if the bridge tells VLANs apart.
+    pub pvid: Option<VlanId>,
 }
 
 /// Who sits behind a port, as far as it is known.
@@ -34,28 +64,38 @@ pub struct Sandbox {
     pub owners: Vec<Owner>,
 }
 
+/// A port with what is known of what is behind it.
 #[derive(Clone, Debug)]
-pub(super) struct Port {
-    pub(super) name: String,
-    pub(super) bridge: BridgeName,
+pub(super) struct KnownPort {
+    pub(super) port: Port,
     pub(super) sandbox: Sandbox,
     /// When the last successful look behind the port began.
     pub(super) surveyed_at: Option<Timestamp>,
-    /// The hardware address of the interface that was looked at.
-    pub(super) mac: Option<Mac>,
+    /// The hardware addresses in the namespace that was looked into.
+    pub(super) macs: BTreeSet<Mac>,
+    pub(super) external: bool,
+    pub(super) ignored: bool,
 }
 
-/// What makes two stations one party: the namespace behind them, else the port.
+/// What makes several stations one party: the namespace that they are in, if it could be looked into; else each is one of
+/// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PartyKey {
     Netns(NetnsId),
-    Port(IfIndex),
+    Station(Station),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Topology {
     pub(super) bridges: BTreeMap<BridgeName, Bridge>,
-    pub(super) ports: BTreeMap<IfIndex, Port>,
+    pub(super) ports: BTreeMap<IfIndex, KnownPort>,
+}
+
+impl KnownPort {
+    pub(super) fn new(port: Port, policy: &Policy) -> Self {
+        let (external, ignored) = (policy.is_external(&port.name), policy.is_ignored(&port.name));
+        Self { port, sandbox: Sandbox::default(), surveyed_at: None, macs: BTreeSet::new(), external, ignored }
+    }
 }
 
 impl Topology {
@@ -64,19 +104,25 @@ impl Topology {
     }
 
     pub(super) fn bridge_of(&self, port: IfIndex) -> Option<BridgeName> {
-        let port_of = self.ports.get(&port).map(|known| known.bridge);
+        let port_of = self.ports.get(&port).map(|known| known.port.bridge);
         port_of.or_else(|| self.host(port).map(|bridge| bridge.name))
     }
 
-    pub(super) fn domain_of(&self, port: IfIndex, vlan: Option<VlanId>) -> Option<Domain> {
-        self.bridge_of(port).map(|bridge| Domain { bridge, vlan })
+    /// Where a frame belongs that came in by `port` with `tag`. What the bridge puts into the VLAN of the host's untagged
+    /// frames is its untagged domain.
+    pub(super) fn domain_of(&self, port: IfIndex, tag: Option<VlanId>) -> Option<Domain> {
+        let bridge = self.bridge_of(port)?;
+        let pvid = self.ports.get(&port).and_then(|known| known.port.pvid);
+        let native = self.bridges.get(&bridge).and_then(|bridge| bridge.pvid);
+        Some(Domain { bridge, vlan: tag.or(pvid).filter(|vlan| Some(*vlan) != native) })
     }
 
-    /// The host's networks in the domain. Those of a tagged VLAN are not on the bridge device and so not known.
+    /// The host's networks in the domain.
     pub(super) fn networks(&self, domain: Domain) -> &[Ipv4Net] {
-        match (domain.vlan, self.bridges.get(&domain.bridge)) {
-            (None, Some(bridge)) => &bridge.networks,
-            _ => &[],
+        let Some(bridge) = self.bridges.get(&domain.bridge) else { return &[] };
+        match domain.vlan {
+            None => &bridge.networks,
+            Some(vlan) => bridge.vlans.iter().find(|device| device.vlan == vlan).map_or(&[], |device| &device.networks),
         }
     }
 
@@ -84,25 +130,30 @@ impl Topology {
         self.networks(domain).iter().find(|network| network.contains(&address)).map(Ipv4Net::prefix_len)
     }
 
-    pub(super) fn party(&self, port: IfIndex) -> PartyKey {
-        let netns = self.ports.get(&port).and_then(|port| port.sandbox.netns);
-        netns.map_or(PartyKey::Port(port), PartyKey::Netns)
+    pub(super) fn party(&self, station: Station) -> PartyKey {
+        let known = self.ports.get(&station.port).filter(|known| known.macs.contains(&station.mac));
+        known.and_then(|known| known.sandbox.netns).map_or(PartyKey::Station(station), PartyKey::Netns)
+    }
+
+    pub(super) fn is_external(&self, port: IfIndex) -> bool {
+        self.ports.get(&port).is_some_and(|known| known.external)
     }
 
     /// The names that a sandbox alone goes by. Several may run in one systemd unit or control group, and a lease in such a
     /// name would be anybody's.
     pub(super) fn own_names(&self, port: IfIndex) -> Vec<Owner> {
-        let owners = self.ports.get(&port).map(|port| port.sandbox.owners.as_slice()).unwrap_or_default();
+        let owners = self.ports.get(&port).map(|known| known.sandbox.owners.as_slice()).unwrap_or_default();
         owners.iter().filter(|owner| !self.is_shared(owner)).cloned().collect()
     }
 
-    /// Whether several parties go by a name.
+    /// Whether several sandboxes go by a name.
     pub(super) fn is_shared(&self, owner: &Owner) -> bool {
-        let bearers = self.ports.iter().filter(|(_, port)| port.sandbox.owners.contains(owner));
-        bearers.map(|(index, _)| self.party(*index)).collect::<BTreeSet<_>>().len() > 1
+        let bearers = self.ports.iter().filter(|(_, known)| known.sandbox.owners.contains(owner));
+        let sandbox = |(index, known): (&IfIndex, &KnownPort)| known.sandbox.netns.ok_or(*index);
+        bearers.map(sandbox).collect::<BTreeSet<_>>().len() > 1
     }
 
     pub(super) fn ports_of(&self, bridge: BridgeName) -> Vec<IfIndex> {
-        self.ports.iter().filter(|(_, port)| port.bridge == bridge).map(|(index, _)| *index).collect()
+        self.ports.iter().filter(|(_, known)| known.port.bridge == bridge).map(|(index, _)| *index).collect()
     }
 }

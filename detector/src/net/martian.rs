@@ -23,11 +23,13 @@ pub enum MartianReason {
     OutsideSubnet,
     /// The frame's source is not the ARP sender.
     EtherMismatch,
+    /// A kernel has logged it (`log_martians` in `Documentation/networking/ip-sysctl.rst`).
+    Kernel,
 }
 
 impl MartianReason {
     /// Every reason, for whoever counts them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ThisNetwork,
         Self::Loopback,
         Self::Multicast,
@@ -36,6 +38,7 @@ impl MartianReason {
         Self::Network,
         Self::OutsideSubnet,
         Self::EtherMismatch,
+        Self::Kernel,
     ];
 
     /// The reason in one word, as metrics and JSON spell it.
@@ -50,6 +53,7 @@ impl MartianReason {
             Self::Network => "network",
             Self::OutsideSubnet => "outside_subnet",
             Self::EtherMismatch => "ether_mismatch",
+            Self::Kernel => "kernel",
         }
     }
 }

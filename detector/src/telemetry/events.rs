@@ -1,13 +1,13 @@
 //! Every event: its log line and its counter.
 
-use std::fmt;
+use std::{fmt, net::Ipv4Addr};
 
 use tracing::{debug, error, info, warn};
 
 use super::{Telemetry, metrics::Feature};
 use crate::{
-    engine::{Finding, Held, Incident, IncidentId, Party, Step},
-    net::{BridgeName, Domain, IfIndex},
+    engine::{Finding, Flood, Held, Incident, IncidentId, Info, Party, Step},
+    net::{BridgeName, Domain, IfIndex, MartianReason},
     time::Span,
 };
 
@@ -26,6 +26,14 @@ impl Telemetry {
             Finding::Healed(incident) => self.healed(incident),
             Finding::Gone(incident) => gone(incident),
             Finding::Martian { .. } => self.martian(finding),
+            Finding::Reopened(incident) => reopened(incident),
+            Finding::AddressJoined { incident, address } => address_joined(incident, *address),
+            Finding::Continues(incident) => continues(incident),
+            Finding::KernelMartian { .. } => self.kernel_martian(finding),
+            Finding::Moved { domain, address, from, to } => moved(*domain, *address, from, to),
+            Finding::Info(info) => tell_info(info),
+            Finding::Flood(flood) => flooding(flood),
+            Finding::FloodEnded(flood) => flood_ended(flood),
             Finding::ClaimRefused { port, domain, news } => self.claim_refused(*port, domain.bridge, *news),
             Finding::NotAdopted { domain, address, failure } => {
                 warn!(event = "not_adopted", %domain, %address, "whoever has {address} does not hold it in the book: {failure}");
@@ -76,6 +84,17 @@ impl Telemetry {
         }
     }
 
+    fn kernel_martian(&self, finding: &Finding) {
+        let Finding::KernelMartian { domain, martian, sender, incident, news } = finding else { return };
+        let reason = MartianReason::Kernel;
+        self.martians.with_label_values(&[domain.bridge.as_str(), reason.as_str()]).inc();
+        if *news {
+            let (source, target, device) = (martian.source, martian.target, &martian.device);
+            let (sender, incident) = (sender.label(), incident.map(|id| id.0));
+            warn!(event = "martian", %domain, address = %source, %reason, incident, "a kernel heard {sender} send from {source} to {target}, on its {device}, which cannot be");
+        }
+    }
+
     fn claim_refused(&self, port: IfIndex, bridge: BridgeName, news: bool) {
         self.refused.with_label_values(&[bridge.as_str()]).inc();
         if news {
@@ -109,6 +128,53 @@ impl Telemetry {
     }
 }
 
+fn reopened(incident: &Incident) {
+    let (id, domain, address, times) = (incident.id, incident.domain, incident.address, incident.times);
+    warn!(event = "reopened", incident = %id, %domain, %address, times, "the duplicate is back: {}", Parties(&incident.parties));
+}
+
+fn address_joined(incident: &Incident, address: Ipv4Addr) {
+    let (id, domain, addresses) = (incident.id, incident.domain, incident.addresses.len());
+    warn!(event = "address_joined", incident = %id, %domain, %address, addresses, "one more address is contested by the same party");
+}
+
+fn continues(incident: &Incident) {
+    let (id, domain, address, claims) = (incident.id, incident.domain, incident.address, incident.claims);
+    warn!(event = "continues", incident = %id, %domain, %address, claims, "the duplicate goes on: {}", Parties(&incident.parties));
+}
+
+fn moved(domain: Domain, address: Ipv4Addr, from: &Party, to: &Party) {
+    info!(event = "moved", %domain, %address, "{address} went from {} to {}", At(from), At(to));
+}
+
+fn tell_info(info: &Info) {
+    let kind = info.kind();
+    match info {
+        Info::MacChanged { domain, address, from, party } => {
+            info!(event = "info", kind, %domain, %address, "{} has another hardware address than {from}", At(party));
+        }
+        Info::SoftConflict { domain, address, parties } => {
+            info!(event = "info", kind, %domain, %address, "several look at one time whether {address} is free: {}", List(parties));
+        }
+        Info::ForeignSource { domain, address, party } => {
+            info!(event = "info", kind, %domain, %address, "{} forwards a packet from {address}", At(party));
+        }
+        Info::Lingers { domain, address, parties } => {
+            info!(event = "info", kind, %domain, %address, "{address} has a new owner, and was not yet let go of by {}", List(parties));
+        }
+    }
+}
+
+fn flooding(flood: &Flood) {
+    let Flood { port_name, bridge, limited, .. } = flood;
+    warn!(event = "flood", %bridge, port = port_name, limited, "says more that is new than it may; the rest is only counted");
+}
+
+fn flood_ended(flood: &Flood) {
+    let Flood { port_name, bridge, limited, .. } = flood;
+    info!(event = "flood_ended", %bridge, port = port_name, limited, "the flood is over");
+}
+
 fn joined(incident: &Incident) {
     let (id, domain, address) = (incident.id, incident.domain, incident.address);
     warn!(event = "party_joined", incident = %id, %domain, %address, "{}", Parties(&incident.parties));
@@ -122,7 +188,7 @@ fn judged(incident: &Incident) {
     }
 }
 
-fn held(incident: IncidentId, domain: Domain, address: &std::net::Ipv4Addr, reason: Held) {
+fn held(incident: IncidentId, domain: Domain, address: &Ipv4Addr, reason: Held) {
     warn!(event = "held", %incident, %domain, %address, "{address} is not healed: {}", reason.as_str());
 }
 
@@ -136,16 +202,33 @@ fn gone(incident: &Incident) {
     info!(event = "gone", incident = %id, %domain, %address, %after, "the duplicate ended without dupip");
 }
 
+/// A party with where it is.
+struct At<'a>(&'a Party);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (port {}, {})", self.0.label(), self.0.port_name, self.0.station.mac)
+    }
+}
+
+/// Some parties.
+struct List<'a>(&'a [Party]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, party) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if place == 0 { "" } else { " and " }, At(party))?;
+        }
+        Ok(())
+    }
+}
+
 /// The parties of a duplicate in one line.
 struct Parties<'a>(&'a [Party]);
 
 impl fmt::Display for Parties<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, party) in self.0.iter().enumerate() {
-            let between = if place == 0 { "" } else { " and " };
-            write!(f, "{between}{} (port {}, {})", party.label(), party.port_name, party.station.mac)?;
-        }
-        write!(f, " {} use it", if self.0.len() > 2 { "all" } else { "both" })
+        write!(f, "{} {} use it", List(self.0), if self.0.len() > 2 { "all" } else { "both" })
     }
 }
 
