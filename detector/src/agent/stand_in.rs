@@ -131,6 +131,7 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
         at: began,
         sandbox,
         macs: [mac(at)].into(),
+        forwards: false,
         addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]),
     }
 }

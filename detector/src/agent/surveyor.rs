@@ -188,6 +188,7 @@ impl Seen {
                 at,
                 sandbox: netns.as_ref().map(identify).unwrap_or_default(),
                 macs: mac.into_iter().collect(),
+                forwards: false,
                 addresses,
             },
         }

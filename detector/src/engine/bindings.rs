@@ -7,13 +7,17 @@ use std::{
 
 use super::input::Evidence;
 use crate::{
-    net::{Domain, IfIndex, MartianReason, Station},
+    net::{Domain, IfIndex, MartianReason, Station, VlanId},
     time::Timestamp,
 };
 
-/// How many addresses a port may claim on the wire beyond those configured behind it. Keeps a port that claims the whole
-/// subnet from filling the memory; its further claims are refused and counted, and no other port is touched.
+/// How many addresses a port may claim on the wire unless an operator says otherwise.
 pub(super) const CLAIMS_PER_PORT: usize = 1024;
+/// How many bindings there may be in all before a port may claim no more than [`FAIR_SHARE`]: what a bridge full of ports
+/// needs, many times over.
+const ENOUGH: usize = 64 * 1024;
+/// What every port may claim, however much others do.
+const FAIR_SHARE: usize = 64;
 
 /// That a station uses an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +34,26 @@ pub struct Binding {
     pub last_frame: Option<Timestamp>,
     /// Why the last claim cannot be true.
     pub martian: Option<MartianReason>,
-    /// The last reason that was told, so that a station which claims now this, now that, is no news each time.
-    pub(super) told: Option<MartianReason>,
     /// How often it was claimed in ARP.
     pub hits: u64,
     /// Whether it was there before the agent was: then nobody knows who was first.
     pub initial: bool,
+    /// The last reason that was told, so that a station which claims now this, now that, is no news each time.
+    pub(super) told: Option<MartianReason>,
+    /// Set while the tap absorbs the claim.
+    pub(super) absorbed: Option<Absorbed>,
     /// Probes sent since it last spoke.
     pub(super) unanswered: u8,
+    /// Whether it waits for its turn to be asked.
+    pub(super) queued: bool,
+}
+
+/// How the tap absorbs a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Absorbed {
+    pub(super) tag: Option<VlanId>,
+    /// How often the tap had absorbed it when that was last read.
+    pub(super) hits: u64,
 }
 
 impl Binding {
@@ -49,10 +65,12 @@ impl Binding {
             configured: false,
             last_frame: None,
             martian: None,
-            told: None,
             hits: 0,
             initial,
+            told: None,
+            absorbed: None,
             unanswered: 0,
+            queued: false,
         }
     }
 
@@ -64,19 +82,30 @@ impl Binding {
 
     /// Whether the binding is known to hold, not only remembered.
     pub(super) fn is_sure(&self, since: Timestamp) -> bool {
-        self.configured || self.last_frame.is_some_and(|at| at >= since)
+        self.configured || self.spoke_since(since)
+    }
+
+    /// Whether the station spoke for the address on the wire at a moment or after.
+    pub(super) fn spoke_since(&self, since: Timestamp) -> bool {
+        self.last_frame.is_some_and(|at| at >= since)
     }
 }
 
 pub(super) type Key = (Domain, Ipv4Addr);
 
-#[derive(Debug, Default)]
+/// A flat map, because most addresses have one station, and a map for each would take far more room than what is in it.
+#[derive(Debug)]
 pub(super) struct Bindings {
-    by_address: BTreeMap<Key, BTreeMap<Station, Binding>>,
+    all: BTreeMap<(Key, Station), Binding>,
     by_port: BTreeMap<IfIndex, BTreeSet<(Key, Station)>>,
+    claims_per_port: usize,
 }
 
 impl Bindings {
+    pub(super) fn new(claims_per_port: usize) -> Self {
+        Self { all: BTreeMap::new(), by_port: BTreeMap::new(), claims_per_port }
+    }
+
     /// The binding of `station` to the address; one is made if there is none. `None` if the port has claimed too much.
     pub(super) fn entry(
         &mut self,
@@ -85,54 +114,53 @@ impl Bindings {
         evidence: Evidence,
         new: impl FnOnce() -> Binding,
     ) -> Option<&mut Binding> {
-        if self.get(key, station).is_none() {
-            let of_port = self.by_port.entry(station.port).or_default();
-            if evidence != Evidence::Configured && of_port.len() >= CLAIMS_PER_PORT {
+        if !self.all.contains_key(&(key, station)) {
+            if evidence != Evidence::Configured && self.has_claimed_enough(station.port) {
                 return None;
             }
-            of_port.insert((key, station));
-            self.by_address.entry(key).or_default().insert(station, new());
+            self.by_port.entry(station.port).or_default().insert((key, station));
+            self.all.insert((key, station), new());
         }
         self.get_mut(key, station)
     }
 
+    fn has_claimed_enough(&self, port: IfIndex) -> bool {
+        let of_port = self.by_port.get(&port).map_or(0, BTreeSet::len);
+        let share = if self.all.len() < ENOUGH { self.claims_per_port } else { self.claims_per_port.min(FAIR_SHARE) };
+        of_port >= share
+    }
+
     pub(super) fn get(&self, key: Key, station: Station) -> Option<&Binding> {
-        self.by_address.get(&key)?.get(&station)
+        self.all.get(&(key, station))
     }
 
     pub(super) fn get_mut(&mut self, key: Key, station: Station) -> Option<&mut Binding> {
-        self.by_address.get_mut(&key)?.get_mut(&station)
+        self.all.get_mut(&(key, station))
     }
 
-    pub(super) fn remove(&mut self, key: Key, station: Station) {
+    pub(super) fn remove(&mut self, key: Key, station: Station) -> Option<Binding> {
         if let Some(of_port) = self.by_port.get_mut(&station.port) {
             of_port.remove(&(key, station));
             if of_port.is_empty() {
                 self.by_port.remove(&station.port);
             }
         }
-        if let Some(stations) = self.by_address.get_mut(&key) {
-            stations.remove(&station);
-            if stations.is_empty() {
-                self.by_address.remove(&key);
-            }
-        }
+        self.all.remove(&(key, station))
     }
 
     pub(super) fn stations(&self, key: Key) -> impl Iterator<Item = (Station, &Binding)> {
-        self.by_address.get(&key).into_iter().flatten().map(|(station, binding)| (*station, binding))
+        let of_key = (key, Station::FIRST)..=(key, Station::LAST);
+        self.all.range(of_key).map(|((_, station), binding)| (*station, binding))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Station, &Binding)> {
-        self.by_address
-            .iter()
-            .flat_map(|(key, stations)| stations.iter().map(|(station, binding)| (*key, *station, binding)))
+        self.all.iter().map(|((key, station), binding)| (*key, *station, binding))
     }
 
     /// The addresses in use in the domain by others than a port.
     pub(super) fn in_use_beside(&self, domain: Domain, port: IfIndex) -> Vec<Ipv4Addr> {
-        let of_others = self.iter().filter(|(key, station, _)| key.0 == domain && station.port != port);
-        let mut addresses: Vec<Ipv4Addr> = of_others.map(|((_, address), _, _)| address).collect();
+        let of_others = self.of_domain(domain).filter(|(_, station)| station.port != port);
+        let mut addresses: Vec<Ipv4Addr> = of_others.map(|(address, _)| address).collect();
         addresses.dedup();
         addresses
     }
@@ -143,8 +171,15 @@ impl Bindings {
 
     /// The addresses in use in the domain, each once, in order.
     pub(super) fn addresses(&self, domain: Domain) -> Vec<Ipv4Addr> {
-        let of_domain = (domain, Ipv4Addr::UNSPECIFIED)..=(domain, Ipv4Addr::BROADCAST);
-        self.by_address.range(of_domain).map(|((_, address), _)| *address).collect()
+        let mut addresses: Vec<Ipv4Addr> = self.of_domain(domain).map(|(address, _)| address).collect();
+        addresses.dedup();
+        addresses
+    }
+
+    fn of_domain(&self, domain: Domain) -> impl Iterator<Item = (Ipv4Addr, Station)> {
+        let first = ((domain, Ipv4Addr::UNSPECIFIED), Station::FIRST);
+        let last = ((domain, Ipv4Addr::BROADCAST), Station::LAST);
+        self.all.range(first..=last).map(|(((_, address), station), _)| (*address, *station))
     }
 }
 
@@ -169,7 +204,7 @@ mod tests {
     #[test]
     fn a_port_that_claims_too_much_is_refused_and_no_other() {
         let arp = Evidence::Arp(crate::net::ClaimKind::Reply);
-        let mut bindings = Bindings::default();
+        let mut bindings = Bindings::new(CLAIMS_PER_PORT);
         let taken = (0..5000).filter(|host| claim(&mut bindings, *host, 1, arp)).count();
         assert_eq!((taken, bindings.iter().count()), (CLAIMS_PER_PORT, CLAIMS_PER_PORT));
         assert!(claim(&mut bindings, 0, 1, arp), "a known claim is never refused");
@@ -178,14 +213,29 @@ mod tests {
     }
 
     #[test]
+    fn many_ports_that_claim_too_much_leave_each_other_its_share() {
+        let arp = Evidence::Arp(crate::net::ClaimKind::Reply);
+        let mut bindings = Bindings::new(CLAIMS_PER_PORT);
+        let hostile = 2..u32::try_from(2 + ENOUGH / CLAIMS_PER_PORT).unwrap();
+        for port in hostile {
+            for host in 0..2000 {
+                claim(&mut bindings, host, port, arp);
+            }
+        }
+        assert_eq!(bindings.all.len(), ENOUGH);
+        let taken = (0..2000).filter(|host| claim(&mut bindings, *host, 1, arp)).count();
+        assert_eq!(taken, FAIR_SHARE);
+    }
+
+    #[test]
     fn what_is_removed_leaves_nothing_behind() {
-        let mut bindings = Bindings::default();
+        let mut bindings = Bindings::new(CLAIMS_PER_PORT);
         claim(&mut bindings, 1, 1, Evidence::Configured);
         claim(&mut bindings, 1, 2, Evidence::Configured);
         assert_eq!(bindings.addresses(key(1).0), [key(1).1]);
         for (key, station) in [bindings.of_port(station(1).port), bindings.of_port(station(2).port)].concat() {
             bindings.remove(key, station);
         }
-        assert!(bindings.by_address.is_empty() && bindings.by_port.is_empty());
+        assert!(bindings.all.is_empty() && bindings.by_port.is_empty());
     }
 }

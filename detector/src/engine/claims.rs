@@ -1,62 +1,85 @@
-//! How an event becomes knowledge: bridges, ports, surveys and frames are turned into bindings.
+//! How an event becomes knowledge: bridges, ports, surveys and claims are turned into bindings.
 
 use std::collections::BTreeSet;
 
 use super::{
     Engine,
     bindings::{Binding, Key},
-    input::{Claim, Configured, Evidence, Survey},
-    output::Finding,
-    rules,
-    topology::{Bridge, KnownPort, Port},
+    input::{Claim, Configured, Evidence, KnownClaim, Survey},
+    output::{Finding, Info},
+    topology::{Bridge, KnownPort, Port, VlanDevice},
 };
 use crate::{
-    net::{BridgeName, ClaimKind, Domain, IfIndex, Station},
+    net::{BridgeName, ClaimKind, Domain, IfIndex, Ipv4Net, Station},
     time::Timestamp,
 };
 
+/// Sources that forwarding sandboxes were seen to send from and that are not told of again.
+const FOREIGN_SOURCES: usize = 4096;
+
 impl Engine {
     pub(super) fn bridge_up(&mut self, bridge: Bridge, now: Timestamp) {
-        let (name, port, mac) = (bridge.name, bridge.port, bridge.mac);
-        if self.topology.bridges.get(&name).is_some_and(|known| known.port != port) {
-            self.bridge_down(name, now);
+        let (name, port, pvid) = (bridge.name, bridge.port, bridge.pvid);
+        match self.topology.bridges.get(&name).map(|known| (known.port, known.pvid)) {
+            Some((known, _)) if known != port => self.bridge_down(name, now),
+            // What goes untagged is another domain now: everything must be seen anew.
+            Some((_, known)) if known != pvid => self.forget_ports(name, now),
+            _ => {}
         }
-        let addresses = bridge.networks.iter().map(|network| Configured { address: network.addr(), mac }).collect();
+        let configured = |networks: &[Ipv4Net], mac| {
+            networks.iter().map(|network| Configured { address: network.addr(), mac }).collect::<BTreeSet<_>>()
+        };
+        let in_vlan = |device: &VlanDevice| {
+            (Domain { bridge: name, vlan: Some(device.vlan) }, configured(&device.networks, device.mac))
+        };
+        let untagged = (Domain::untagged(name), configured(&bridge.networks, bridge.mac));
+        let addresses = std::iter::once(untagged).chain(bridge.vlans.iter().map(in_vlan)).collect();
         self.topology.bridges.insert(name, bridge);
-        self.set_configured(Domain::untagged(name), port, addresses, now, now);
+        self.set_configured(port, addresses, now, now);
     }
 
-    pub(super) fn bridge_down(&mut self, name: BridgeName, now: Timestamp) {
+    fn forget_ports(&mut self, name: BridgeName, now: Timestamp) {
         for port in self.topology.ports_of(name) {
             self.port_down(port, now);
         }
-        if let Some(bridge) = self.topology.bridges.remove(&name) {
-            self.forget_port(bridge.port, now);
+    }
+
+    pub(super) fn bridge_down(&mut self, name: BridgeName, now: Timestamp) {
+        self.forget_ports(name, now);
+        if let Some(port) = self.topology.bridges.get(&name).map(|bridge| bridge.port) {
+            self.forget_port(port, now);
+            self.topology.bridges.remove(&name);
         }
+        self.forget_sweeps(name);
+        self.departures.forget_bridge(name);
     }
 
     pub(super) fn port_up(&mut self, port: Port, now: Timestamp) {
-        let policy = &self.config.policy;
-        match self.topology.ports.get_mut(&port.index) {
-            Some(known) if (known.port.bridge, known.port.pvid) == (port.bridge, port.pvid) => {
-                let KnownPort { external, ignored, .. } = KnownPort::new(port.clone(), policy);
-                (known.port, known.external, known.ignored) = (port, external, ignored);
+        let new = KnownPort::new(port, &self.config.policy);
+        match self.topology.ports.get_mut(&new.port.index) {
+            Some(known) if (known.port.bridge, known.port.pvid) == (new.port.bridge, new.port.pvid) => {
+                (known.port, known.external, known.ignored) = (new.port, new.external, new.ignored);
             }
             _ => {
-                self.port_down(port.index, now);
-                self.topology.ports.insert(port.index, KnownPort::new(port, &self.config.policy));
+                self.port_down(new.port.index, now);
+                self.topology.ports.insert(new.port.index, new);
             }
         }
     }
 
     pub(super) fn port_down(&mut self, port: IfIndex, now: Timestamp) {
-        if self.topology.ports.remove(&port).is_some() {
+        if self.topology.ports.contains_key(&port) {
+            // Whoever leaves is still known by name while that is told.
             self.forget_port(port, now);
+            self.topology.ports.remove(&port);
         }
     }
 
     fn forget_port(&mut self, port: IfIndex, now: Timestamp) {
         self.refused.remove(&port);
+        self.foreign.retain(|known| known.port != port);
+        self.probing.forget_port(port);
+        self.forget_flood(port);
         for (key, station) in self.bindings.of_port(port) {
             self.withdraw(key, station, now);
         }
@@ -69,39 +92,42 @@ impl Engine {
             return;
         }
         known.sandbox = survey.sandbox;
-        let bridge = known.port.bridge;
+        let (bridge, ignored) = (known.port.bridge, known.ignored);
         let Some(addresses) = survey.addresses else { return };
-        (known.surveyed_at, known.macs) = (Some(survey.at), survey.macs);
+        (known.surveyed_at, known.macs, known.forwards) = (Some(survey.at), survey.macs, survey.forwards);
         let domain = self.topology.domain_of(port, None).unwrap_or(Domain::untagged(bridge));
-        self.set_configured(domain, port, addresses.into_iter().collect(), survey.at, now);
+        if !ignored {
+            self.set_configured(port, vec![(domain, addresses.into_iter().collect())], survey.at, now);
+        }
     }
 
     /// What is configured behind a port is known in full as of `at`: what was said before and is not there any more is
     /// withdrawn.
     fn set_configured(
         &mut self,
-        domain: Domain,
         port: IfIndex,
-        addresses: BTreeSet<Configured>,
+        domains: Vec<(Domain, BTreeSet<Configured>)>,
         at: Timestamp,
         now: Timestamp,
     ) {
         // What is new comes first: a station whose hardware address has changed never lets go of its address.
         let before = self.bindings.of_port(port);
-        for Configured { address, mac } in &addresses {
-            self.claim((domain, *address), Station { port, mac: *mac }, Evidence::Configured, at, now);
+        let of_domain = |(domain, addresses): (Domain, BTreeSet<Configured>)| {
+            addresses.into_iter().map(move |Configured { address, mac }| ((domain, address), Station { port, mac }))
+        };
+        let configured: BTreeSet<(Key, Station)> = domains.into_iter().flat_map(of_domain).collect();
+        for (key, station) in &configured {
+            self.claim(*key, *station, Evidence::Configured, at, now);
         }
-        for (key, station) in before {
-            if key.0 == domain && !addresses.contains(&Configured { address: key.1, mac: station.mac }) {
-                self.unconfigured(key, station, at, now);
-            }
+        for (key, station) in before.into_iter().filter(|known| !configured.contains(known)) {
+            self.unconfigured(key, station, at, now);
         }
-        for Configured { address, .. } in addresses {
-            self.judge((domain, address), Evidence::Configured, at, now);
+        for (key, _) in configured {
+            self.judge(key, Evidence::Configured, at, now);
         }
     }
 
-    /// A survey that began at `at` did not show the address. Of what was configured, or said by the interface that was
+    /// A survey that began at `at` did not show the address. Of what was configured, or said by an interface that was
     /// looked at, only what was said on the wire since then still counts; others behind the port it does not show.
     fn unconfigured(&mut self, key: Key, station: Station, at: Timestamp, now: Timestamp) {
         let is_surveyed = self.is_surveyed(station);
@@ -110,24 +136,33 @@ impl Engine {
             return;
         }
         match binding.last_frame {
-            Some(frame) if frame > at => self.watch_liveness(key, station, now),
+            Some(frame) if frame > at => {
+                self.stop_absorbing(key, station);
+                self.watch_liveness(key, station, now);
+            }
             _ => self.withdraw(key, station, now),
         }
     }
 
-    pub(super) fn claimed(&mut self, frame: Claim, now: Timestamp) {
-        let evidence = frame.evidence;
-        let Some(domain) = self.topology.domain_of(frame.port, frame.tag) else { return };
-        let key = (domain, frame.address);
-        let station = Station { port: frame.port, mac: frame.mac };
-        let probes = evidence == Evidence::Arp(ClaimKind::Probe);
-        if probes || self.speaks_for_another(station) || self.is_superseded(key, station, frame.at) {
+    pub(super) fn claimed(&mut self, claim: Claim, now: Timestamp) {
+        let Some(domain) = self.topology.domain_of(claim.port, claim.tag) else { return };
+        let (key, station) = ((domain, claim.address), Station { port: claim.port, mac: claim.mac });
+        if self.topology.ports.get(&claim.port).is_some_and(|known| known.ignored) {
             return;
         }
-        // The host may ask with any of its addresses (`arp_announce` in `Documentation/networking/ip-sysctl.rst`).
-        let is_host = self.topology.host(frame.port).is_some();
-        let martian = if is_host { None } else { rules::martian(&frame, self.topology.networks(domain)) };
-        self.claim(key, station, evidence, frame.at, now);
+        match claim.evidence {
+            Evidence::Arp(ClaimKind::Probe) => self.probed(key, station, claim.at),
+            _ if self.speaks_for_another(station) || self.is_superseded(key, station, claim.at) => {}
+            Evidence::Ipv4 if self.forwards_for_another(key, station) => self.forwarded(key, station, &claim),
+            _ => self.take_claim(key, station, &claim, now),
+        }
+    }
+
+    fn take_claim(&mut self, key: Key, station: Station, claim: &Claim, now: Timestamp) {
+        let martian = self.martian_reason(key, claim);
+        if !self.claim(key, station, claim.evidence, claim.at, now) && martian.is_none() {
+            return;
+        }
         let mut news = false;
         if let Some(binding) = self.bindings.get_mut(key, station) {
             news = martian.is_some() && binding.told != martian;
@@ -135,16 +170,37 @@ impl Engine {
             binding.told = martian.or(binding.told);
         }
         if let Some(reason) = martian {
-            let (address, ether_source) = (key.1, frame.ether_source);
-            self.findings.push_back(Finding::Martian { domain, station, address, ether_source, reason, news });
+            let (address, ether_source) = (key.1, claim.ether_source);
+            self.findings.push_back(Finding::Martian { domain: key.0, station, address, ether_source, reason, news });
         }
-        self.judge(key, evidence, frame.at, now);
+        self.note_sighting(key, station, claim.evidence, claim.at, now);
+        self.judge(key, claim.evidence, claim.at, now);
+        self.absorb(key, station, claim);
     }
 
     /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, and the agent's own
     /// announcements go out there.
     fn speaks_for_another(&self, station: Station) -> bool {
-        self.topology.host(station.port).is_some_and(|bridge| bridge.mac != station.mac)
+        self.topology.host(station.port).is_some_and(|bridge| {
+            bridge.mac != station.mac && bridge.vlans.iter().all(|device| device.mac != station.mac)
+        })
+    }
+
+    /// Whether a packet's source is one that whoever sent it is known not to have, and may have passed on for another.
+    fn forwards_for_another(&self, key: Key, station: Station) -> bool {
+        let forwards = self.topology.ports.get(&station.port).is_some_and(|known| known.forwards);
+        let has = self.bindings.get(key, station).is_some();
+        forwards && self.is_surveyed(station) && !has
+    }
+
+    fn forwarded(&mut self, key: Key, station: Station, claim: &Claim) {
+        let known = KnownClaim { port: station.port, tag: claim.tag, mac: station.mac, address: key.1 };
+        if self.foreign.len() >= FOREIGN_SOURCES || !self.foreign.insert(known) {
+            return;
+        }
+        let party = Box::new(self.describe(key, station, &Binding::new(claim.evidence, claim.at, false)));
+        self.findings.push_back(Finding::Info(Info::ForeignSource { domain: key.0, address: key.1, party }));
+        self.actions.push_back(super::Action::Absorb(known));
     }
 
     /// Whether somebody has looked behind the port since the frame was sent, and found the address not there.
@@ -159,31 +215,45 @@ impl Engine {
         self.topology.ports.get(&station.port).is_some_and(|known| known.macs.contains(&station.mac))
     }
 
-    /// Notes that a station showed that it uses an address.
-    fn claim(&mut self, key: Key, station: Station, evidence: Evidence, at: Timestamp, now: Timestamp) {
+    /// Notes that a station showed that it uses an address; whether there was room for that.
+    fn claim(&mut self, key: Key, station: Station, evidence: Evidence, at: Timestamp, now: Timestamp) -> bool {
         let initial = !self.inventory_done;
-        let new = || Binding::new(evidence, at, initial);
-        let Some(binding) = self.bindings.entry(key, station, evidence, new) else {
+        let is_new = self.bindings.get(key, station).is_none();
+        let Some(binding) = self.bindings.entry(key, station, evidence, || Binding::new(evidence, at, initial)) else {
             let news = self.refused.insert(station.port);
             self.findings.push_back(Finding::ClaimRefused { port: station.port, domain: key.0, news });
-            return;
+            return false;
         };
         binding.last_seen = binding.last_seen.max(at);
         binding.evidence = evidence;
-        binding.unanswered = 0;
+        (binding.unanswered, binding.queued) = (0, false);
+        binding.hits += u64::from(evidence.is_arp());
         match evidence {
             Evidence::Configured => binding.configured = true,
             Evidence::Arp(_) | Evidence::Ipv4 => {
-                binding.last_frame = Some(at);
+                binding.last_frame = binding.last_frame.max(Some(at));
                 self.watch_liveness(key, station, now);
             }
         }
+        if is_new {
+            self.arrived(key, station, now);
+        }
+        true
     }
 
     /// Forgets that a station uses an address.
     pub(super) fn withdraw(&mut self, key: Key, station: Station, now: Timestamp) {
+        let Some(binding) = self.bindings.get(key, station) else { return };
+        let (party, plausible) = (self.describe(key, station, binding), binding.is_plausible());
+        self.stop_absorbing(key, station);
         self.bindings.remove(key, station);
         self.forget_liveness(key, station);
+        if self.contradiction(key, None).is_none() {
+            self.drop_suspicion(key);
+        }
+        if plausible {
+            self.departed(key, party, now);
+        }
         self.judge_end(key, now);
     }
 }

@@ -1,7 +1,8 @@
 //! Who keeps a contested address.
 //!
-//! The order is total: the host's own addresses, then the lease holder, then the incumbent. Only the first two are a right
-//! to the address; incumbency names a winner for people, but is no ground to move anybody.
+//! The order is total: the host's own addresses, whoever is outside and cannot be moved, an operator's pin, the lease holder,
+//! the incumbent. All but the last are a right to the address; incumbency names a winner for people, but is no ground to
+//! move anybody.
 
 use std::fmt;
 
@@ -60,18 +61,32 @@ pub enum Reason {
     },
 }
 
+/// What gives somebody a right to an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights<'a> {
+    /// Whose it is by an operator's word.
+    pub pinned: Option<&'a Owner>,
+    /// The lease on it.
+    pub lease: Option<&'a Lease>,
+    /// Whether more than one sandbox, be it a party or not, goes by the lease owner's name.
+    pub is_shared: bool,
+}
+
 impl Contest {
-    /// Decides among `parties`, given the lease on the contested address, and whether more than one sandbox (be it a party
-    /// or not) goes by its owner's name.
+    /// Decides among `parties`.
     #[must_use]
-    pub fn decide(parties: &[Party], lease: Option<&Lease>, is_shared: bool) -> Self {
-        host(parties).or_else(|| lease_holder(parties, lease, is_shared)).unwrap_or_else(|| incumbent(parties))
+    pub fn decide(parties: &[Party], rights: Rights<'_>) -> Self {
+        host(parties)
+            .or_else(|| external(parties))
+            .or_else(|| pinned(parties, rights.pinned))
+            .or_else(|| lease_holder(parties, rights))
+            .unwrap_or_else(|| incumbent(parties))
     }
 
     /// Whether the winner has a right to the address, so that the others may be moved.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
-        matches!(self.reason, Reason::HostAddress | Reason::LeaseHolder { .. })
+        self.winner.is_some() && !matches!(self.reason, Reason::Incumbent { .. })
     }
 }
 
@@ -80,17 +95,42 @@ fn host(parties: &[Party]) -> Option<Contest> {
     Some(Contest { winner: Some(host.station.port), reason: Reason::HostAddress })
 }
 
-fn lease_holder(parties: &[Party], lease: Option<&Lease>, is_shared: bool) -> Option<Contest> {
-    let Lease { owner, generation, .. } = lease.filter(|lease| lease.state.is_held())?;
-    let mut holders = parties.iter().filter(|party| party.sandbox.owners.contains(owner));
-    let holder = holders.next()?.station.port;
-    Some(match holders.next() {
-        None if !is_shared => Contest {
-            winner: Some(holder),
-            reason: Reason::LeaseHolder { owner: owner.clone(), generation: *generation },
-        },
-        _ => Contest { winner: None, reason: Reason::SharedOwner { owner: owner.clone() } },
+/// Nobody outside can be moved, so whoever is here must.
+fn external(parties: &[Party]) -> Option<Contest> {
+    let external = parties.iter().find(|party| party.is_external)?;
+    Some(Contest { winner: Some(external.station.port), reason: Reason::External })
+}
+
+fn pinned(parties: &[Party], pin: Option<&Owner>) -> Option<Contest> {
+    let owner = pin?;
+    let mut bearers = parties.iter().filter(|party| party.sandbox.owners.contains(owner));
+    let bearer = bearers.next()?.station.port;
+    Some(match bearers.next() {
+        None => Contest { winner: Some(bearer), reason: Reason::Pinned { owner: owner.clone() } },
+        Some(_) => Contest { winner: None, reason: Reason::SharedOwner { owner: owner.clone() } },
     })
+}
+
+fn lease_holder(parties: &[Party], rights: Rights<'_>) -> Option<Contest> {
+    let Lease { owner, generation, .. } = rights.lease.filter(|lease| lease.state.is_held())?;
+    let (owner, generation) = (owner.clone(), *generation);
+    let holders: Vec<&Party> = parties.iter().filter(|party| party.sandbox.owners.contains(&owner)).collect();
+    let winner = Some(holders.first()?.station.port);
+    Some(match holders.as_slice() {
+        [_] if !rights.is_shared => Contest { winner, reason: Reason::LeaseHolder { owner, generation } },
+        [_] => Contest { winner: None, reason: Reason::SharedOwner { owner } },
+        several if several.iter().all(|party| party.sandbox.owners.first() == Some(&owner)) => {
+            Contest { winner: newest(several), reason: Reason::NewerOfOwner { owner, generation } }
+        }
+        _ => Contest { winner: None, reason: Reason::SharedOwner { owner } },
+    })
+}
+
+/// Of those that were there before the agent, the one whose port was made later: the kernel counts interfaces up.
+fn newest(parties: &[&Party]) -> Option<IfIndex> {
+    let newest = parties.iter().max_by_key(|party| (!party.initial).then_some((party.first_seen, party.station)));
+    let ports = parties.iter().map(|party| party.station.port);
+    if parties.iter().all(|party| party.initial) { ports.max() } else { newest.map(|party| party.station.port) }
 }
 
 /// The one seen first, if that is known: of those that were there before the agent, nobody knows who was.

@@ -18,7 +18,7 @@ impl Engine {
             self.drains.insert(name, silent.saturating_add(1));
             match silent {
                 PROBES.. => self.retire(lease),
-                _ => self.actions.push_back(Action::Probe { domain: lease.domain, addresses: vec![lease.address] }),
+                _ => self.probe(lease.domain, vec![lease.address]),
             }
         }
     }

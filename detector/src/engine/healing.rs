@@ -33,6 +33,9 @@ impl Engine {
         if self.observes() {
             return self.hold(id, Held::Observing);
         }
+        if self.is_shared((domain, address)) {
+            return self.hold(id, Held::Shared);
+        }
         if self.topology.prefix_len(domain, address).is_none() {
             self.hold(id, Held::NoNetwork);
             return self.retry_contest(id, now);
@@ -301,7 +304,7 @@ impl Engine {
         let watch = eviction.watch.get_or_insert(Watch { since: now, probes: 0 });
         watch.probes += 1;
         let addresses = eviction.lease.iter().map(|lease| lease.address).chain([contested]).collect();
-        self.actions.push_back(Action::Probe { domain, addresses });
+        self.probe(domain, addresses);
         self.timers.set(Timer::Eviction(id, port), now + VERIFY_WAIT);
     }
 

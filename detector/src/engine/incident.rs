@@ -63,6 +63,11 @@ impl Party {
         }
     }
 
+    /// Whether it is the same one: in the same namespace, or the same station.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.key == other.key || self.station == other.station
+    }
+
     /// In whose name a new lease is written, of its `own` names: the one that already holds one, else the best.
     pub(super) fn owner(own: &[Owner], held: &[Lease]) -> Option<Owner> {
         let of_lease = |lease: &&Lease| own.contains(&lease.owner);
@@ -210,6 +215,11 @@ impl Incident {
             self.sightings.remove(SIGHTINGS / 2);
         }
         self.sightings.push_back(sighting);
+    }
+
+    /// Whether a party is in it.
+    pub(super) fn has(&self, party: &Party) -> bool {
+        self.parties.iter().any(|known| known.is_same(party))
     }
 
     /// The party at `port`.

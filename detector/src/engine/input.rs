@@ -142,6 +142,8 @@ pub struct Survey {
     /// `Documentation/networking/ip-sysctl.rst`). Others behind the same port, with namespaces of their own, the look does
     /// not show.
     pub macs: BTreeSet<Mac>,
+    /// Whether it forwards, so that it may send packets with sources that are others'.
+    pub forwards: bool,
     /// The addresses that can be reached through the port, if its other end is up. `None` if it could not be read, which
     /// says nothing about which addresses are there.
     pub addresses: Option<Vec<Configured>>,
@@ -168,6 +170,12 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// Whether the station said so in ARP.
+    #[must_use]
+    pub const fn is_arp(self) -> bool {
+        matches!(self, Self::Arp(_))
+    }
+
     /// The evidence in one word, as the log and JSON spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,6 +1,6 @@
-//! What is due when everything that exists has been told: the sweep, the adoption, the unfinished moves.
+//! What is due when everything that exists has been told: a sweep, the adoption, the unfinished moves.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::{
     Engine, Mode, Purpose, Row, RowState,
@@ -21,7 +21,7 @@ impl Engine {
     /// what was left unfinished goes on. After a later inventory only the question is due.
     pub(super) fn inventory_done(&mut self, now: Timestamp) {
         let bridges: Vec<BridgeName> = self.topology.bridges.keys().copied().collect();
-        bridges.into_iter().for_each(|bridge| self.sweep(bridge));
+        bridges.into_iter().for_each(|bridge| self.sweep(bridge, now));
         if !std::mem::replace(&mut self.inventory_done, true) {
             self.resume_moves(now);
             self.adopt_settled();
@@ -64,15 +64,5 @@ impl Engine {
         let in_network = self.topology.prefix_len(row.domain, row.address).is_some();
         let owner = self.topology.own_names(row.station.port).into_iter().next()?;
         (settled && in_network).then_some((row.domain, row.address, owner))
-    }
-
-    /// Asks for every address known on a bridge: whoever has one says so.
-    pub(super) fn sweep(&mut self, bridge: BridgeName) {
-        let of_bridge = self.bindings.iter().map(|((domain, _), _, _)| domain).filter(|domain| domain.bridge == bridge);
-        let domains: BTreeSet<Domain> = of_bridge.collect();
-        for domain in domains {
-            let addresses = self.bindings.addresses(domain);
-            self.actions.push_back(Action::Probe { domain, addresses });
-        }
     }
 }

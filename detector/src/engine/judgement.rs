@@ -1,54 +1,199 @@
 //! Incidents: opened at the first contradiction, judged by contest, closed when one owner is left.
 
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
 use super::{
     CLOSED_KEPT, Engine, Purpose,
-    bindings::Key,
-    contest::Contest,
+    bindings::{Binding, Key},
+    contest::{Contest, Rights},
     eviction::{Step, backoff},
-    incident::{Incident, IncidentId, Party, Status},
+    incident::{Incident, IncidentId, Party, Sighting, Status},
     input::Evidence,
-    liveness::FRESH,
     output::{Action, Finding, Held},
     rules,
     timers::Timer,
 };
 use crate::{
     net::{IfIndex, Lease, Owner, Station},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
+
+/// How soon after its end a duplicate that is back is the same incident.
+const REOPENS: Span = Span::from_secs(300);
+/// How often it is told that an incident goes on.
+const TOLD_EVERY: Span = Span::from_secs(60);
 
 impl Engine {
     /// Looks at an address after somebody claimed it. A party that has been silent is asked before it counts.
     pub(super) fn judge(&mut self, key: Key, evidence: Evidence, at: Timestamp, now: Timestamp) {
         let Some(all) = self.contradiction(key, None) else { return };
-        let sure = self.contradiction(key, Some(now - FRESH)).unwrap_or_default();
+        self.listen_to(key);
+        let since = now - self.fresh();
         for station in all {
-            let known = self.bindings.get(key, station);
-            if known.is_some_and(|binding| !binding.is_sure(now - FRESH)) {
+            if !self.is_sure(key, station, since) {
                 self.doubt(key, station, now);
             }
         }
+        self.doubt_replaced(key, at);
+        let sure = self.contradiction(key, Some(since)).unwrap_or_default();
         match self.open.get(&key) {
             _ if sure.len() < 2 => {}
             Some(incident) => self.join(*incident, &sure),
-            None => self.open(key, &sure, evidence, at, now),
+            None if self.is_shared(key) => self.held_by_two(key, now),
+            None => self.suspect(key, evidence, at, now),
         }
     }
 
     /// One station of each party, if the address has several; with `since`, of those parties alone that are sure to be
     /// alive since then.
-    fn contradiction(&self, key: Key, since: Option<Timestamp>) -> Option<Vec<Station>> {
+    pub(super) fn contradiction(&self, key: Key, since: Option<Timestamp>) -> Option<Vec<Station>> {
         let stations = self.bindings.stations(key);
-        let alive = stations.filter(|(_, binding)| since.is_none_or(|since| binding.is_sure(since)));
+        let alive = stations.filter(|(station, _)| since.is_none_or(|since| self.is_sure(key, *station, since)));
         rules::duplicate(key.1, alive.map(|(station, binding)| (self.topology.party(station), station, binding)))
     }
 
-    fn open(&mut self, key: Key, stations: &[Station], evidence: Evidence, at: Timestamp, now: Timestamp) {
-        let incident = self.new_incident(key, stations, evidence, at, now);
-        let id = incident.id;
-        self.findings.push_back(Finding::Duplicate(Box::new(incident.clone())));
-        self.enter(incident);
-        self.hold_contest(id);
+    /// Whether a station is sure to have the address, not only remembered to have had it.
+    fn is_sure(&self, key: Key, station: Station, since: Timestamp) -> bool {
+        let binding = self.bindings.get(key, station);
+        binding.is_some_and(|binding| binding.is_sure(since) && !self.may_be_replaced(key, station, binding))
+    }
+
+    /// Whether somebody else has come up behind the same port, and the station has not shown since then: it may be the
+    /// same one with another hardware address.
+    fn may_be_replaced(&self, key: Key, station: Station, binding: &Binding) -> bool {
+        let surveyed_at = self.topology.ports.get(&station.port).and_then(|port| port.surveyed_at);
+        let shows =
+            |since| binding.last_frame.is_some_and(|at| at > since) || binding.configured && surveyed_at > Some(since);
+        let mut others =
+            self.bindings.stations(key).filter(|(other, _)| other.port == station.port && *other != station);
+        others.any(|(_, other)| other.first_seen > binding.first_seen && !shows(other.first_seen))
+    }
+
+    /// Asks for an address that somebody has just begun to claim beside another behind the same port.
+    fn doubt_replaced(&mut self, key: Key, at: Timestamp) {
+        let is_new = |(_, binding): &(Station, &Binding)| binding.first_seen == at && !binding.configured;
+        let is_beside = |(new, _): (Station, &Binding)| {
+            self.bindings.stations(key).any(|(other, known)| other.port == new.port && other != new && known.configured)
+        };
+        if self.bindings.stations(key).filter(is_new).any(is_beside) {
+            self.probe(key.0, vec![key.1]);
+        }
+    }
+
+    /// Makes an incident of a contradiction: a new one, or one that is there or was there lately. Says which if its
+    /// contest is to be held.
+    pub(super) fn open(
+        &mut self,
+        key: Key,
+        stations: &[Station],
+        evidence: Evidence,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Option<IncidentId> {
+        if let Some(id) = self.of_same_claimant(key, stations) {
+            self.add_address(id, key, stations);
+            return None;
+        }
+        let (id, finding) = match self.lately_closed(key, stations, now) {
+            Some(id) => (id, self.reopen(id, key, stations, at, now)?),
+            None => {
+                let incident = self.new_incident(key, stations, evidence, at, now);
+                let id = incident.id;
+                self.enter(incident);
+                (id, Finding::Duplicate(Box::new(self.incidents.get(&id)?.clone())))
+            }
+        };
+        self.findings.push_back(finding);
+        self.listen_to(key);
+        Some(id)
+    }
+
+    /// The open incident of somebody who only says on the wire that it has this address, and others.
+    fn of_same_claimant(&self, key: Key, stations: &[Station]) -> Option<IncidentId> {
+        let only_says_so = |key: Key, station: Station| {
+            let binding = self.bindings.get(key, station);
+            self.topology.host(station.port).is_none() && binding.is_some_and(|binding| !binding.configured)
+        };
+        let claims_all = |incident: &&Incident, station: Station| {
+            incident.addresses.iter().all(|address| only_says_so((incident.domain, *address), station))
+        };
+        let claimants: Vec<Station> = stations.iter().copied().filter(|station| only_says_so(key, *station)).collect();
+        let open = self.open.values().filter_map(|id| self.incidents.get(id));
+        let mut of_domain = open.filter(|incident| incident.domain == key.0);
+        let same = of_domain.find(|incident| claimants.iter().any(|station| claims_all(incident, *station)));
+        same.map(|incident| incident.id)
+    }
+
+    fn add_address(&mut self, id: IncidentId, key: Key, stations: &[Station]) {
+        let parties = self.parties(key, stations);
+        for party in &parties {
+            self.note_party(id, party);
+        }
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        incident.addresses.insert(key.1);
+        self.open.insert(key, id);
+        let incident = Box::new(incident.clone());
+        self.findings.push_back(Finding::AddressJoined { incident, address: key.1 });
+        self.listen_to(key);
+    }
+
+    /// The incident of the address that has closed lately, if somebody in it is in the contradiction.
+    fn lately_closed(&self, key: Key, stations: &[Station], now: Timestamp) -> Option<IncidentId> {
+        let parties = self.parties(key, stations);
+        let is_back = |incident: &&Incident| {
+            let closed_lately = incident.closed_at.is_some_and(|at| now.since(at) <= REOPENS);
+            let same = (incident.domain, incident.address) == key;
+            same && closed_lately && parties.iter().filter(|party| incident.has(party)).count() > 1
+        };
+        let closed = self.closed.iter().rev().filter_map(|id| self.incidents.get(id));
+        closed.into_iter().find(is_back).map(|incident| incident.id)
+    }
+
+    fn reopen(
+        &mut self,
+        id: IncidentId,
+        key: Key,
+        stations: &[Station],
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Option<Finding> {
+        for party in self.parties(key, stations) {
+            self.note_party(id, &party);
+        }
+        self.closed.retain(|closed| *closed != id);
+        self.open.insert(key, id);
+        let incident = self.incidents.get_mut(&id)?;
+        (incident.status, incident.closed_at, incident.contest) = (Status::Open, None, None);
+        (incident.first_at, incident.named_at, incident.attempts) = (at, now, 0);
+        // Of several addresses, the others join again if they are contested again.
+        incident.addresses = [incident.address].into();
+        incident.times += 1;
+        Some(Finding::Reopened(Box::new(incident.clone())))
+    }
+
+    /// Notes a claim to an address that is contested.
+    pub(super) fn note_sighting(
+        &mut self,
+        key: Key,
+        station: Station,
+        evidence: Evidence,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(id) = self.open.get(&key).copied() else { return };
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        incident.saw(Sighting { at, address: key.1, station, evidence: Some(evidence) });
+        self.timers.set_first(Timer::Continues(id), now + TOLD_EVERY);
+    }
+
+    /// Tells that an incident goes on, if it does.
+    pub(super) fn continues(&mut self, id: IncidentId) {
+        let Some(incident) = self.incidents.get_mut(&id).filter(|incident| incident.status == Status::Open) else {
+            return;
+        };
+        if incident.claims > std::mem::replace(&mut incident.told_claims, incident.claims) {
+            self.findings.push_back(Finding::Continues(Box::new(incident.clone())));
+        }
     }
 
     pub(super) fn new_incident(
@@ -62,23 +207,29 @@ impl Engine {
         self.last_incident += 1;
         let mut parties = self.parties(key, stations);
         parties.sort_by_key(|party| (party.first_seen, party.station));
+        let sighting = |party: &Party| Sighting {
+            at: party.first_seen,
+            address: key.1,
+            station: party.station,
+            evidence: Some(party.evidence),
+        };
         Incident {
             id: IncidentId(self.last_incident),
             domain: key.0,
             address: key.1,
             addresses: [key.1].into(),
+            sightings: parties.iter().map(sighting).collect(),
             parties,
             first_evidence,
             first_at,
             named_at: now,
             contest: None,
             held: None,
-            evictions: std::collections::BTreeMap::new(),
+            evictions: BTreeMap::new(),
             status: Status::Open,
             closed_at: None,
             times: 1,
             claims: 0,
-            sightings: std::collections::VecDeque::new(),
             told_claims: 0,
             attempts: 0,
         }
@@ -97,8 +248,9 @@ impl Engine {
     /// Adds to an open incident whoever is not in it yet, and judges anew. A party that shows another hardware address
     /// is the same party.
     fn join(&mut self, id: IncidentId, stations: &[Station]) {
+        self.refresh_parties(id, stations);
         let Some(incident) = self.incidents.get(&id) else { return };
-        let is_new = |station: &&Station| incident.party(station.port).is_none_or(|party| party.station != **station);
+        let is_new = |station: &&Station| !incident.parties.iter().any(|party| party.station == **station);
         let news: Vec<Station> = stations.iter().filter(is_new).copied().collect();
         let parties = self.parties((incident.domain, incident.address), &news);
         let joined = parties.into_iter().filter(|party| self.note_party(id, party)).count();
@@ -111,10 +263,21 @@ impl Engine {
         self.hold_contest(id);
     }
 
+    /// Whoever only said so may have the address configured by now.
+    fn refresh_parties(&mut self, id: IncidentId, stations: &[Station]) {
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let key = (incident.domain, incident.address);
+        for party in incident.parties.iter_mut().filter(|party| stations.contains(&party.station)) {
+            if let Some(binding) = self.bindings.get(key, party.station) {
+                party.configured = binding.configured;
+            }
+        }
+    }
+
     /// Puts a party into an incident, in its own place if it has one; whether it is a new one.
     fn note_party(&mut self, id: IncidentId, party: &Party) -> bool {
         let Some(incident) = self.incidents.get_mut(&id) else { return false };
-        match incident.parties.iter_mut().find(|known| known.station.port == party.station.port) {
+        match incident.parties.iter_mut().find(|known| known.is_same(party)) {
             Some(known) => {
                 *known = party.clone();
                 false
@@ -139,13 +302,16 @@ impl Engine {
     pub(super) fn judge_contest(&mut self, id: IncidentId, contested: Option<&Lease>, held: &[Lease], now: Timestamp) {
         let alive = self.parties_alive(id);
         let is_shared = contested.is_some_and(|lease| self.topology.is_shared(&lease.owner));
+        let address = self.incidents.get(&id).map(|incident| incident.address);
+        let pinned = address.and_then(|address| self.config.policy.pins.get(&address));
+        let rights = Rights { pinned, lease: contested, is_shared };
         let Some(incident) = self.incidents.get_mut(&id).filter(|incident| incident.status == Status::Open) else {
             return;
         };
         if alive.len() < 2 {
             return;
         }
-        let contest = Some(Contest::decide(&alive, contested, is_shared));
+        let contest = Some(Contest::decide(&alive, rights));
         if incident.contest != contest {
             incident.contest = contest;
             self.findings.push_back(Finding::Judged(Box::new(incident.clone())));
@@ -188,19 +354,24 @@ impl Engine {
         let Some(id) = self.open.get(&key).copied() else { return };
         self.revoke_moot(id);
         let Some(incident) = self.incidents.get(&id) else { return };
+        let is_contested = |address: &Ipv4Addr| self.contradiction((key.0, *address), None).is_some();
+        let is_over = !incident.addresses.iter().any(is_contested);
         let (done, under_way): (Vec<_>, Vec<_>) =
             incident.evictions.values().partition(|eviction| eviction.step == Step::Done);
         let status = if done.is_empty() { Status::Gone } else { Status::Healed };
-        if under_way.is_empty() && self.contradiction(key, None).is_none() {
+        if under_way.is_empty() && is_over {
             self.close(id, status, now);
         }
     }
 
     fn close(&mut self, id: IncidentId, status: Status, now: Timestamp) {
         self.timers.cancel(Timer::Contest(id));
+        self.timers.cancel(Timer::Continues(id));
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         (incident.status, incident.closed_at, incident.held) = (status, Some(now), None);
-        self.open.remove(&(incident.domain, incident.address));
+        for address in &incident.addresses {
+            self.open.remove(&(incident.domain, *address));
+        }
         let told = Box::new(incident.clone());
         self.findings.push_back(match status {
             Status::Healed => Finding::Healed(told),

@@ -8,30 +8,40 @@
 //! After every call of [`Engine::handle`], take actions and findings until there are none, and call again with
 //! [`Input::Timeout`] when the moment of [`Engine::poll_timeout`] has come.
 //!
-//! - `bindings`, `topology`: what is known. `claims`: how an event becomes knowledge. `liveness`: how knowledge
-//!   ages. `inventory`: what is due when everything that exists is known. `draining`: what
-//!   a released address waits for.
-//! - `rules`: one small function per verdict. `contest`: who keeps an address.
-//! - `judgement`: incidents, from the first contradiction to the end. `healing`: evictions, driven step by step.
+//! - `bindings`, `topology`: what is known. `policy`: what an operator has decided. `claims`: how an event becomes
+//!   knowledge. `absorption`: what the tap need not report any more. `liveness`: how knowledge ages. `inventory`, `sweeps`:
+//!   when everything is asked for. `draining`: what a released address waits for.
+//! - `rules`: what contradicts itself, and what cannot be true. `moves`, `shared`, `probing`, `floods`, `kernel_martians`:
+//!   one kind of verdict each. `contest`: who keeps an address.
+//! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end. `healing`:
+//!   evictions, driven step by step.
 
+mod absorption;
 mod bindings;
 mod claims;
 mod contest;
 mod draining;
 mod eviction;
+mod floods;
 mod healing;
 mod incident;
 mod input;
 mod inventory;
 mod judgement;
+mod kernel_martians;
 mod liveness;
+mod moves;
 mod output;
 mod policy;
+mod probing;
 #[cfg(test)]
 mod properties;
 mod rules;
 #[cfg(test)]
 mod scenarios;
+mod shared;
+mod suspicion;
+mod sweeps;
 mod timers;
 mod topology;
 
@@ -41,11 +51,15 @@ use std::{
 };
 
 use bindings::{Bindings, Key};
+use kernel_martians::ToldMartians;
+use moves::Departures;
+use probing::Probing;
+use suspicion::Suspicion;
 use timers::{Timer, Timers};
 use topology::Topology;
 
 pub use bindings::Binding;
-pub use contest::{Contest, Reason};
+pub use contest::{Contest, Reason, Rights};
 pub use eviction::{Eviction, Step};
 pub use incident::{Incident, IncidentId, Party, Sighting, Status, Verdict};
 pub use input::{Claim, Configured, Evidence, Heard, Input, KernelMartian, KnownClaim, Outcome, Survey};
@@ -93,11 +107,20 @@ pub struct Config {
     pub policy: Policy,
     /// Whether questions reach anybody. If not, as with frames that were recorded, whoever was heard lately counts as alive.
     pub asks: bool,
+    /// How many addresses a port may claim on the wire beyond those configured behind it; further ones are refused and
+    /// counted.
+    pub claims_per_port: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mode: Mode::Observe, evictions_per_minute: 5, policy: Policy::default(), asks: true }
+        Self {
+            mode: Mode::Observe,
+            evictions_per_minute: 5,
+            policy: Policy::default(),
+            asks: true,
+            claims_per_port: bindings::CLAIMS_PER_PORT,
+        }
     }
 }
 
@@ -149,6 +172,9 @@ impl RowState {
 #[derive(Clone, Debug)]
 enum Purpose {
     Contest(IncidentId),
+    Suspicion(Key),
+    /// A change of neighbours' caches, which they would make themselves before long.
+    Caches,
     Eviction(IncidentId, IfIndex),
     /// With how often it has failed.
     Adoption(Domain, Ipv4Addr, u8),
@@ -157,7 +183,7 @@ enum Purpose {
 }
 
 /// The state machine. See the module's own words for how to drive it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Engine {
     config: Config,
     topology: Topology,
@@ -165,6 +191,17 @@ pub struct Engine {
     incidents: BTreeMap<IncidentId, Incident>,
     /// The open incident of each contested address.
     open: BTreeMap<Key, IncidentId>,
+    /// Contradictions that are not incidents yet.
+    suspicions: BTreeMap<Key, Suspicion>,
+    departures: Departures,
+    probing: Probing,
+    floods: BTreeMap<IfIndex, Flood>,
+    told_martians: ToldMartians,
+    /// What forwarding sandboxes send for others; the tap absorbs it, and nobody here has it.
+    foreign: BTreeSet<KnownClaim>,
+    swept_for_losses: BTreeMap<BridgeName, Timestamp>,
+    /// When the next silent station may be asked.
+    next_turn: Timestamp,
     closed: VecDeque<IncidentId>,
     timers: Timers,
     in_flight: BTreeMap<ActionId, Purpose>,
@@ -187,7 +224,33 @@ impl Engine {
     /// An engine that knows nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, ..Self::default() }
+        Self {
+            bindings: Bindings::new(config.claims_per_port),
+            config,
+            topology: Topology::default(),
+            incidents: BTreeMap::new(),
+            open: BTreeMap::new(),
+            suspicions: BTreeMap::new(),
+            departures: Departures::default(),
+            probing: Probing::default(),
+            floods: BTreeMap::new(),
+            told_martians: ToldMartians::default(),
+            foreign: BTreeSet::new(),
+            swept_for_losses: BTreeMap::new(),
+            next_turn: Timestamp::default(),
+            closed: VecDeque::new(),
+            timers: Timers::default(),
+            in_flight: BTreeMap::new(),
+            actions: VecDeque::new(),
+            findings: VecDeque::new(),
+            pending_moves: Vec::new(),
+            drains: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            recent_evictions: VecDeque::new(),
+            inventory_done: false,
+            last_action: 0,
+            last_incident: 0,
+        }
     }
 
     /// Takes in what has happened. `now` never goes back.
@@ -200,8 +263,10 @@ impl Engine {
             Input::Surveyed { port, survey } => self.surveyed(port, survey, now),
             Input::InventoryDone => self.inventory_done(now),
             Input::Claim(claim) => self.claimed(claim, now),
-            Input::Heard(_) | Input::Limited { .. } | Input::KernelMartian(_) => {}
-            Input::ClaimsLost(bridge) => self.sweep(bridge),
+            Input::Heard(heard) => self.heard(heard, now),
+            Input::ClaimsLost(bridge) => self.sweep_for_losses(bridge, now),
+            Input::Limited { port, count } => self.limited(port, count, now),
+            Input::KernelMartian(martian) => self.kernel_martian(martian, now),
             Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
             Input::Done { action, outcome } => self.done(action, outcome, now),
@@ -313,6 +378,9 @@ impl Engine {
             (Some(Purpose::Contest(incident)), Outcome::Leases { contested, held }) => {
                 self.judge_contest(incident, contested.as_ref(), &held, now);
             }
+            (Some(Purpose::Suspicion(key)), Outcome::Leases { contested, held }) => {
+                self.suspicion_answered(key, action, Some((contested, held)), now);
+            }
             (Some(Purpose::Eviction(incident, port)), outcome) => {
                 self.step_done(incident, port, action, outcome, now);
             }
@@ -323,6 +391,10 @@ impl Engine {
     fn failed(&mut self, action: ActionId, failure: String, now: Timestamp) {
         match self.in_flight.remove(&action) {
             Some(Purpose::Contest(incident)) => self.contest_failed(incident, failure, now),
+            Some(Purpose::Suspicion((domain, address))) => {
+                self.suspicion_answered((domain, address), action, None, now);
+                self.findings.push_back(Finding::StoreFailed { domain, address, failure });
+            }
             Some(Purpose::Eviction(incident, port)) => self.step_failed(incident, port, action, failure, now),
             Some(Purpose::Adoption(domain, address, failed)) => {
                 self.adoption_failed((domain, address), failed + 1, failure, now);
@@ -330,14 +402,19 @@ impl Engine {
             Some(Purpose::Store(domain, address)) => {
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
-            None => {}
+            Some(Purpose::Caches) | None => {}
         }
     }
 
     fn fire_timers(&mut self, now: Timestamp) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Liveness(domain, address, station) => self.check_liveness((domain, address), station, now),
+                Timer::Liveness(domain, address, station) => self.silent((domain, address), station, now),
+                Timer::Suspicion(domain, address) => self.suspicion_due((domain, address), now),
+                Timer::Hold(domain, address) => self.hold_due((domain, address), now),
+                Timer::Continues(incident) => self.continues(incident),
+                Timer::Flood(port) => self.flood_due(port),
+                Timer::Sweep(bridge) => self.sweep_due(bridge, now),
                 Timer::Contest(incident) => self.hold_contest(incident),
                 Timer::Adoption(domain, address, failed) => self.adopt_again(domain, address, failed),
                 Timer::Eviction(incident, port) => self.resume_eviction(incident, port, now),

@@ -36,7 +36,7 @@ const VRRP: [[u8; 5]; 2] = [[0, 0, 0x5e, 0, 1], [0, 0, 0x5e, 0, 2]];
 
 /// Whether a hardware address is a virtual router's, and so at home with whoever is the master now.
 #[must_use]
-pub fn is_virtual_router(mac: Mac) -> bool {
+pub(super) fn is_virtual_router(mac: Mac) -> bool {
     let [start @ .., _router] = mac.0;
     VRRP.contains(&start)
 }

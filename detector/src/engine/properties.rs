@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    net::{ArpPacket, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, VlanId},
+    net::{ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Station, VlanId},
     time::Span,
 };
 
@@ -24,7 +24,8 @@ fn address(host: u8) -> Ipv4Addr {
 
 fn bridge() -> Bridge {
     let networks = vec![Ipv4Net::new(address(1), 24).unwrap()];
-    Bridge { name: "rt0".parse().unwrap(), port: IfIndex::new(1).unwrap(), mac: Mac([2; 6]), networks }
+    let (port, mac) = (IfIndex::new(1).unwrap(), Mac([2; 6]));
+    Bridge { name: "rt0".parse().unwrap(), port, mac, networks, pvid: None, vlans: Vec::new() }
 }
 
 fn lease(owner: u8, host: u8, generation: u64, replaces: Option<Ipv4Addr>) -> Lease {
@@ -47,7 +48,8 @@ fn survey(at: u8, hosts: &[u8], readable: bool, now: Timestamp) -> Input {
     };
     let configured = |host: &u8| Configured { address: address(*host), mac: mac(at) };
     let addresses = readable.then(|| hosts.iter().map(configured).collect());
-    Input::Surveyed { port: port(at), survey: Survey { at: now, sandbox, mac: readable.then(|| mac(at)), addresses } }
+    let macs = readable.then(|| mac(at)).into_iter().collect();
+    Input::Surveyed { port: port(at), survey: Survey { at: now, sandbox, macs, forwards: false, addresses } }
 }
 
 /// Something that may happen; what needs the time or an action's id gets it when it is played.
@@ -56,6 +58,9 @@ enum Event {
     PortUp(u8),
     PortDown(u8),
     Survey(u8, Vec<u8>, bool),
+    Packet(u8, [u8; 4]),
+    Limited(u8),
+    Martian(u8),
     Frame { at: u8, forged: bool, request: bool, sender: [u8; 4], target: u8, tagged: bool, late: u64 },
     Answer { which: usize, succeeds: bool, holder: Option<u8> },
     Pass(u64),
@@ -71,12 +76,16 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => any::<[u8; 4]>(),
         1 => Just([0; 4]),
     ];
-    let frame = (0u8..5, any::<bool>(), any::<bool>(), sender, any::<u8>(), prop::bool::weighted(0.1), 0u64..2_000);
+    let frame =
+        (0u8..5, any::<bool>(), any::<bool>(), sender.clone(), any::<u8>(), prop::bool::weighted(0.1), 0u64..2_000);
     let event = prop_oneof![
         3 => (0u8..5).prop_map(Event::PortUp),
         1 => (0u8..5).prop_map(Event::PortDown),
         4 => (0u8..5, prop::collection::vec(1u8..6, 0..3), prop::bool::weighted(0.8))
             .prop_map(|(at, hosts, readable)| Event::Survey(at, hosts, readable)),
+        2 => (0u8..5, sender.clone()).prop_map(|(at, source)| Event::Packet(at, source)),
+        1 => (0u8..5).prop_map(Event::Limited),
+        1 => (0u8..5).prop_map(Event::Martian),
         6 => frame.prop_map(|(at, forged, request, sender, target, tagged, late)| {
             Event::Frame { at, forged, request, sender, target, tagged, late }
         }),
@@ -97,20 +106,22 @@ struct Play {
     now: Timestamp,
     mode: Mode,
     open: Vec<Action>,
+    /// What the tap absorbs.
+    known: BTreeSet<KnownClaim>,
     generation: u64,
 }
 
 impl Play {
     fn new(mode: Mode) -> Self {
         let engine = Engine::new(Config { mode, ..Config::default() });
-        Self { engine, now: Timestamp::from_nanos(1), mode, open: Vec::new(), generation: 100 }
+        Self { engine, now: Timestamp::from_nanos(1), mode, open: Vec::new(), known: BTreeSet::new(), generation: 100 }
     }
 
     fn event(&mut self, event: Event) {
         match event {
             Event::PortUp(at) => {
                 let bridge = bridge().name;
-                self.tell(Input::PortUp { port: port(at), name: format!("veth{at}"), bridge });
+                self.tell(Input::PortUp(Port { index: port(at), name: format!("veth{at}"), bridge, pvid: None }));
             }
             Event::PortDown(at) => self.tell(Input::PortDown { port: port(at) }),
             Event::Survey(at, hosts, readable) => self.tell(survey(at, &hosts, readable, self.now)),
@@ -118,11 +129,30 @@ impl Play {
                 let operation = if request { Operation::Request } else { Operation::Reply };
                 let (sender, target) = (Ipv4Addr::from(sender), address(target));
                 let packet = ArpPacket { operation, sender_mac: mac(at), sender, target_mac: Mac::ZERO, target };
-                let ether_source = if forged { Mac([9; 6]) } else { mac(at) };
-                let vlan = tagged.then(|| VlanId::new(7).unwrap());
-                let seen = self.now - Span::from_millis(late);
-                self.tell(Input::Frame(ArpFrame { at: seen, port: port(at), vlan, ether_source, packet }));
+                let kind = packet.kind();
+                self.tell(Input::Claim(Claim {
+                    at: self.now - Span::from_millis(late),
+                    port: port(at),
+                    tag: tagged.then(|| VlanId::new(7).unwrap()),
+                    ether_source: if forged { Mac([9; 6]) } else { mac(at) },
+                    mac: mac(at),
+                    address: if kind == ClaimKind::Probe { packet.target } else { packet.sender },
+                    evidence: Evidence::Arp(kind),
+                }));
             }
+            Event::Packet(at, source) => {
+                let (port, mac, address) = (port(at), mac(at), source.into());
+                let claim =
+                    Claim { at: self.now, port, tag: None, ether_source: mac, mac, address, evidence: Evidence::Ipv4 };
+                self.tell(Input::Claim(claim));
+            }
+            Event::Limited(at) => self.tell(Input::Limited { port: port(at), count: 7 }),
+            Event::Martian(at) => self.tell(Input::KernelMartian(KernelMartian {
+                source: address(at),
+                target: address(1),
+                device: "eth0".to_owned(),
+                mac: Some(mac(at)),
+            })),
             Event::Answer { which, succeeds, holder } => self.answer(which, succeeds, holder),
             Event::Pass(millis) => {
                 self.now = self.now + Span::from_millis(millis);
@@ -131,7 +161,7 @@ impl Play {
             Event::InventoryDone => self.tell(Input::InventoryDone),
             Event::BridgeDown => self.tell(Input::BridgeDown(bridge().name)),
             Event::BridgeUp => self.tell(Input::BridgeUp(bridge())),
-            Event::Lost => self.tell(Input::FramesLost(bridge().name)),
+            Event::Lost => self.tell(Input::ClaimsLost(bridge().name)),
         }
     }
 
@@ -156,7 +186,7 @@ impl Play {
             Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {
                 (id, Outcome::Finished)
             }
-            Action::Probe { .. } => return,
+            Action::Probe { .. } | Action::Sweep { .. } | Action::Absorb(_) | Action::Forget(_) => return,
         };
         match succeeds {
             true => self.tell(Input::Done { action, outcome }),
@@ -169,14 +199,19 @@ impl Play {
         let _findings: Vec<Finding> = std::iter::from_fn(|| self.engine.next_finding()).collect();
         for action in std::iter::from_fn(|| self.engine.next_action()).collect::<Vec<_>>() {
             self.check(&action);
-            self.open.push(action);
+            match action {
+                Action::Absorb(known) => assert!(self.known.insert(known)),
+                Action::Forget(known) => assert!(self.known.remove(&known)),
+                other => self.open.push(other),
+            }
         }
         self.check_rest();
     }
 
     fn check(&self, action: &Action) {
         match action {
-            Action::Probe { .. } | Action::LookUpLeases { .. } => {}
+            Action::Probe { .. } | Action::Sweep { .. } | Action::LookUpLeases { .. } => {}
+            Action::Absorb(_) | Action::Forget(_) => {}
             _ if self.mode == Mode::Observe => panic!("{action:?} in observe mode"),
             Action::Readdress { port, from, to, .. } => {
                 assert_ne!(from, to);
@@ -197,12 +232,24 @@ impl Play {
         }
     }
 
-    fn check_rest(&self) {
-        let open: Vec<_> = self.engine.incidents().filter(|incident| incident.status == Status::Open).collect();
-        assert_eq!(open.len(), self.engine.open.len());
-        for incident in open {
-            assert_eq!(self.engine.open.get(&(incident.domain, incident.address)), Some(&incident.id));
+    /// What the tap absorbs is known here, and nobody contests it: nothing that matters goes unheard.
+    fn check_absorbed(&self) {
+        for KnownClaim { port, tag, mac, address } in self.known.iter().copied() {
+            let domain = self.engine.topology.domain_of(port, tag).expect("of a port that is there");
+            let key = (domain, address);
+            assert!(self.engine.bindings.get(key, Station { port, mac }).is_some(), "what is absorbed is known");
+            assert_eq!(self.engine.contradiction(key, None), None, "what is contested is heard");
         }
+    }
+
+    fn check_rest(&self) {
+        self.check_absorbed();
+        let open: Vec<_> = self.engine.incidents().filter(|incident| incident.status == Status::Open).collect();
+        let contested: BTreeMap<_, _> = open
+            .iter()
+            .flat_map(|incident| incident.addresses.iter().map(|address| ((incident.domain, *address), incident.id)))
+            .collect();
+        assert_eq!(contested, self.engine.open);
         assert!(self.engine.recent_evictions.len() <= self.engine.config.evictions_per_minute);
         assert!(self.engine.poll_timeout().is_none_or(|at| at > self.now), "no timer that is due is left");
     }

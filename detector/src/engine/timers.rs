@@ -7,7 +7,7 @@ use std::{
 
 use super::incident::IncidentId;
 use crate::{
-    net::{Domain, IfIndex, Station},
+    net::{BridgeName, Domain, IfIndex, Station},
     time::Timestamp,
 };
 
@@ -16,6 +16,16 @@ use crate::{
 pub(super) enum Timer {
     /// A binding known only from the wire has been silent: is it still alive?
     Liveness(Domain, Ipv4Addr, Station),
+    /// The book is late with its answer about a contradiction, or whoever lingers has had its time.
+    Suspicion(Domain, Ipv4Addr),
+    /// A shared address has had two holders for as long as it takes to hand it over.
+    Hold(Domain, Ipv4Addr),
+    /// An open incident may have more to tell.
+    Continues(IncidentId),
+    /// A port's flood may be over.
+    Flood(IfIndex),
+    /// A bridge's addresses are to be asked for.
+    Sweep(BridgeName),
     /// A contest that could not be held or decided is tried again.
     Contest(IncidentId),
     /// The store could not write down, so many times now, whose an address is.
@@ -35,6 +45,18 @@ impl Timers {
         self.cancel(timer);
         self.by_key.insert(timer, at);
         self.by_time.insert((at, timer));
+    }
+
+    /// Sets a timer that is not set yet.
+    pub(super) fn set_first(&mut self, timer: Timer, at: Timestamp) {
+        if !self.by_key.contains_key(&timer) {
+            self.set(timer, at);
+        }
+    }
+
+    /// When the timer is due, if it is set.
+    pub(super) fn due(&self, timer: Timer) -> Option<Timestamp> {
+        self.by_key.get(&timer).copied()
     }
 
     pub(super) fn cancel(&mut self, timer: Timer) {

@@ -73,6 +73,8 @@ pub(super) struct KnownPort {
     pub(super) surveyed_at: Option<Timestamp>,
     /// The hardware addresses in the namespace that was looked into.
     pub(super) macs: BTreeSet<Mac>,
+    /// Whether the namespace that was looked into forwards IPv4.
+    pub(super) forwards: bool,
     pub(super) external: bool,
     pub(super) ignored: bool,
 }
@@ -94,7 +96,15 @@ pub(super) struct Topology {
 impl KnownPort {
     pub(super) fn new(port: Port, policy: &Policy) -> Self {
         let (external, ignored) = (policy.is_external(&port.name), policy.is_ignored(&port.name));
-        Self { port, sandbox: Sandbox::default(), surveyed_at: None, macs: BTreeSet::new(), external, ignored }
+        Self {
+            port,
+            sandbox: Sandbox::default(),
+            surveyed_at: None,
+            macs: BTreeSet::new(),
+            forwards: false,
+            external,
+            ignored,
+        }
     }
 }
 

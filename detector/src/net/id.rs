@@ -211,6 +211,13 @@ pub struct Station {
     pub mac: Mac,
 }
 
+impl Station {
+    /// The first that there can be, in their order.
+    pub const FIRST: Self = Self { port: IfIndex(NonZeroU32::MIN), mac: Mac::ZERO };
+    /// The last that there can be.
+    pub const LAST: Self = Self { port: IfIndex(NonZeroU32::MAX), mac: Mac::BROADCAST };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ fn what_was_there_before_the_agent_is_reported_once_and_the_healthy_silently() {
     assert_eq!(world.duplicates(), 1);
     let of_c = world.count(|finding| format!("{finding:?}").contains("10.8.64.3"));
     assert_eq!(of_c, 0);
-    assert!(world.asked("probe") > 0, "everybody is asked once");
+    assert_eq!(world.asked("sweep"), 1, "everybody is asked once");
     assert_eq!(world.incident().contest.as_ref().unwrap().reason, Reason::NoClearOwner);
 }
 
@@ -86,7 +86,7 @@ fn a_new_address_that_nobody_answers_for_is_not_called_healed() {
     world.lease(CONTESTED, "a");
     world.sandbox(2, "a", &[CONTESTED]);
     world.behind.insert(3, Behind { name: "b", addresses: [CONTESTED].into(), readable: true, answers: false });
-    world.tell(Input::PortUp { port: port(3), name: "veth3".to_owned(), bridge: rt0() });
+    world.port_up(3, None);
     world.survey(3);
     world.pass(Span::from_secs(10));
     assert_eq!(world.incident().status, Status::Open);
@@ -185,7 +185,7 @@ fn martians_beyond_what_is_kept_for_a_port_are_only_counted() {
     world.opaque(2, "noisy", &[]);
     for claim in 0..3000u32 {
         let packet = ArpPacket::announcement(mac(2), Ipv4Addr::from(0xc000_0200 + claim));
-        world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source: mac(2), packet });
+        world.frame(2, None, mac(2), packet);
     }
     assert_eq!(world.martians().len(), 3000);
     let news = world.count(|finding| matches!(finding, Finding::Martian { news: true, .. }));
@@ -207,8 +207,8 @@ fn a_released_address_rests_when_nothing_shows_it_in_use() {
     assert_eq!((world.asked("probe"), world.asked("retire")), (swept + 1, 0), "somebody answers");
     world.leave(3);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 9 }), ..Sandbox::default() };
-    world.tell(Input::PortUp { port: port(4), name: "veth4".to_owned(), bridge: rt0() });
-    let survey = Survey { at: world.now, sandbox, mac: None, addresses: None };
+    world.port_up(4, None);
+    let survey = Survey { at: world.now, sandbox, macs: BTreeSet::new(), forwards: false, addresses: None };
     world.tell(Input::Surveyed { port: port(4), survey });
     told(&mut world);
     assert_eq!(world.asked("retire"), 0, "a namespace that cannot be read may have it");
@@ -234,15 +234,74 @@ fn without_a_lease_the_incumbent_is_named_and_nobody_is_moved() {
     assert_eq!((world.at(2), world.at(3)), (vec![address(10)], vec![CONTESTED]), "a lease settles it");
 }
 
+/// Scenario 10.
 #[test]
-fn two_parties_by_the_lease_holders_name_settle_nothing() {
+fn of_two_by_the_lease_holders_name_the_older_must_go() {
     let mut world = World::running(Mode::Enforce);
-    world.lease(CONTESTED, "task");
+    let lease = world.lease(CONTESTED, "task");
     world.sandbox(2, "task", &[CONTESTED]);
     world.sandbox(3, "task", &[CONTESTED]);
     world.pass(Span::from_secs(5));
+    let (owner, generation) = (lease.owner, lease.generation);
+    let want = Contest { winner: Some(port(3)), reason: Reason::NewerOfOwner { owner, generation } };
+    assert_eq!((world.duplicates(), world.incident().contest.as_ref()), (1, Some(&want)));
+    assert_eq!((world.held(), world.asked("reallocate")), (vec![Held::Nameless], 0), "a lease would be either's");
+}
+
+#[test]
+fn of_two_by_the_lease_holders_name_that_were_there_before_the_port_made_later_is_the_newer() {
+    let mut world = World::new(Mode::Observe);
+    world.lease(CONTESTED, "task");
+    world.sandbox(3, "task", &[CONTESTED]);
+    world.sandbox(2, "task", &[CONTESTED]);
+    world.tell(Input::InventoryDone);
+    assert_eq!(world.incident().contest.as_ref().unwrap().winner, Some(port(3)));
+}
+
+#[test]
+fn a_name_that_is_not_what_both_are_called_settles_nothing() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "unit.service");
+    for at in [2, 3] {
+        world.sandbox(at, "one-of-many", &[]);
+        let owners = vec![format!("own{at}").parse().unwrap(), "unit.service".parse().unwrap()];
+        let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: at.into() }), name: None, owners };
+        let addresses = Some(vec![Configured { address: CONTESTED, mac: mac(at) }]);
+        let survey = Survey { at: world.now, sandbox, macs: [mac(at)].into(), forwards: false, addresses };
+        world.tell(Input::Surveyed { port: port(at), survey });
+        world.says(at, Operation::Reply, CONTESTED, HOST);
+    }
+    world.says(2, Operation::Reply, CONTESTED, HOST);
     assert_eq!(world.incident().contest.as_ref().unwrap().winner, None);
     assert_eq!(world.asked("reallocate"), 0);
+}
+
+/// Scenario 13.
+#[test]
+fn whoever_is_outside_cannot_be_moved_so_ours_is() {
+    let policy = Policy { external: vec!["veth9".parse().unwrap()], ..Policy::default() };
+    let mut world = World::running_with(Config { mode: Mode::Enforce, policy, ..Config::default() });
+    world.lease(CONTESTED, "ours");
+    world.sandbox(2, "ours", &[CONTESTED]);
+    world.opaque(9, "uplink", &[CONTESTED]);
+    world.says(9, Operation::Reply, CONTESTED, HOST);
+    world.pass(Span::from_secs(5));
+    let contest = world.incident().contest.as_ref().unwrap();
+    assert_eq!((contest.winner, &contest.reason), (Some(port(9)), &Reason::External));
+    let outside = world.incident().winner().unwrap();
+    assert!(outside.is_external && outside.port_name == "veth9" && outside.station.mac == mac(9));
+    assert_eq!((world.at(2), world.incident().status), (vec![address(10)], Status::Healed));
+}
+
+#[test]
+fn a_pin_beats_a_lease() {
+    let policy = Policy { pins: [(CONTESTED, "pinned".parse().unwrap())].into(), ..Policy::default() };
+    let mut world = World::running_with(Config { mode: Mode::Enforce, policy, ..Config::default() });
+    world.lease(CONTESTED, "holder");
+    world.sandbox(2, "holder", &[CONTESTED]);
+    world.sandbox(3, "pinned", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.at(2), world.at(3)), (vec![address(10)], vec![CONTESTED]));
 }
 
 #[test]
@@ -304,16 +363,6 @@ fn evictions_are_braked() {
 }
 
 #[test]
-fn an_address_that_comes_back_on_a_new_port_has_moved() {
-    let mut world = World::running(Mode::Enforce);
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.leave(2);
-    world.sandbox(3, "a", &[CONTESTED]);
-    world.pass(Span::from_secs(120));
-    assert_eq!(world.findings, []);
-}
-
-#[test]
 fn a_silent_opaque_station_is_forgotten_and_a_speaking_one_is_kept() {
     let mut world = World::running(Mode::Observe);
     world.opaque(2, "gone", &[]);
@@ -336,7 +385,7 @@ fn a_party_that_changes_its_hardware_address_stays_the_party_it_was() {
     let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
     world.tell(Input::Surveyed {
         port: port(2),
-        survey: Survey { at: world.now, sandbox, mac: Some(other), addresses },
+        survey: Survey { at: world.now, sandbox, macs: [other].into(), forwards: false, addresses },
     });
     world.pass(Span::from_millis(50));
     let macs: Vec<Mac> = world.incident().parties.iter().map(|party| party.station.mac).collect();
@@ -351,7 +400,7 @@ fn a_look_that_failed_frees_nothing_and_evicts_nobody() {
     world.lease(CONTESTED, "a");
     world.sandbox(2, "a", &[CONTESTED]);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 2 }), ..Sandbox::default() };
-    let survey = Survey { at: world.now, sandbox, mac: None, addresses: None };
+    let survey = Survey { at: world.now, sandbox, macs: BTreeSet::new(), forwards: false, addresses: None };
     world.tell(Input::Surveyed { port: port(2), survey });
     assert_eq!((world.states(CONTESTED), world.findings.len()), (vec![RowState::Ok], 0));
 }

@@ -2,6 +2,10 @@
 //! that answer probes for the addresses they have, and a book of leases.
 
 mod healing;
+mod incidents;
+mod load;
+mod moves;
+mod silent;
 mod verdicts;
 
 use std::{
@@ -11,7 +15,9 @@ use std::{
 
 use super::*;
 use crate::{
-    net::{ArpPacket, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, VlanId},
+    net::{
+        ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, VlanId,
+    },
     time::Span,
 };
 
@@ -32,8 +38,12 @@ struct World {
     engine: Engine,
     now: Timestamp,
     behind: BTreeMap<u32, Behind>,
+    /// Whose namespace forwards.
+    forwards: BTreeSet<u32>,
     leases: BTreeMap<Ipv4Addr, Lease>,
     findings: Vec<Finding>,
+    /// What the tap absorbs.
+    known: BTreeSet<KnownClaim>,
     /// Actions by name, each as often as it was asked for.
     asked: BTreeMap<&'static str, usize>,
     /// Actions that fail, by name, and how often.
@@ -43,11 +53,17 @@ struct World {
 
 impl World {
     fn new(mode: Mode) -> Self {
-        let engine = Engine::new(Config { mode, ..Config::default() });
+        Self::with(Config { mode, ..Config::default() })
+    }
+
+    fn with(config: Config) -> Self {
+        let engine = Engine::new(config);
         let mut world = Self {
             engine,
             now: Timestamp::from_nanos(1_000_000_000),
             behind: BTreeMap::new(),
+            forwards: BTreeSet::new(),
+            known: BTreeSet::new(),
             leases: BTreeMap::new(),
             findings: Vec::new(),
             asked: BTreeMap::new(),
@@ -55,13 +71,17 @@ impl World {
             generation: 0,
         };
         let networks = vec![Ipv4Net::new(HOST, 24).unwrap()];
-        world.tell(Input::BridgeUp(Bridge { name: rt0(), port: port(BRIDGE_PORT), mac: mac(BRIDGE_PORT), networks }));
+        world.tell(Input::BridgeUp(bridge(BRIDGE_PORT, networks)));
         world
     }
 
     /// As most scenarios begin: everything that was there before the agent is known.
     fn running(mode: Mode) -> Self {
-        let mut world = Self::new(mode);
+        Self::running_with(Config { mode, ..Config::default() })
+    }
+
+    fn running_with(config: Config) -> Self {
+        let mut world = Self::with(config);
         world.tell(Input::InventoryDone);
         world
     }
@@ -105,8 +125,12 @@ impl World {
     fn arrive(&mut self, at: u32, name: &'static str, addresses: &[Ipv4Addr], readable: bool) {
         let addresses = addresses.iter().copied().collect();
         self.behind.insert(at, Behind { name, addresses, readable, answers: true });
-        self.tell(Input::PortUp { port: port(at), name: format!("veth{at}"), bridge: rt0() });
+        self.port_up(at, None);
         self.survey(at);
+    }
+
+    fn port_up(&mut self, at: u32, pvid: Option<VlanId>) {
+        self.tell(Input::PortUp(Port { index: port(at), name: format!("veth{at}"), bridge: rt0(), pvid }));
     }
 
     fn survey(&mut self, at: u32) {
@@ -117,8 +141,9 @@ impl World {
             name: readable.then(|| (*name).to_owned()),
             owners: readable.then(|| name.parse().unwrap()).into_iter().collect(),
         };
-        let survey =
-            Survey { at: self.now, sandbox, mac: readable.then(|| mac(at)), addresses: readable.then_some(configured) };
+        let macs = readable.then(|| mac(at)).into_iter().collect();
+        let addresses = readable.then_some(configured);
+        let survey = Survey { at: self.now, sandbox, macs, forwards: self.forwards.contains(&at), addresses };
         self.tell(Input::Surveyed { port: port(at), survey });
     }
 
@@ -138,11 +163,38 @@ impl World {
 
     fn says_as(&mut self, at: u32, ether_source: Mac, operation: Operation, sender: Ipv4Addr, target: Ipv4Addr) {
         let packet = ArpPacket { operation, sender_mac: mac(at), sender, target_mac: Mac::ZERO, target };
-        self.frame(ArpFrame { at: self.now + Span::from_millis(1), port: port(at), vlan: None, ether_source, packet });
+        self.frame(at, None, ether_source, packet);
     }
 
-    fn frame(&mut self, frame: ArpFrame) {
-        self.tell(Input::Frame(frame));
+    fn probes_for(&mut self, at: u32, target: Ipv4Addr) {
+        self.says(at, Operation::Request, Ipv4Addr::UNSPECIFIED, target);
+    }
+
+    fn announces(&mut self, at: u32, mac: Mac, address: Ipv4Addr) {
+        self.frame(at, None, mac, ArpPacket::announcement(mac, address));
+    }
+
+    fn sends_from(&mut self, at: u32, source: Ipv4Addr) {
+        let claim =
+            Claim { evidence: Evidence::Ipv4, ..claim(self.soon(), at, ArpPacket::announcement(mac(at), source)) };
+        self.claim(claim);
+    }
+
+    fn frame(&mut self, at: u32, tag: Option<VlanId>, ether_source: Mac, packet: ArpPacket) {
+        let claim = Claim { tag, ether_source, ..claim(self.soon(), at, packet) };
+        self.claim(claim);
+    }
+
+    /// As the tap does: what is known, it absorbs.
+    fn claim(&mut self, claim: Claim) {
+        let Claim { port, tag, mac, address, .. } = claim;
+        if claim.ether_source != mac || !self.known.contains(&KnownClaim { port, tag, mac, address }) {
+            self.tell(Input::Claim(claim));
+        }
+    }
+
+    fn soon(&self) -> Timestamp {
+        self.now + Span::from_millis(1)
     }
 
     fn lease(&mut self, address: Ipv4Addr, owner: &str) -> Lease {
@@ -160,6 +212,17 @@ impl World {
     }
 
     fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Absorb(known) => {
+                self.known.insert(known);
+                return;
+            }
+            Action::Forget(known) => {
+                self.known.remove(&known);
+                return;
+            }
+            _ => {}
+        }
         let (name, id) = match &action {
             Action::LookUpLeases { id, .. } => ("look_up", Some(*id)),
             Action::Adopt { id, .. } => ("adopt", Some(*id)),
@@ -170,6 +233,8 @@ impl World {
             Action::GiveBack { id, .. } => ("give_back", Some(*id)),
             Action::Retire { id, .. } => ("retire", Some(*id)),
             Action::Probe { .. } => ("probe", None),
+            Action::Sweep { .. } => ("sweep", None),
+            Action::Absorb(_) | Action::Forget(_) => return,
         };
         *self.asked.entry(name).or_default() += 1;
         let broken = self.broken.get_mut(name).filter(|times| **times > 0).map(|times| *times -= 1);
@@ -207,7 +272,10 @@ impl World {
                 self.leases.remove(&lease.address);
                 (id, Outcome::Finished)
             }
-            Action::Probe { addresses, .. } => return addresses.into_iter().for_each(|address| self.probed(address)),
+            Action::Probe { addresses, .. } | Action::Sweep { seen: addresses, .. } => {
+                return addresses.into_iter().for_each(|address| self.probed(address));
+            }
+            Action::Absorb(_) | Action::Forget(_) => return,
         };
         self.tell(Input::Done { action, outcome });
     }
@@ -273,6 +341,24 @@ impl World {
     fn states(&self, address: Ipv4Addr) -> Vec<RowState> {
         self.engine.rows().filter(|row| row.address == address).map(|row| row.state).collect()
     }
+}
+
+/// What a frame says that comes in untagged, from whom it says.
+fn claim(seen: Timestamp, from: u32, packet: ArpPacket) -> Claim {
+    let kind = packet.kind();
+    Claim {
+        at: seen,
+        port: port(from),
+        tag: None,
+        ether_source: packet.sender_mac,
+        mac: packet.sender_mac,
+        address: if kind == ClaimKind::Probe { packet.target } else { packet.sender },
+        evidence: Evidence::Arp(kind),
+    }
+}
+
+fn bridge(at: u32, networks: Vec<Ipv4Net>) -> Bridge {
+    Bridge { name: rt0(), port: port(at), mac: mac(at), networks, pvid: None, vlans: Vec::new() }
 }
 
 fn rt0() -> BridgeName {

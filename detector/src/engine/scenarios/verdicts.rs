@@ -24,7 +24,7 @@ fn the_sender_fields_of_two_requests_are_enough() {
     world.says(2, Operation::Request, CONTESTED, HOST);
     world.says(3, Operation::Request, CONTESTED, HOST);
     assert_eq!(world.duplicates(), 1);
-    assert_eq!(world.incident().first_evidence, Evidence::Arp(crate::net::ClaimKind::Request));
+    assert_eq!(world.incident().first_evidence, Evidence::Arp(ClaimKind::Request));
     assert!(world.incident().time_to_name() < Span::from_millis(2));
 }
 
@@ -53,8 +53,7 @@ fn a_look_does_not_speak_for_others_behind_the_port() {
     let mut world = World::running(Mode::Observe);
     world.sandbox(2, "parent", &[address(2)]);
     let child = Mac([2, 9, 9, 9, 9, 9]);
-    let packet = ArpPacket::announcement(child, address(3));
-    world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source: child, packet });
+    world.announces(2, child, address(3));
     world.reconfigure(2, &[address(2), address(4)]);
     assert_eq!(world.states(address(3)), [RowState::Ok]);
     world.sandbox(3, "newcomer", &[address(3)]);
@@ -154,9 +153,7 @@ fn the_host_may_say_what_is_true_of_others() {
     let mut world = World::running(Mode::Enforce);
     world.sandbox(2, "a", &[CONTESTED]);
     world.says(BRIDGE_PORT, Operation::Request, HOST, CONTESTED);
-    let packet = ArpPacket::announcement(mac(2), CONTESTED);
-    let (at, port, ether_source) = (world.now, port(BRIDGE_PORT), mac(2));
-    world.frame(ArpFrame { at, port, vlan: None, ether_source, packet });
+    world.announces(BRIDGE_PORT, mac(2), CONTESTED);
     assert_eq!(world.findings, []);
 }
 
@@ -173,9 +170,7 @@ fn equal_addresses_in_two_vlans_are_nothing() {
     world.opaque(2, "a", &[]);
     world.opaque(3, "b", &[]);
     for (at, vlan) in [(2, 10), (3, 20)] {
-        let packet = ArpPacket::announcement(mac(at), CONTESTED);
-        let (port, vlan, ether_source) = (port(at), VlanId::new(vlan), mac(at));
-        world.frame(ArpFrame { at: world.now, port, vlan, ether_source, packet });
+        world.frame(at, VlanId::new(vlan), mac(at), ArpPacket::announcement(mac(at), CONTESTED));
     }
     assert_eq!(world.findings, []);
 }
@@ -185,9 +180,7 @@ fn several_stations_of_one_sandbox_are_one_party() {
     let mut world = World::running(Mode::Observe);
     world.opaque(2, "macvlan", &[]);
     for last in [1, 2, 3] {
-        let packet = ArpPacket::announcement(Mac([2, 9, 9, 9, 9, last]), CONTESTED);
-        let ether_source = packet.sender_mac;
-        world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source, packet });
+        world.announces(2, Mac([2, 9, 9, 9, 9, last]), CONTESTED);
     }
     assert_eq!(world.findings, []);
 }
@@ -198,8 +191,7 @@ fn one_link_local_gateway_everywhere_is_nothing() {
     let mut world = World::running(Mode::Observe);
     for at in [2, 3] {
         world.opaque(at, "x", &[]);
-        let packet = ArpPacket::announcement(Mac([0xee; 6]), gateway);
-        world.frame(ArpFrame { at: world.now, port: port(at), vlan: None, ether_source: Mac([0xee; 6]), packet });
+        world.announces(at, Mac([0xee; 6]), gateway);
     }
     assert_eq!(world.findings, []);
 }
@@ -209,10 +201,9 @@ fn what_a_frame_said_before_the_last_look_does_not_come_back() {
     let mut world = World::running(Mode::Observe);
     world.sandbox(2, "a", &[CONTESTED]);
     world.sandbox(3, "b", &[address(3)]);
-    let (at, ether_source) = (world.now, mac(3));
+    let late = claim(world.now, 3, ArpPacket::announcement(mac(3), CONTESTED));
     world.survey(3);
-    let packet = ArpPacket { operation: Operation::Reply, ..ArpPacket::announcement(mac(3), CONTESTED) };
-    world.frame(ArpFrame { at, port: port(3), vlan: None, ether_source, packet });
+    world.claim(late);
     assert_eq!(world.findings, []);
 }
 
@@ -223,7 +214,7 @@ fn lost_frames_are_asked_for() {
     world.says(2, Operation::Reply, CONTESTED, HOST);
     world.opaque(3, "b", &[CONTESTED]);
     assert_eq!(world.duplicates(), 0);
-    world.tell(Input::FramesLost(rt0()));
+    world.tell(Input::ClaimsLost(rt0()));
     assert_eq!(world.duplicates(), 1);
 }
 
@@ -234,7 +225,7 @@ fn a_bridge_that_is_made_anew_is_watched_again() {
     world.tell(Input::BridgeDown(rt0()));
     assert_eq!((world.engine.rows().count(), world.engine.topology.ports.len()), (0, 0));
     let networks = vec![Ipv4Net::new(HOST, 24).unwrap()];
-    world.tell(Input::BridgeUp(Bridge { name: rt0(), port: port(50), mac: mac(50), networks }));
+    world.tell(Input::BridgeUp(bridge(50, networks)));
     world.sandbox(6, "a", &[CONTESTED]);
     world.sandbox(7, "b", &[CONTESTED]);
     assert_eq!(world.duplicates(), 1);
@@ -245,9 +236,7 @@ fn a_port_that_claims_everything_is_bounded_and_blinds_nobody() {
     let mut world = World::running(Mode::Observe);
     world.opaque(2, "noisy", &[]);
     for claim in 0..5000u32 {
-        let packet = ArpPacket::announcement(mac(2), Ipv4Addr::from(0x0a08_4002 + (claim % 250) + (claim / 250) * 256));
-        let ether_source = mac(2);
-        world.frame(ArpFrame { at: world.now, port: port(2), vlan: None, ether_source, packet });
+        world.announces(2, mac(2), Ipv4Addr::from(0x0a08_4002 + (claim % 250) + (claim / 250) * 256));
     }
     assert!(world.engine.rows().count() <= bindings::CLAIMS_PER_PORT + 1);
     assert_eq!(world.count(|finding| matches!(finding, Finding::ClaimRefused { news: true, .. })), 1);
