@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use pnet::util::MacAddr;
 
 use crate::{
-    Plan, Runner, Sandbox, plan, wait_until,
+    Plan, Runner, Sandbox, Sealed, Tap, plan, wait_until,
     wire::{self, Arp},
 };
 
@@ -97,6 +97,22 @@ impl Bridge {
     /// If one of them cannot be made; those that could stay until the runner ends.
     pub fn start_all(&self, plans: impl IntoIterator<Item = Plan>) -> Result<Vec<Sandbox>> {
         plan::start_all(self, plans.into_iter().collect()).context("cannot make the sandboxes")
+    }
+
+    /// A station behind a tap, as a micro VM is.
+    ///
+    /// # Errors
+    /// If the name is taken, or there is no `/dev/net/tun`.
+    pub fn tap(&self, name: &str) -> Result<Tap> {
+        Tap::new(self, name)
+    }
+
+    /// A sandbox that nobody can enter, with these addresses, such as `10.8.64.2/24`.
+    ///
+    /// # Errors
+    /// If an address cannot be read or the kernel refuses.
+    pub fn sealed(&self, addresses: &[&str]) -> Result<Sealed> {
+        Sealed::new(self, addresses)
     }
 
     /// A host of somebody else's beyond an uplink: a namespace with these addresses of its own behind a port of that name.

@@ -215,7 +215,12 @@ impl Place {
     pub(crate) fn ip<S: AsRef<str>>(&self, lines: impl IntoIterator<Item = S>) -> Result<()> {
         let lines: String = lines.into_iter().map(|line| format!("{}\n", line.as_ref())).collect();
         let failed = || format!("in these lines of `ip`:\n{lines}");
-        Command::new(self, "ip").args(["-batch", "-"]).input(&lines)?.run().map(drop).with_context(failed)
+        // Nothing but this process's end would end one that the runner does not see.
+        let command = match self.netns {
+            Netns::File(_) => Command::new(self, "setpriv").args(["--pdeathsig", "KILL", "ip"]),
+            _ => Command::new(self, "ip"),
+        };
+        command.args(["-batch", "-"]).input(&lines)?.run().map(drop).with_context(failed)
     }
 
     /// Does `work` in a thread that sees this place's network and files.
@@ -227,7 +232,12 @@ impl Place {
     }
 
     /// Does `work` in a thread whose children are processes of this place. Such a thread cannot start threads.
+    ///
+    /// A sealed place has no processes that the runner could see: there they are this process's neighbours.
     pub(crate) fn parent<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        if let Netns::File(_) = self.netns {
+            return self.inside(work);
+        }
         let processes = namespace(self.host.pid(), "pid")?;
         self.inside(|| {
             setns(processes, CloneFlags::CLONE_NEWPID)?;

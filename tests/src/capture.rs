@@ -1,0 +1,170 @@
+//! Captures of what really stood on the wire, and what other programs say of them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::{Command, Process, Runner, Sandbox, wait_until};
+
+/// How long a capturing program may take to listen, to write and to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A capture that goes on until it is stopped. Its file is in the runner's directory and goes with the runner.
+#[derive(Debug)]
+pub struct Capture {
+    process: Process,
+    file: PathBuf,
+    runner: Runner,
+}
+
+impl Runner {
+    /// Captures on an interface of the runner into a pcap file: a port, the bridge, or `any` (which the kernel gives a
+    /// link header of its own, LINUX_SLL2). From when this returns, nothing is missed.
+    ///
+    /// # Errors
+    /// If there is no such interface, or no tcpdump.
+    pub fn capture(&self, interface: &str) -> Result<Capture> {
+        Capture::tcpdump(self, self.command("tcpdump"), interface)
+    }
+
+    /// Captures on several interfaces into one pcapng file, which names the interface of each frame.
+    ///
+    /// # Errors
+    /// If there is no such interface, or no dumpcap.
+    pub fn capture_ports(&self, interfaces: &[&str]) -> Result<Capture> {
+        Capture::dumpcap(self, interfaces)
+    }
+
+    /// What arpwatch reports of a capture (a path on the runner), one line each, such as
+    /// `flip flop 10.8.64.2 42:39:61:f3:09:34 32:a5:9b:76:39:26` (the report, the address, the hardware address, the one
+    /// before), or `bogon 0.0.0.0 42:39:61:f3:09:34` as it logs it. It starts with an empty memory.
+    ///
+    /// # Errors
+    /// If arpwatch cannot read the file.
+    pub fn arpwatch(&self, capture: &Path) -> Result<Vec<String>> {
+        let memory = new_file(self, "dat");
+        self.run(["touch".as_ref(), memory.as_os_str()])?;
+        let watch = self.command("arpwatch").arg("-d").arg("-r").arg(capture).arg("-f").arg(&memory);
+        let output = watch.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "arpwatch fails with {}: {said}", output.status);
+        Ok(reports(&said))
+    }
+
+    /// Writes a capture of this runner anew as pcapng, and returns the new path on the runner.
+    ///
+    /// # Errors
+    /// If `editcap` cannot read it.
+    pub fn pcapng(&self, capture: &Path) -> Result<PathBuf> {
+        let file = new_file(self, "pcapng");
+        self.command("editcap").args(["-F", "pcapng"]).arg(capture).arg(&file).run()?;
+        Ok(file)
+    }
+
+    /// How many frames of a capture (a path on the runner) pass a filter such as `arp`.
+    ///
+    /// # Errors
+    /// If tcpdump cannot read the file or the filter.
+    pub fn count(&self, capture: &Path, filter: &str) -> Result<usize> {
+        let listed = self.command("tcpdump").args(["-n", "-t", "-r"]).arg(capture).arg(filter).run()?;
+        Ok(listed.lines().count())
+    }
+}
+
+impl Sandbox {
+    /// Captures on `eth0` into a pcap file, as [`Runner::capture`] does.
+    ///
+    /// # Errors
+    /// If there is no tcpdump.
+    pub fn capture(&self) -> Result<Capture> {
+        Capture::tcpdump(self.bridge().runner(), self.command("tcpdump"), "eth0")
+    }
+}
+
+impl Capture {
+    fn tcpdump(runner: &Runner, tcpdump: Command, interface: &str) -> Result<Self> {
+        let file = new_file(runner, "pcap");
+        // Each frame is written when it comes, by root: tcpdump's own user may not write here.
+        let listen = tcpdump.args(["-n", "-U", "--immediate-mode", "-Z", "root", "-B", "16384", "-i", interface, "-w"]);
+        let mut process = listen.arg(&file).spawn()?;
+        process.wait_for_line("listening on", PATIENCE)?;
+        Ok(Self { process, file, runner: runner.clone() })
+    }
+
+    fn dumpcap(runner: &Runner, interfaces: &[&str]) -> Result<Self> {
+        let file = new_file(runner, "pcapng");
+        let named = interfaces.iter().flat_map(|interface| ["-i", interface]);
+        let mut process = runner
+            .command("dumpcap")
+            .args(["-q", "--update-interval", "10"])
+            .args(named)
+            .arg("-w")
+            .arg(&file)
+            .spawn()?;
+        process.wait_for_line("File: ", PATIENCE)?;
+        Ok(Self { process, file, runner: runner.clone() })
+    }
+
+    /// The file, on the runner: what programs there are to be given.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Waits until at least so many frames that pass `filter` are in the file, and returns how many there are.
+    ///
+    /// # Errors
+    /// If there are fewer after `deadline`.
+    pub fn wait_for(&self, filter: &str, frames: usize, deadline: Duration) -> Result<usize> {
+        wait_until(deadline, &format!("{frames} frames of `{filter}`"), || {
+            // A file that is being written may end within a frame: that is no frame yet.
+            let count = self.runner.count(&self.file, filter).unwrap_or_default();
+            Ok((count >= frames).then_some(count))
+        })
+    }
+
+    /// Stops and returns the file's path on the runner; [`Runner::outside`] tells where the machine sees it, as long as
+    /// there is the runner.
+    ///
+    /// # Errors
+    /// If the program does not end, or has lost frames; the error shows what it says.
+    pub fn stop(mut self) -> Result<PathBuf> {
+        self.process.signal(Signal::INT)?;
+        self.process.wait(PATIENCE)?;
+        let log = self.process.log()?;
+        let lost = log.lines().find(|line| line.ends_with("dropped by kernel") && !line.starts_with("0 "));
+        ensure!(lost.is_none(), "the capture is not whole: {log}");
+        Ok(self.file)
+    }
+}
+
+/// A path in the runner's directory that nothing has yet.
+fn new_file(runner: &Runner, kind: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    runner.dir().join(format!("capture-{}.{kind}", COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// arpwatch writes a mail for each report, headers first, and lines of its log between them.
+fn reports(said: &str) -> Vec<String> {
+    let mails = said.split("\n\n");
+    let mut reports: Vec<String> = Vec::new();
+    for mail in mails {
+        let field = |name: &str| mail.lines().find_map(|line| line.trim_start().strip_prefix(name)).map(str::trim);
+        if let Some(subject) = field("Subject: ") {
+            reports.push(subject.split(" (").next().unwrap_or(subject).to_owned());
+        } else if let Some(report) = reports.last_mut() {
+            for value in
+                ["ip address: ", "ethernet address: ", "old ethernet address: "].iter().filter_map(|one| field(one))
+            {
+                report.push(' ');
+                report.push_str(value);
+            }
+        }
+    }
+    reports
+}
