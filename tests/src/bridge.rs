@@ -14,8 +14,11 @@ use crate::{
 /// How long an owner may take to answer a probe. The kernel of a sandbox does it within the sender's own system call.
 const ANSWER: Duration = Duration::from_millis(250);
 
-/// How long the kernel may take to dismantle a port.
-const REMOVAL: Duration = Duration::from_secs(5);
+/// How long the kernel may take to dismantle a port, or to bring one up. It is far less unless many are made at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `BR_STATE_FORWARDING` in `include/uapi/linux/if_bridge.h`.
+const FORWARDING: &str = "3";
 
 /// A bridge with the gateway of its sandboxes on it.
 #[derive(Clone, Debug)]
@@ -204,11 +207,19 @@ impl Bridge {
         Ok(name)
     }
 
+    /// Waits until the bridge passes on what comes from this port and goes to it. The kernel tells it that the link is up
+    /// a moment after the link is.
+    pub(crate) fn wait_forwarding(&self, port: &str) -> Result<()> {
+        let file = format!("/sys/class/net/{port}/brport/state");
+        let forwards = || self.runner.inside(|| Ok((fs::read_to_string(&file)?.trim() == FORWARDING).then_some(())));
+        wait_until(PATIENCE, &format!("the port {port} to forward"), forwards)
+    }
+
     /// Waits until there is no interface of that name on the runner any more.
     pub(crate) fn wait_unplugged(&self, port: &str) -> Result<()> {
         let path = Path::new("/sys/class/net").join(port);
         let gone = || self.runner.inside(|| Ok((!path.exists()).then_some(())));
-        wait_until(REMOVAL, &format!("the port {port} to go"), gone)
+        wait_until(PATIENCE, &format!("the port {port} to go"), gone)
     }
 
     /// Who answers for `address`: the hardware addresses of all that reply to one probe from the runner (RFC 5227,

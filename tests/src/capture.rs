@@ -40,20 +40,20 @@ impl Runner {
         Capture::dumpcap(self, interfaces)
     }
 
-    /// What arpwatch reports of a capture (a path on the runner), one line each, such as
-    /// `flip flop 10.8.64.2 42:39:61:f3:09:34 32:a5:9b:76:39:26` (the report, the address, the hardware address, the one
-    /// before), or `bogon 0.0.0.0 42:39:61:f3:09:34` as it logs it. It starts with an empty memory.
+    /// What arpwatch says of a capture (a path on the runner), one line each. First its reports, such as
+    /// `flip flop 10.8.64.2 42:39:61:f3:09:34 32:a5:9b:76:39:26` (what, the address, its hardware address, the one before);
+    /// then what it only logs, such as `ignored 0.0.0.0 42:39:61:f3:09:34`. It starts with an empty memory.
     ///
     /// # Errors
     /// If arpwatch cannot read the file.
     pub fn arpwatch(&self, capture: &Path) -> Result<Vec<String>> {
         let memory = new_file(self, "dat");
         self.run(["touch".as_ref(), memory.as_os_str()])?;
-        let watch = self.command("arpwatch").arg("-d").arg("-r").arg(capture).arg("-f").arg(&memory);
-        let output = watch.output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "arpwatch fails with {}: {said}", output.status);
-        Ok(reports(&said))
+        let output = self.command("arpwatch").arg("-d").arg("-r").arg(capture).arg("-f").arg(&memory).output()?;
+        let [said, logged] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        ensure!(output.status.success(), "arpwatch fails with {}: {logged}", output.status);
+        let logged = logged.lines().map(|line| line.trim_start_matches("arpwatch: ").trim_end_matches(" (from file)"));
+        Ok(reports(&said).into_iter().chain(logged.map(str::to_owned)).collect())
     }
 
     /// Writes a capture of this runner anew as pcapng, and returns the new path on the runner.
@@ -99,13 +99,7 @@ impl Capture {
     fn dumpcap(runner: &Runner, interfaces: &[&str]) -> Result<Self> {
         let file = new_file(runner, "pcapng");
         let named = interfaces.iter().flat_map(|interface| ["-i", interface]);
-        let mut process = runner
-            .command("dumpcap")
-            .args(["-q", "--update-interval", "10"])
-            .args(named)
-            .arg("-w")
-            .arg(&file)
-            .spawn()?;
+        let mut process = runner.command("dumpcap").args(["-q"]).args(named).arg("-w").arg(&file).spawn()?;
         process.wait_for_line("File: ", PATIENCE)?;
         Ok(Self { process, file, runner: runner.clone() })
     }
@@ -149,22 +143,14 @@ fn new_file(runner: &Runner, kind: &str) -> PathBuf {
     runner.dir().join(format!("capture-{}.{kind}", COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// arpwatch writes a mail for each report, headers first, and lines of its log between them.
+/// arpwatch writes a mail for each report: headers, an empty line, and a field on each line.
 fn reports(said: &str) -> Vec<String> {
-    let mails = said.split("\n\n");
-    let mut reports: Vec<String> = Vec::new();
-    for mail in mails {
-        let field = |name: &str| mail.lines().find_map(|line| line.trim_start().strip_prefix(name)).map(str::trim);
-        if let Some(subject) = field("Subject: ") {
-            reports.push(subject.split(" (").next().unwrap_or(subject).to_owned());
-        } else if let Some(report) = reports.last_mut() {
-            for value in
-                ["ip address: ", "ethernet address: ", "old ethernet address: "].iter().filter_map(|one| field(one))
-            {
-                report.push(' ');
-                report.push_str(value);
-            }
-        }
-    }
-    reports
+    let field =
+        |mail: &str, name: &str| Some(mail.lines().find_map(|line| line.trim_start().strip_prefix(name))?.to_owned());
+    let report = |mail: &str| {
+        let subject = mail.split(" (").next().map(str::to_owned);
+        let fields = ["ip address: ", "ethernet address: ", "old ethernet address: "].map(|name| field(mail, name));
+        [subject].into_iter().chain(fields).flatten().collect::<Vec<_>>().join(" ")
+    };
+    said.split("Subject: ").skip(1).map(report).collect()
 }

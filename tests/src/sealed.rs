@@ -31,7 +31,8 @@ impl Sealed {
         let runner = self.bridge.runner().holder();
         self.place.ip([format!("link add eth0 type veth peer name {} netns {runner}", self.port)])?;
         self.bridge.plug(&self.port)?;
-        self.place.ip(plan::furniture(&self.bridge, addresses, false))
+        self.place.ip(plan::furniture(&self.bridge, addresses, false))?;
+        self.bridge.wait_forwarding(&self.port)
     }
 
     /// The port's name on the runner: `veth` and eight hexadecimal digits.

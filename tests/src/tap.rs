@@ -74,6 +74,7 @@ impl Tap {
             bridge: bridge.clone(),
         };
         bridge.plug(name)?;
+        bridge.wait_forwarding(name)?;
         Ok(tap)
     }
 
