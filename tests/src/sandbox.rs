@@ -5,7 +5,6 @@ use std::{
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,10 +12,7 @@ use ipnet::Ipv4Net;
 use pnet::util::MacAddr;
 use serde_json::Value;
 
-use crate::{Bridge, Command, NamespaceId, host::Place, wait_until, wire};
-
-/// How long the kernel may take to dismantle a network namespace.
-const REMOVAL: Duration = Duration::from_secs(5);
+use crate::{Bridge, Command, NamespaceId, host::Place, wire};
 
 /// A sandbox: its `eth0` is one end of a veth pair, the other is a port of the bridge; or a macvlan child of such an `eth0`.
 ///
@@ -186,23 +182,20 @@ impl Sandbox {
         self.inside(|| wire::flood("eth0", frames))
     }
 
-    /// Removes the sandbox and waits until its port is gone from the bridge; or, if the port is its parent's, its own
-    /// namespace.
+    /// Removes the sandbox and waits until its port is gone from the bridge; a macvlan child leaves its parent's.
     ///
     /// # Errors
     /// If something keeps the network namespace alive, such as a process that was started there.
     pub fn remove(self) -> Result<()> {
-        let runner = self.bridge.runner();
-        let netns = self.netns()?;
+        if !self.is_alone {
+            // Nobody else sees the child go, so it goes before the namespace is dismantled.
+            self.run(["ip", "link", "delete", "eth0"])?;
+        }
         match self.place.netns_process() {
             Some(pid) => self.place.host.end(pid)?,
-            None => runner.run(["ip", "netns", "delete", &self.name]).map(drop)?,
+            None => self.bridge.runner().run(["ip", "netns", "delete", &self.name]).map(drop)?,
         }
-        if !self.is_alone {
-            let gone = || Ok(netns.holders()?.is_empty().then_some(()));
-            return wait_until(REMOVAL, &format!("the namespace of {} to go", self.name), gone);
-        }
-        self.bridge.wait_unplugged(&self.port)
+        if self.is_alone { self.bridge.wait_unplugged(&self.port) } else { Ok(()) }
     }
 
     fn add_address(&self, address: &str) -> Result<()> {

@@ -16,9 +16,9 @@ fn quarrel(bridge: &Bridge) -> Result<[Sandbox; 2]> {
     Ok(sandboxes)
 }
 
-fn magic(runner: &Runner, file: &Path) -> Result<[u8; 4]> {
-    let bytes = fs::read(runner.outside(file))?;
-    Ok([bytes[0], bytes[1], bytes[2], bytes[3]])
+/// The first four bytes, which tell pcap from pcapng.
+fn magic(runner: &Runner, file: &Path) -> Result<Vec<u8>> {
+    Ok(fs::read(runner.outside(file))?.into_iter().take(4).collect())
 }
 
 #[test]

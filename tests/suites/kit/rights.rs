@@ -1,7 +1,7 @@
 //! dupip with less than root has.
 
 use anyhow::Result;
-use lab::{Dupip, Refusal};
+use lab::{Dupip, Mode, Refusal};
 
 use super::rt0;
 
@@ -50,5 +50,17 @@ fn a_verb_that_fails_is_an_answer() -> Result<()> {
     let outcome = Dupip::on(&rt0()?)?.outcome(&["table"])?;
     assert_eq!((outcome.status, outcome.output.as_str()), (Some(3), ""), "no agent answers");
     assert!(!outcome.complaint.is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_agent_takes_further_arguments() -> Result<()> {
+    let bridge = rt0()?;
+    let dupip = Dupip::on(&bridge)?;
+    let error = format!("{:#}", dupip.start_with(Mode::Observe, &["--no-such-thing"]).unwrap_err());
+    assert!(error.contains("the agent has ended") && error.contains("--no-such-thing"), "{error}");
+    let agent = dupip.start_with(Mode::Observe, &["--cooldown", "1s"])?;
+    assert!(agent.terminate()?.success());
+    assert_eq!(dupip.outcome(&["--version"])?.status, Some(0));
     Ok(())
 }
