@@ -37,6 +37,28 @@ pub enum Mode {
 pub struct Dupip {
     bridge: Bridge,
     program: PathBuf,
+    /// The program and its arguments that run dupip, if something is to be taken from it first.
+    wrapper: Vec<String>,
+}
+
+/// What a verb of dupip came to: for those whose exit status is part of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit status; `None` after a signal.
+    pub status: Option<i32>,
+    /// What was written to standard output.
+    pub output: String,
+    /// What was written to standard error.
+    pub complaint: String,
+}
+
+/// How the kernel refuses `bpf()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// EPERM: it may not be called.
+    NotPermitted,
+    /// ENOSYS: there is no such call.
+    NoSuchCall,
 }
 
 /// A running agent, killed when this value goes.
@@ -53,7 +75,7 @@ impl Dupip {
     /// # Errors
     /// If there is none.
     pub fn on(bridge: &Bridge) -> Result<Self> {
-        Ok(Self { bridge: bridge.clone(), program: program()? })
+        Ok(Self { bridge: bridge.clone(), program: beside("dupip", "DUPIP_BIN")?, wrapper: Vec::new() })
     }
 
     /// Where the program is, as seen from the runner too.
@@ -68,12 +90,56 @@ impl Dupip {
     /// If it is not there.
     pub fn at(bridge: &Bridge, program: &Path) -> Result<Self> {
         let program = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
-        Ok(Self { bridge: bridge.clone(), program })
+        Ok(Self { bridge: bridge.clone(), program, wrapper: Vec::new() })
+    }
+
+    /// The program without these capabilities, such as `["bpf", "net_raw"]` (capabilities(7), in lower case), for good:
+    /// they leave the bounding set. Whoever is to load BPF must have lost `sys_admin` too, which stands for `bpf`.
+    #[must_use]
+    pub fn without(mut self, capabilities: &[&str]) -> Self {
+        let dropped: Vec<_> = capabilities.iter().map(|name| format!("-{name}")).collect();
+        let words = ["setpriv", "--bounding-set", &dropped.join(","), "--inh-caps=-all"];
+        self.wrapper.extend(words.map(str::to_owned));
+        self
+    }
+
+    /// The program with the kernel refusing `bpf()`, as where system calls are filtered.
+    ///
+    /// # Errors
+    /// If the program that sets the filter, which Cargo builds along with the tests, is not there.
+    pub fn without_bpf(mut self, refusal: Refusal) -> Result<Self> {
+        let errno = match refusal {
+            Refusal::NotPermitted => "BPF_ERRNO=EPERM",
+            Refusal::NoSuchCall => "BPF_ERRNO=ENOSYS",
+        };
+        let filter = beside("without_bpf", "WITHOUT_BPF_BIN")?;
+        self.wrapper.extend(["env".to_owned(), errno.to_owned(), filter.to_string_lossy().into_owned()]);
+        Ok(self)
     }
 
     /// `dupip` with these arguments, on the runner.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        self.bridge.runner().command(&self.program).args(args)
+        self.wrapped(&self.program).args(args)
+    }
+
+    /// Another program on the runner, with what is taken from dupip taken from it too.
+    pub fn wrapped(&self, program: impl AsRef<OsStr>) -> Command {
+        match self.wrapper.split_first() {
+            Some((first, rest)) => self.bridge.runner().command(first).args(rest).arg(program),
+            None => self.bridge.runner().command(program),
+        }
+    }
+
+    /// Runs a verb that may end with an exit status of its own, such as `["conflicts", "--fail"]`, with the agent's
+    /// socket.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn outcome(&self, verb: &[&str]) -> Result<Outcome> {
+        let output = self.command(["--socket", SOCKET]).args(verb).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (status, complaint) = (output.status.code(), text(&output.stderr));
+        Ok(Outcome { status, output: text(&output.stdout), complaint })
     }
 
     /// Leases an address of the bridge's subnet to `owner`, straight from the database: no agent is needed. Returns the
@@ -109,7 +175,15 @@ impl Dupip {
     /// # Errors
     /// If it does not become ready; the error shows its log.
     pub fn start(&self, mode: Mode) -> Result<Agent> {
-        let mut agent = self.spawn(mode, &[])?;
+        self.start_with(mode, &[])
+    }
+
+    /// Starts the agent with further arguments, such as `["--cooldown", "1s"]`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not become ready; the error shows its log.
+    pub fn start_with(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
+        let mut agent = self.spawn(mode, args)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -255,19 +329,17 @@ impl fmt::Display for Mode {
 const DATABASE: &str = "/run/lab/dupip.db";
 const SOCKET: &str = "/run/dupip/dupip.sock";
 
-fn program() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("DUPIP_BIN") {
-        return Path::new(&path).canonicalize().with_context(|| format!("DUPIP_BIN names {}", path.display()));
+/// A program that Cargo builds along with the running one, unless the environment variable names another.
+fn beside(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(variable) {
+        return Path::new(&path).canonicalize().with_context(|| format!("{variable} names {}", path.display()));
     }
     let here = env::current_exe()?;
     // A test lies in `deps`, one below the programs.
-    let built = here.ancestors().skip(1).take(2).map(|dir| dir.join("dupip")).find(|path| path.is_file());
-    built.with_context(|| {
-        format!(
-            "there is no dupip beside {}: build it with `cargo build -p detector`, or name one in DUPIP_BIN",
-            here.display()
-        )
-    })
+    let built = here.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    let hint =
+        || format!("there is no {name} beside {}: build it with `cargo build -p detector -p tests`", here.display());
+    built.with_context(|| format!("{}, or name one in {variable}", hint()))
 }
 
 /// One exchange over HTTP/1.0, whose answer ends with the connection.

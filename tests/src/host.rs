@@ -78,6 +78,8 @@ enum Netns {
     Named(String),
     /// That of the process with this id, as the lab's owner counts processes.
     Process(u32),
+    /// Only this open file keeps it alive.
+    File(Arc<File>),
 }
 
 /// Where commands run: a runner's mounts and processes, and one of its network namespaces.
@@ -182,12 +184,43 @@ impl Place {
         Ok(Self { host: Arc::clone(&self.host), netns })
     }
 
+    /// A new network namespace that has neither a name nor a process: it lives as long as this value and its clones.
+    pub(crate) fn sealed(&self) -> Result<Self> {
+        let netns = in_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok(File::open("/proc/thread-self/ns/net")?)
+        })?;
+        Ok(Self { host: Arc::clone(&self.host), netns: Netns::File(Arc::new(netns)) })
+    }
+
     /// The process that alone holds the network namespace, if it is anonymous.
     pub(crate) fn netns_process(&self) -> Option<u32> {
         match self.netns {
             Netns::Process(pid) => Some(pid),
-            Netns::Runner | Netns::Named(_) => None,
+            Netns::Runner | Netns::Named(_) | Netns::File(_) => None,
         }
+    }
+
+    /// How `ip`, run on the runner, names the network namespace: `None` if it cannot.
+    pub(crate) fn netns_word(&self) -> Result<Option<String>> {
+        match &self.netns {
+            Netns::Named(name) => Ok(Some(name.clone())),
+            Netns::Process(pid) => Ok(Some(inner_pid(*pid)?.to_string())),
+            Netns::Runner => Ok(Some("1".to_owned())),
+            Netns::File(_) => Ok(None),
+        }
+    }
+
+    /// Runs many lines of `ip` in one process.
+    pub(crate) fn ip<S: AsRef<str>>(&self, lines: impl IntoIterator<Item = S>) -> Result<()> {
+        let lines: String = lines.into_iter().map(|line| format!("{}\n", line.as_ref())).collect();
+        let failed = || format!("in these lines of `ip`:\n{lines}");
+        // Nothing but this process's end would end one that the runner does not see.
+        let command = match self.netns {
+            Netns::File(_) => Command::new(self, "setpriv").args(["--pdeathsig", "KILL", "ip"]),
+            _ => Command::new(self, "ip"),
+        };
+        command.args(["-batch", "-"]).input(&lines)?.run().map(drop).with_context(failed)
     }
 
     /// Does `work` in a thread that sees this place's network and files.
@@ -199,7 +232,12 @@ impl Place {
     }
 
     /// Does `work` in a thread whose children are processes of this place. Such a thread cannot start threads.
+    ///
+    /// A sealed place has no processes that the runner could see: there they are this process's neighbours.
     pub(crate) fn parent<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        if let Netns::File(_) = self.netns {
+            return self.inside(work);
+        }
         let processes = namespace(self.host.pid(), "pid")?;
         self.inside(|| {
             setns(processes, CloneFlags::CLONE_NEWPID)?;
@@ -232,6 +270,7 @@ impl Place {
         match &self.netns {
             Netns::Runner => namespace(self.host.pid(), "net"),
             Netns::Process(pid) => namespace(*pid, "net"),
+            Netns::File(file) => Ok(file.try_clone()?),
             Netns::Named(name) => File::open(format!("/proc/{}/root/run/netns/{name}", self.host.pid()))
                 .with_context(|| format!("the runner has no network namespace called {name}")),
         }
@@ -272,6 +311,14 @@ fn ready(output: PipeReader) -> Result<()> {
 fn namespace(pid: u32, kind: &str) -> Result<File> {
     File::open(format!("/proc/{pid}/ns/{kind}"))
         .with_context(|| format!("process {pid}, which held the place, is gone"))
+}
+
+/// A process's id as its own PID namespace counts: the last of those that the kernel tells (`NSpid` in proc_pid_status(5)).
+fn inner_pid(pid: u32) -> Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let id = ids.and_then(|ids| ids.split_whitespace().last()?.parse().ok());
+    id.with_context(|| format!("process {pid} has no id on the runner"))
 }
 
 /// Does `work` in a thread of its own, which ends with it: it may go to other namespaces and need not come back.

@@ -20,22 +20,34 @@
 
 mod agent;
 mod bridge;
+mod capture;
 mod command;
 mod host;
 mod kernel_log;
 mod leftovers;
+mod ping;
+mod plan;
 mod runner;
 mod sandbox;
+mod sealed;
+mod tap;
+mod vrrp;
 mod wait;
 mod wire;
 
-pub use agent::{Agent, Dupip, Mode};
+pub use agent::{Agent, Dupip, Mode, Outcome, Refusal};
 pub use bridge::Bridge;
+pub use capture::Capture;
 pub use command::{Command, Process};
 pub use kernel_log::{KernelLog, Martian};
 pub use leftovers::{NamespaceId, Snapshot};
+pub use ping::{Ping, PingReport};
+pub use plan::Plan;
 pub use pnet::util::MacAddr;
 pub use runner::{Kept, Runner};
-pub use sandbox::{Ping, PingReport, Plan, Sandbox};
+pub use sandbox::Sandbox;
+pub use sealed::Sealed;
+pub use tap::Tap;
+pub use vrrp::{Keepalived, Vrrp};
 pub use wait::wait_until;
-pub use wire::Arp;
+pub use wire::{Arp, Datagram, Tag, tagged, vlan};

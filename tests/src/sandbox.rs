@@ -2,171 +2,54 @@
 
 use std::{
     ffi::OsStr,
-    fmt, fs,
-    hash::{BuildHasher as _, Hasher as _, RandomState},
+    fs,
     io::ErrorKind,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
 };
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use pnet::util::MacAddr;
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Bridge, Command, NamespaceId, Process, host::Place, wait_until, wire};
+use crate::{Bridge, Command, NamespaceId, host::Place, wire};
 
-/// How long a ping waits for the last answer, in seconds. A sandbox answers at once or never.
-const PATIENCE: &str = "1";
-
-/// How long the kernel may take to dismantle a network namespace, and `ping` to write its summary.
-const REMOVAL: Duration = Duration::from_secs(5);
-
-/// A sandbox: its `eth0` is one end of a veth pair, the other is a port of the bridge.
+/// A sandbox: its `eth0` is one end of a veth pair, the other is a port of the bridge; or a macvlan child of such an `eth0`.
 ///
 /// This is a handle: the sandbox lives until it is removed or the runner ends.
 #[derive(Debug)]
 pub struct Sandbox {
     name: String,
     port: String,
+    /// Whether the port goes with this sandbox.
+    is_alone: bool,
     place: Place,
     bridge: Bridge,
 }
 
-/// How a sandbox is to be made. Unless told otherwise: a named network namespace, random hardware addresses as the kernel
-/// deals them out, the link up before it has an address, so that nothing is announced.
-#[derive(Clone, Debug)]
-#[must_use = "a plan makes nothing until it is started"]
-pub struct Plan {
-    bridge: Bridge,
-    name: String,
-    addresses: Vec<String>,
-    sysctls: Vec<(&'static str, &'static str)>,
-    mac: Option<MacAddr>,
-    cgroup: Option<PathBuf>,
-    anonymous: bool,
-    address_first: bool,
-}
-
-/// Pings that go on in the background.
-#[derive(Debug)]
-pub struct Ping {
-    process: Process,
-}
-
-/// What became of some pings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PingReport {
-    /// Requests sent.
-    pub sent: u32,
-    /// Replies that came back.
-    pub received: u32,
-}
-
-impl Plan {
-    pub(crate) fn new(bridge: &Bridge, name: &str) -> Self {
-        Self {
-            bridge: bridge.clone(),
-            name: name.to_owned(),
-            addresses: Vec::new(),
-            sysctls: Vec::new(),
-            mac: None,
-            cgroup: None,
-            anonymous: false,
-            address_first: false,
-        }
-    }
-
-    /// Gives `eth0` an address, such as `10.8.64.2/24`, and a default route by the bridge.
-    pub fn address(mut self, address: &str) -> Self {
-        self.addresses.push(address.to_owned());
-        self
-    }
-
-    /// Gives `eth0` this hardware address.
-    pub fn mac(mut self, mac: MacAddr) -> Self {
-        self.mac = Some(mac);
-        self
-    }
-
-    /// Gives the network namespace no name: only a process in it holds it, as container runtimes do.
-    pub fn anonymous(mut self) -> Self {
-        self.anonymous = true;
-        self
-    }
-
-    /// Puts the process that holds the anonymous namespace into a cgroup, such as `kubepods/pod7/cri-containerd-ab12`,
-    /// below one of the lab's own.
-    pub fn cgroup(mut self, path: &str) -> Self {
-        self.cgroup = Some(PathBuf::from(path));
-        self.anonymous()
-    }
-
-    /// Has the kernel announce the address when the link comes up, which takes an address that is there before.
-    pub fn announced(mut self) -> Self {
-        self.address_first = true;
-        self.sysctl("net.ipv4.conf.all.arp_notify", "1")
-    }
-
-    /// Has the kernel log martian sources. It looks at those in ARP requests for others only if it forwards.
-    pub fn logs_martians(self) -> Self {
-        self.sysctl("net.ipv4.ip_forward", "1").sysctl("net.ipv4.conf.all.log_martians", "1")
-    }
-
-    /// Sets a kernel parameter of the sandbox's network before the link comes up.
-    pub fn sysctl(mut self, name: &'static str, value: &'static str) -> Self {
-        self.sysctls.push((name, value));
-        self
-    }
-
-    /// Makes the sandbox.
-    ///
-    /// # Errors
-    /// If the kernel refuses, for instance because the name is taken; the error shows the step that failed.
-    pub fn start(self) -> Result<Sandbox> {
-        let place = self.namespace()?;
-        let port = format!("veth{:08x}", RandomState::new().build_hasher().finish() >> 32);
-        let sandbox = Sandbox { name: self.name.clone(), port, place, bridge: self.bridge.clone() };
-        self.furnish(&sandbox).with_context(|| format!("cannot make the sandbox {}", self.name))?;
-        Ok(sandbox)
-    }
-
-    fn namespace(&self) -> Result<Place> {
-        let runner = self.bridge.runner();
-        if self.anonymous {
-            return runner.place().anonymous();
-        }
-        runner.run(["ip", "netns", "add", &self.name])?;
-        Ok(runner.place().named(&self.name))
-    }
-
-    fn furnish(&self, sandbox: &Sandbox) -> Result<()> {
-        if let Some(path) = &self.cgroup {
-            sandbox.join_cgroup(path)?;
-        }
-        for (name, value) in &self.sysctls {
-            sandbox.sysctl(name, value)?;
-        }
-        sandbox.run(["ip", "link", "set", "lo", "up"])?;
-        sandbox.plug_in(self.mac)?;
-        let up = || sandbox.run(["ip", "link", "set", "eth0", "up"]).map(drop);
-        let add = || self.addresses.iter().try_for_each(|address| sandbox.add_address(address));
-        if self.address_first { add().and_then(|()| up()) } else { up().and_then(|()| add()) }?;
-        sandbox.route_by_the_bridge()
-    }
-}
-
 impl Sandbox {
+    pub(crate) fn new(name: &str, port: &str, is_alone: bool, place: Place, bridge: &Bridge) -> Self {
+        Self { name: name.to_owned(), port: port.to_owned(), is_alone, place, bridge: bridge.clone() }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The bridge that it is plugged into.
+    #[must_use]
+    pub fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
     /// The name it was planned under.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The port's name on the runner: `veth` and eight hexadecimal digits.
+    /// The port's name on the runner: `veth` and eight hexadecimal digits unless planned otherwise. A macvlan child is
+    /// behind its parent's.
     #[must_use]
     pub fn port(&self) -> &str {
         &self.port
@@ -253,28 +136,33 @@ impl Sandbox {
         self.run(["ip", "neighbour", "flush", "dev", "eth0"]).map(drop)
     }
 
-    /// Pings `count` times, ten times a second.
+    /// Adds a macvlan child of `eth0` (mode bridge) to the sandbox's own namespace, with an address such as
+    /// `10.8.64.7/24`, and returns its hardware address. The kernel answers for each of its addresses on every interface
+    /// of the namespace, as it always does, unless `net.ipv4.conf.all.arp_ignore` is set.
     ///
     /// # Errors
-    /// If the requests cannot be sent. That no reply comes is an answer, not an error.
-    pub fn ping(&self, address: Ipv4Addr, count: u32) -> Result<PingReport> {
-        let output = self.ping_command(address).args(["-c", &count.to_string()]).output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        said.parse().with_context(|| {
-            format!("{} cannot ping {address}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim())
-        })
+    /// If the name is taken, the address cannot be read, or the sandbox is gone.
+    pub fn macvlan(&self, name: &str, address: &str) -> Result<MacAddr> {
+        self.child(name, "type macvlan mode bridge", address)?;
+        self.place.mac(name)
     }
 
-    /// Pings ten times a second until stopped.
+    /// Adds a VLAN device of `eth0` (802.1Q), such as `eth0.20`, with an address, and returns its name.
     ///
     /// # Errors
-    /// If `ping` cannot be started.
-    pub fn keep_pinging(&self, address: Ipv4Addr) -> Result<Ping> {
-        Ok(Ping { process: self.ping_command(address).spawn()? })
+    /// If this kernel has no VLAN devices (`CONFIG_VLAN_8021Q`), the address cannot be read, or the sandbox is gone.
+    pub fn vlan(&self, id: u16, address: &str) -> Result<String> {
+        let name = format!("eth0.{id}");
+        self.child(&name, &format!("type vlan id {id}"), address)?;
+        Ok(name)
     }
 
-    fn ping_command(&self, address: Ipv4Addr) -> Command {
-        self.command("ping").args(["-n", "-q", "-i", "0.1", "-W", PATIENCE]).arg(address.to_string())
+    fn child(&self, name: &str, kind: &str, address: &str) -> Result<()> {
+        self.place.ip([
+            format!("link add link eth0 name {name} {kind}"),
+            format!("link set {name} up"),
+            format!("address add {address} dev {name}"),
+        ])
     }
 
     /// Puts a frame on the wire as it is, whatever it says.
@@ -285,19 +173,29 @@ impl Sandbox {
         self.inside(|| wire::send("eth0", frame))
     }
 
-    /// Removes the sandbox and waits until its port is gone from the bridge.
+    /// Puts frames on the wire as fast as one socket can, and returns how many the kernel took. It is done when the
+    /// iterator is: 200,000 frames take well under a second of one core.
+    ///
+    /// # Errors
+    /// If the sandbox is gone or the link is down.
+    pub fn flood(&self, frames: impl IntoIterator<Item = Vec<u8>> + Send) -> Result<usize> {
+        self.inside(|| wire::flood("eth0", frames))
+    }
+
+    /// Removes the sandbox and waits until its port is gone from the bridge; a macvlan child leaves its parent's.
     ///
     /// # Errors
     /// If something keeps the network namespace alive, such as a process that was started there.
     pub fn remove(self) -> Result<()> {
-        let runner = self.bridge.runner();
+        if !self.is_alone {
+            // Nobody else sees the child go, so it goes before the namespace is dismantled.
+            self.run(["ip", "link", "delete", "eth0"])?;
+        }
         match self.place.netns_process() {
             Some(pid) => self.place.host.end(pid)?,
-            None => runner.run(["ip", "netns", "delete", &self.name]).map(drop)?,
+            None => self.bridge.runner().run(["ip", "netns", "delete", &self.name]).map(drop)?,
         }
-        let port = Path::new("/sys/class/net").join(&self.port);
-        let gone = || runner.inside(|| Ok((!port.exists()).then_some(())));
-        wait_until(REMOVAL, &format!("the port of {} to go", self.name), gone)
+        if self.is_alone { self.bridge.wait_unplugged(&self.port) } else { Ok(()) }
     }
 
     fn add_address(&self, address: &str) -> Result<()> {
@@ -314,17 +212,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Makes the veth pair, from the inside: the other end goes to the runner, where the first process lives.
-    fn plug_in(&self, mac: Option<MacAddr>) -> Result<()> {
-        let mac = mac.map(|mac| mac.to_string());
-        let address = mac.iter().flat_map(|mac| ["address", mac]);
-        let pair = ["type", "veth", "peer", "name", &self.port, "netns", "1"];
-        self.run(["ip", "link", "add", "eth0"].into_iter().chain(address).chain(pair))?;
-        self.bridge.runner().run(["ip", "link", "set", &self.port, "master", self.bridge.name(), "up"])?;
-        Ok(())
-    }
-
-    fn join_cgroup(&self, path: &Path) -> Result<()> {
+    pub(crate) fn join_cgroup(&self, path: &Path) -> Result<()> {
         let pid = self.place.netns_process().context("only a process can be in a cgroup")?;
         let mut cgroup = PathBuf::from(format!("/sys/fs/cgroup/lab-{}", self.place.host.pid()));
         self.make_cgroup(&cgroup)?;
@@ -341,43 +229,5 @@ impl Sandbox {
             Err(error) => Err(error).with_context(|| format!("cannot make {}", cgroup.display())),
             Ok(()) => self.place.host.remove_at_the_end(cgroup),
         }
-    }
-}
-
-impl Ping {
-    /// Stops pinging.
-    ///
-    /// # Errors
-    /// If `ping` never got a request out, or does not stop.
-    pub fn stop(mut self) -> Result<PingReport> {
-        self.process.signal(Signal::INT)?;
-        self.process.wait(REMOVAL)?;
-        self.process.log()?.parse().map_err(|error| self.process.explain(error))
-    }
-}
-
-impl PingReport {
-    /// Requests without a reply.
-    #[must_use]
-    pub fn lost(&self) -> u32 {
-        self.sent.saturating_sub(self.received)
-    }
-}
-
-impl FromStr for PingReport {
-    type Err = Error;
-
-    /// Reads the summary that `ping` from iputils ends with.
-    fn from_str(said: &str) -> Result<Self> {
-        let summary = said.lines().find(|line| line.contains(" packets transmitted, ")).context("no summary")?;
-        let mut numbers = summary.split(", ").filter_map(|part| part.split(' ').next()?.parse().ok());
-        let (sent, received) = numbers.next().zip(numbers.next()).context("no numbers in the summary")?;
-        Ok(Self { sent, received })
-    }
-}
-
-impl fmt::Display for PingReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} answered", self.received, self.sent)
     }
 }

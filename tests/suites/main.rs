@@ -6,6 +6,7 @@ mod agent;
 mod cni;
 mod import;
 mod incident;
+mod kit;
 mod leftovers;
 mod reconcile;
 mod runner;

@@ -1,5 +1,7 @@
 //! The command line tools that the build, the lab and the demo call.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail, ensure};
 
 use super::apt;
@@ -12,7 +14,9 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+/// Two of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
+/// arpwatch only on interfaces that somebody names.
+const TOOLS: [Tool; 17] = [
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -22,6 +26,12 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "setpriv", package: "util-linux", why: "runs a program with fewer rights" },
     Tool { program: "sysctl", package: "procps", why: "sets ip_forward and log_martians inside a sandbox" },
     Tool { program: "tcpdump", package: "tcpdump", why: "shows what really stood on the wire" },
+    Tool { program: "bridge", package: "iproute2", why: "puts the lab's ports into VLANs" },
+    Tool { program: "dumpcap", package: "wireshark-common", why: "captures on several ports into one pcapng file" },
+    Tool { program: "editcap", package: "wireshark-common", why: "turns a pcap file into pcapng" },
+    Tool { program: "tshark", package: "tshark", why: "reads captures, for a second opinion" },
+    Tool { program: "arpwatch", package: "arpwatch", why: "judges the same captures as dupip, to be compared" },
+    Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
     Tool {
         program: "host-local",
@@ -36,7 +46,10 @@ pub(super) fn ready() -> Result<String> {
         return Ok(format!("all {} found, nothing to do", TOOLS.len()));
     }
     ensure!(apt::is_here(), "this system has no apt-get; install with your own package manager:\n{}", listed(&missing));
-    apt::install(&format!("missing tools:\n{}", listed(&missing)), &packages(&missing))?;
+    apt::install(
+        &format!("missing tools:\n{}", listed(&missing)),
+        &packages(&missing).into_iter().collect::<Vec<_>>(),
+    )?;
     if let Some(tool) = missing.iter().find(|tool| shell::find(tool.program).is_none()) {
         bail!(
             "package {} is installed, and there is still no {} on PATH, in /usr/sbin or in /usr/lib/cni",
@@ -55,11 +68,9 @@ fn listed(tools: &[&Tool]) -> String {
         .join("\n")
 }
 
-/// Each package once, in the order of the table.
-fn packages(tools: &[&Tool]) -> Vec<&'static str> {
-    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
-    packages.dedup();
-    packages
+/// Each package once.
+fn packages(tools: &[&Tool]) -> BTreeSet<&'static str> {
+    tools.iter().map(|tool| tool.package).collect()
 }
 
 #[cfg(test)]
@@ -70,7 +81,7 @@ mod tests {
     fn a_package_is_asked_for_once() {
         let of_util_linux: Vec<_> = TOOLS.iter().filter(|tool| tool.package == "util-linux").collect();
         assert_eq!(of_util_linux.len(), 3);
-        assert_eq!(packages(&of_util_linux), ["util-linux"]);
+        assert_eq!(packages(&of_util_linux), ["util-linux"].into());
     }
 
     #[test]
