@@ -222,7 +222,7 @@ mod tests {
             let mut joined = Joined::default();
             let mut written = 0;
             for (number, (of, is_source, skip)) in records.iter().enumerate() {
-                let line = if *is_source { source(number as u8) } else { header(number as u8) };
+                let line = if *is_source { source(*of) } else { header(*of) };
                 let number = 2 * number + usize::from(*skip);
                 written += usize::from(*is_source);
                 joined.take(format!("4,{number},7,-{};{line}\n", caller(*of)).as_bytes());
