@@ -1,6 +1,11 @@
 //! The netlink and sandbox rooms against the kernel, on runners of their own.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what a test needs and does not get fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test needs and does not get fails the test"
+)]
 
 mod runner;
 
@@ -355,6 +360,12 @@ fn untagged_frames_belong_where_the_bridge_puts_them() {
         until(&mut events, |event| *event == Event::VlansChanged { index }).await;
         let survey = host.survey(rt0()).await.unwrap();
         assert_eq!(vlans(&survey), (true, Some(7), [Some(1), Some(20), Some(20)]));
+
+        // Who had the bridge's own choice gets its new one.
+        let index_of_first = index_of("-o link show veth1");
+        ip("link set rt0 type bridge vlan_default_pvid 50");
+        until(&mut events, |event| *event == Event::VlansChanged { index: index_of_first }).await;
+        assert_eq!(vlans(&host.survey(rt0()).await.unwrap()), (true, Some(7), [Some(50), Some(20), Some(20)]));
 
         bridge("vlan del dev veth3 vid 20");
         until(&mut events, |event| *event == Event::VlansChanged { index }).await;

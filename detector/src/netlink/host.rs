@@ -147,6 +147,14 @@ impl Host {
     }
 
     async fn pvid(&mut self, port: &Port) -> Result<Option<VlanId>, Error> {
+        match self.read_pvid(port).await {
+            // The port has left its bridge, or the bridge is gone: that is told of by an event, and is no failure.
+            Err(Error::NoInterface(_)) => Ok(None),
+            pvid => pvid,
+        }
+    }
+
+    async fn read_pvid(&mut self, port: &Port) -> Result<Option<VlanId>, Error> {
         let bridge = links::at(&mut self.route, port.bridge).await?;
         match links::filters_vlans(&bridge) {
             true => vlans::pvid(&mut self.route, port.index).await,

@@ -103,3 +103,68 @@ fn pvid_of(entry: &[u8]) -> Result<Option<VlanId>, DecodeError> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+    use proptest::prelude::*;
+
+    use super::{super::wire::messages, *};
+
+    /// A message as the kernel makes it: `struct br_vlan_msg`, then for each VLAN (id and flags) a `BRIDGE_VLANDB_ENTRY`
+    /// with its `struct bridge_vlan_info`, the end of the range, and its state.
+    fn message(kind: u16, index: u32, vlans: &[(u16, u16)]) -> Vec<u8> {
+        let mut bytes = vec![0; 16];
+        bytes.extend([AF_BRIDGE, 0, 0, 0]);
+        bytes.extend(index.to_ne_bytes());
+        for (id, flags) in vlans {
+            bytes.extend([28u16.to_ne_bytes(), (0x8000 | ENTRY).to_ne_bytes()].concat());
+            for words in [[8, ENTRY_INFO, *flags, *id], [6, 2, *id + 1, 0], [5, 3, 3, 0]] {
+                bytes.extend(words.iter().flat_map(|word: &u16| word.to_ne_bytes()));
+            }
+        }
+        let length = u32::try_from(bytes.len()).unwrap();
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Vlans> {
+        let message: NetlinkMessage<Vlans> = messages(bytes).next()?.ok()?;
+        match message.payload {
+            NetlinkPayload::InnerMessage(vlans) => Some(vlans),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_vlan_of_untagged_frames_is_the_one_that_says_so() {
+        let interface = IfIndex::new(7);
+        let pvid = |vlans: &[_]| read(&message(NEW, 7, vlans)).unwrap();
+        assert_eq!(pvid(&[(1, 4), (20, 6), (30, 0)]), Vlans { interface, pvid: VlanId::new(20) });
+        assert_eq!(pvid(&[(1, 4), (30, 0)]), Vlans { interface, pvid: None });
+        assert_eq!(pvid(&[]), Vlans { interface, pvid: None });
+        assert_eq!(read(&message(DELETED, 7, &[(20, 0)])), Some(Vlans { interface, pvid: None }));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_of_another_kind_is_no_answer() {
+        assert_eq!(read(&message(GET + 1, 7, &[])), None);
+        let whole = message(NEW, 7, &[(20, 6)]);
+        for length in [17, 23, 25, 30, 35] {
+            let mut cut = whole[..length].to_vec();
+            cut[..4].copy_from_slice(&u32::try_from(length).unwrap().to_ne_bytes());
+            assert_eq!(read(&cut), None, "{length} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..80), kind in NEW..=DELETED) {
+            let mut header = NetlinkHeader::default();
+            header.message_type = kind;
+            let _ = Vlans::deserialize(&header, &bytes);
+            let _ = Vlans::deserialize(&header, &[&message(kind, 7, &[])[16..], &bytes].concat());
+        }
+    }
+}
