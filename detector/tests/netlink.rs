@@ -1,6 +1,11 @@
 //! The netlink and sandbox rooms against the kernel, on runners of their own.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what a test needs and does not get fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test needs and does not get fails the test"
+)]
 
 mod runner;
 
@@ -13,11 +18,12 @@ use std::{
     time::Duration,
 };
 
+use caps::{CapSet, Capability};
 use detector::{
-    net::{BridgeName, IfIndex, Ipv4Net, Mac},
+    net::{BridgeName, IfIndex, Ipv4Net, Mac, Reach, VlanId},
     netlink::{
-        Error, Event, Events, Host, HostNeighbour, Inside, NetnsFile, Nsid, Peer, Port, PortKind, PortSurvey,
-        Readdress, Readdressed, Survey, readdress,
+        Behind, Error, Event, Events, Host, HostNeighbour, Inside, LiveAddress, NetnsFile, Nsid, Peer, Port, PortKind,
+        PortSurvey, Readdress, Readdressed, Survey, VlanDevice, martian_logging, namespaces, readdress,
     },
     sandbox::{NameSource, SandboxIdentity},
 };
@@ -53,6 +59,21 @@ fn index_of(arguments: &str) -> IfIndex {
 
 fn port<'a>(survey: &'a Survey, name: &str) -> &'a PortSurvey {
     survey.ports.iter().find(|port| port.port.name == name).unwrap()
+}
+
+fn seen(port: &PortSurvey) -> &Behind {
+    match &port.inside {
+        Inside::Seen(behind) => behind,
+        other => panic!("{}: {other:?}", port.port.name),
+    }
+}
+
+/// Runs `bridge` of iproute2 with `arguments` on the runner.
+fn bridge(arguments: &str) {
+    assert!(
+        Command::new("bridge").args(arguments.split_whitespace()).status().unwrap().success(),
+        "bridge {arguments}"
+    );
 }
 
 /// Events up to and with the first for which `last` holds.
@@ -138,6 +159,8 @@ fn a_survey_shows_the_bridge_its_ports_and_what_is_behind_them() {
         ip("link set tap0 master rt0");
         ip("link add here0 type veth peer name here1");
         ip("link set here0 master rt0");
+        ip("link add card0 link here1 type macvlan");
+        ip("link set card0 master rt0");
         ip("link add other type bridge");
         ip("link add veth9 master other type veth peer name veth10");
 
@@ -146,26 +169,32 @@ fn a_survey_shows_the_bridge_its_ports_and_what_is_behind_them() {
         assert_eq!(survey.bridge.index, index_of("-o link show rt0"));
         assert_eq!(survey.addresses, [net("10.8.64.1/24")]);
         let names: Vec<_> = survey.ports.iter().map(|port| port.port.name.as_str()).collect();
-        assert_eq!(names.len(), 5, "{names:?}");
+        assert_eq!(names.len(), 6, "{names:?}");
 
         let sports = port(&survey, "veth1");
-        let Inside::Seen(eth0) = &sports.inside else { panic!("{:?}", sports.inside) };
+        let Behind { interface: eth0, stacked, macs } = seen(sports);
         assert_eq!((eth0.name.as_str(), eth0.up), ("eth0", true));
         assert_eq!(eth0.addresses, [net("10.8.64.2/24")]);
         let mac: Mac = ip("-n sportsagent -br link show eth0").split_whitespace().nth(2).unwrap().parse().unwrap();
-        assert_eq!(eth0.mac, mac);
+        assert_eq!((eth0.mac, macs), (mac, &[mac].into()));
+        assert_eq!((stacked.len(), sports.reach), (0, Reach::Netns));
         assert_eq!(sports.port.peer.unwrap().index, index_of("-n sportsagent -o link show eth0"));
         assert_eq!(sports.port.kind, PortKind::Veth);
         let identity = SandboxIdentity::of(sports.netns.as_ref().unwrap());
         assert_eq!((identity.name.as_deref(), identity.source), (Some("sportsagent"), NameSource::NamedNetns));
 
-        let Inside::Seen(review) = &port(&survey, "veth2").inside else { panic!() };
+        let review = &seen(port(&survey, "veth2")).interface;
         assert_eq!(review.addresses, [net("10.8.64.2/24"), net("10.8.64.22/24")]);
-        let Inside::Seen(empty) = &port(&survey, "veth3").inside else { panic!() };
+        let empty = &seen(port(&survey, "veth3")).interface;
         assert_eq!((empty.addresses.len(), empty.up), (0, false));
-        assert!(matches!(port(&survey, "tap0").inside, Inside::NoPeer));
         assert_eq!(port(&survey, "tap0").port.kind, PortKind::Tap);
-        assert!(matches!(port(&survey, "here0").inside, Inside::NoPeer));
+        for (name, reach) in [("tap0", Reach::Tap), ("here0", Reach::Local), ("card0", Reach::Other)] {
+            let port = port(&survey, name);
+            assert!(matches!(port.inside, Inside::NoPeer));
+            assert_eq!(port.reach, reach, "{name}");
+        }
+        assert!(!survey.bridge.vlan_filtering && survey.vlans.is_empty());
+        assert!(survey.ports.iter().all(|port| port.port.pvid.is_none()));
     });
 }
 
@@ -181,24 +210,247 @@ fn what_is_no_bridge_is_said_to_be_none() {
 }
 
 #[test]
-fn a_namespace_that_nothing_leads_into_hides_no_other() {
+fn a_namespace_that_nothing_leads_into_is_seen_by_its_id() {
     on_a_runner(|| async {
         make_bridge();
         make_sandbox("lost", "veth1", "10.8.64.2/24");
+        ip("-n lost link add child link eth0 type macvlan mode bridge");
+        ip("-n lost addr add 10.8.64.9/24 dev child");
         make_sandbox("found", "veth2", "10.8.64.3/24");
+        let mut host = Host::open().unwrap();
+        let before = host.survey(rt0()).await.unwrap();
         // Only this file keeps it now.
         let held = NetnsFile::open("/run/netns/lost".as_ref()).unwrap();
         ip("netns del lost");
 
-        let mut host = Host::open().unwrap();
         let survey = host.survey(rt0()).await.unwrap();
         let lost = port(&survey, "veth1");
-        assert!(matches!(lost.inside, Inside::Unreachable(Error::NoWayIn(_))), "{:?}", lost.inside);
-        assert_eq!(lost.netns, None);
-        assert!(matches!(&port(&survey, "veth2").inside, Inside::Seen(eth0) if eth0.addresses.len() == 1));
+        assert_eq!((lost.reach, &lost.netns), (Reach::NetnsById, &None));
+        assert_eq!(seen(lost), seen(port(&before, "veth1")));
+        assert_eq!(seen(lost).macs.len(), 2);
+        assert_eq!(port(&survey, "veth2").reach, Reach::Netns);
         let again = host.survey_port(lost.port.clone()).await;
-        assert!(matches!(again.inside, Inside::Unreachable(Error::NoWayIn(_))), "{:?}", again.inside);
+        assert_eq!((again.reach, seen(&again)), (Reach::NetnsById, seen(lost)));
         drop(held);
+    });
+}
+
+#[test]
+fn a_namespace_that_we_may_not_look_into_hides_no_other_port() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("named", "veth1", "10.8.64.2/24");
+        make_sandbox("lost", "veth2", "10.8.64.3/24");
+        ip("tuntap add tap0 mode tap");
+        ip("link set tap0 master rt0");
+        let held = NetnsFile::open("/run/netns/lost".as_ref()).unwrap();
+        ip("netns del lost");
+        let mut host = Host::open().unwrap();
+        // The kernel heeds what the asking thread may do now, and that is this one or its children.
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap();
+        let survey = host.survey(rt0()).await.unwrap();
+        let named = port(&survey, "veth1");
+        assert_eq!(named.reach, Reach::NetnsById);
+        assert_eq!(seen(named).interface.addresses, [net("10.8.64.2/24")]);
+        assert!(named.netns.is_some());
+
+        caps::drop(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap();
+        let survey = host.survey(rt0()).await.unwrap();
+        let named = port(&survey, "veth1");
+        assert!(matches!(named.inside, Inside::Unreachable(Error::Enter { .. })), "{:?}", named.inside);
+        assert_eq!(named.reach, Reach::ClosedNotPermitted);
+        let lost = port(&survey, "veth2");
+        assert!(matches!(lost.inside, Inside::Unreachable(Error::NoWayIn(_))), "{:?}", lost.inside);
+        assert_eq!(lost.reach, Reach::ClosedNoWayIn);
+        let again = host.survey_port(lost.port.clone()).await;
+        assert_eq!((again.reach, again.reach.is_closed()), (Reach::ClosedNoWayIn, true));
+        assert_eq!(port(&survey, "tap0").reach, Reach::Tap);
+        drop(held);
+    });
+}
+
+#[test]
+fn what_stands_on_the_other_end_is_in_use_at_the_port() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        for (child, address) in [("child1", "10.8.64.3/24"), ("child2", "10.8.64.4/24")] {
+            ip(&format!("-n blue link add {child} link eth0 type macvlan mode bridge"));
+            ip(&format!("-n blue addr add {address} dev {child}"));
+        }
+        ip("-n blue link set child1 up");
+        // Another interface's address is not this port's, but its hardware address is the same party's.
+        ip("-n blue link add eth1 type veth peer name eth2");
+        ip("-n blue addr add 10.8.64.5/24 dev eth1");
+        ip("-n blue link set eth1 up");
+        // A child of its that was given away is in another's hands.
+        ip("netns add green");
+        ip("-n blue link add given link eth0 netns green type macvlan mode bridge");
+        ip("-n green addr add 10.8.64.6/24 dev given");
+        ip("-n green link set given up");
+
+        let survey = Host::open().unwrap().survey(rt0()).await.unwrap();
+        let behind = seen(port(&survey, "veth1"));
+        let mac = |device: &str| -> Mac {
+            ip(&format!("-n blue -br link show {device}")).split_whitespace().nth(2).unwrap().parse().unwrap()
+        };
+        let index = |device: &str| index_of(&format!("-n blue -o link show {device}"));
+        let live = |device: &str, address: &str| LiveAddress {
+            vlan: None,
+            network: net(address),
+            mac: mac(device),
+            index: index(device),
+        };
+        let expected = [live("eth0", "10.8.64.2/24"), live("child1", "10.8.64.3/24")];
+        assert_eq!(behind.live().collect::<Vec<_>>(), expected);
+        let stacked: Vec<_> = behind.stacked.iter().map(|of| (of.interface.name.as_str(), of.is_live)).collect();
+        assert_eq!(stacked, [("child1", true), ("child2", false)]);
+        assert_eq!(behind.macs, ["eth0", "child1", "child2", "eth1", "eth2"].map(mac).into());
+
+        ip("-n blue link set eth0 down");
+        let again = Host::open().unwrap().survey_port(port(&survey, "veth1").port.clone()).await;
+        assert_eq!(seen(&again).live().count(), 0);
+    });
+}
+
+#[test]
+fn a_sandbox_that_bridges_its_other_end_speaks_by_that_bridge() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        ip("-n blue link add br0 address 02:00:00:00:00:77 type bridge");
+        ip("-n blue link set eth0 master br0");
+        ip("-n blue addr add 10.8.64.3/24 dev br0");
+        ip("-n blue link set br0 up");
+        let survey = Host::open().unwrap().survey(rt0()).await.unwrap();
+        let live: Vec<_> = seen(port(&survey, "veth1")).live().map(|of| (of.network.to_string(), of.mac)).collect();
+        assert_eq!(live.len(), 2, "{live:?}");
+        assert_eq!(live[1], ("10.8.64.3/24".to_owned(), Mac([2, 0, 0, 0, 0, 0x77])));
+    });
+}
+
+#[test]
+#[ignore = "needs a kernel with VLANs (8021q, BRIDGE_VLAN_FILTERING): run it where there are, with --ignored"]
+fn untagged_frames_belong_where_the_bridge_puts_them() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        make_sandbox("green", "veth2", "10.8.64.2/24");
+        make_sandbox("mute", "veth3", "10.8.64.4/24");
+        let mut events = Events::open().unwrap();
+        let mut host = Host::open().unwrap();
+        let vlans = |survey: &Survey| {
+            let of = |name| port(survey, name).port.pvid.map(VlanId::get);
+            (survey.bridge.vlan_filtering, survey.bridge.pvid.map(VlanId::get), ["veth1", "veth2", "veth3"].map(of))
+        };
+        bridge("vlan add dev veth2 vid 20 pvid untagged");
+        assert_eq!(vlans(&host.survey(rt0()).await.unwrap()), (false, None, [None; 3]));
+
+        ip("link set rt0 type bridge vlan_filtering 1");
+        until(&mut events, |event| matches!(event, Event::BridgeUp(bridge) if bridge.vlan_filtering)).await;
+        bridge("vlan del dev veth3 vid 1");
+        bridge("vlan add dev veth1 vid 30-40");
+        assert_eq!(vlans(&host.survey(rt0()).await.unwrap()), (true, Some(1), [Some(1), Some(20), None]));
+
+        let rt0_index = index_of("-o link show rt0");
+        bridge("vlan add dev rt0 vid 7 pvid untagged self");
+        until(&mut events, |event| *event == Event::VlansChanged { index: rt0_index }).await;
+        let index = index_of("-o link show veth3");
+        bridge("vlan add dev veth3 vid 20 pvid untagged");
+        until(&mut events, |event| *event == Event::VlansChanged { index }).await;
+        let survey = host.survey(rt0()).await.unwrap();
+        assert_eq!(vlans(&survey), (true, Some(7), [Some(1), Some(20), Some(20)]));
+
+        // Who had the bridge's own choice gets its new one.
+        let index_of_first = index_of("-o link show veth1");
+        ip("link set rt0 type bridge vlan_default_pvid 50");
+        until(&mut events, |event| *event == Event::VlansChanged { index: index_of_first }).await;
+        assert_eq!(vlans(&host.survey(rt0()).await.unwrap()), (true, Some(7), [Some(50), Some(20), Some(20)]));
+
+        bridge("vlan del dev veth3 vid 20");
+        until(&mut events, |event| *event == Event::VlansChanged { index }).await;
+        let alone = host.survey_port(port(&survey, "veth3").port.clone()).await;
+        assert_eq!((alone.port.pvid, alone.reach), (None, Reach::Netns));
+        let other = host.survey_port(port(&survey, "veth2").port.clone()).await;
+        assert_eq!(other.port.pvid.map(VlanId::get), Some(20));
+        ip("link set rt0 type bridge vlan_filtering 0");
+        let other = host.survey_port(other.port).await;
+        assert_eq!(other.port.pvid, None);
+        assert_eq!(events.malformed(), 0);
+    });
+}
+
+#[test]
+#[ignore = "needs a kernel with VLANs (8021q, BRIDGE_VLAN_FILTERING): run it where there are, with --ignored"]
+fn the_host_itself_is_known_in_tagged_domains() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        let mut events = Events::open().unwrap();
+        ip("link add link rt0 name rt0.20 type vlan id 20");
+        let (on, index) = (index_of("-o link show rt0"), index_of("-o link show rt0.20"));
+        until(&mut events, |event| *event == Event::VlanDeviceChanged { on, index }).await;
+        ip("addr add 10.8.65.1/24 dev rt0.20");
+        let added = Event::AddressAdded { nsid: None, index, address: net("10.8.65.1/24") };
+        until(&mut events, |event| *event == added).await;
+        ip("link set rt0.20 address 02:00:00:00:00:20");
+        // One on something else is not of this bridge.
+        ip("link add link veth1 name veth1.20 type vlan id 20");
+        ip("-n blue link add link eth0 name eth0.20 type vlan id 20");
+        ip("-n blue addr add 10.8.65.2/24 dev eth0.20");
+        ip("-n blue link set eth0.20 up");
+
+        let survey = Host::open().unwrap().survey(rt0()).await.unwrap();
+        let [VlanDevice { vlan, interface }] = survey.vlans.as_slice() else { panic!("{:?}", survey.vlans) };
+        assert_eq!((vlan.get(), interface.index, interface.name.as_str()), (20, index, "rt0.20"));
+        assert_eq!((interface.mac, interface.up), (Mac([2, 0, 0, 0, 0, 0x20]), false));
+        assert_eq!(interface.addresses, [net("10.8.65.1/24")]);
+        assert_eq!(survey.addresses, [net("10.8.64.1/24")]);
+        let behind: Vec<_> =
+            seen(port(&survey, "veth1")).live().map(|of| (of.vlan.map(VlanId::get), of.network)).collect();
+        assert_eq!(behind, [(None, net("10.8.64.2/24")), (Some(20), net("10.8.65.2/24"))]);
+        ip("link del rt0.20");
+        until(&mut events, |event| *event == Event::VlanDeviceChanged { on, index }).await;
+    });
+}
+
+#[test]
+fn a_namespace_is_said_to_log_martians_or_not() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        make_sandbox("green", "veth2", "10.8.64.3/24");
+        let set = |netns: &str, sysctl: &str| {
+            let script = format!("echo 1 > /proc/sys/net/ipv4/{sysctl}");
+            let done = Command::new("ip").args(["netns", "exec", netns, "sh", "-c", &script]).status().unwrap();
+            assert!(done.success());
+        };
+        set("blue", "conf/eth0/log_martians");
+        set("blue", "ip_forward");
+        set("green", "conf/all/log_martians");
+        let (mut own, mut seen) = (0, 0);
+        for found in namespaces().await.unwrap() {
+            let logging = match martian_logging(&found).await {
+                // Of another test that has ended meanwhile.
+                Err(Error::OpenNetns { .. }) => continue,
+                logging => logging.unwrap(),
+            };
+            own += u32::from(logging.is_own);
+            let of = |name: &str| logging.interfaces.get(name).map(|of| (of.log_martians, of.forwarding));
+            if logging.is_own {
+                assert_eq!((logging.all, of("rt0"), of("eth0"), of("all")), (false, Some((false, false)), None, None));
+                seen += 1;
+            } else if found.paths.iter().any(|path| path.ends_with("run/netns/blue")) {
+                assert_eq!((logging.all, logging.ip_forward), (false, true));
+                assert_eq!((of("eth0"), of("lo")), (Some((true, true)), Some((false, true))));
+                seen += 1;
+            } else if found.paths.iter().any(|path| path.ends_with("run/netns/green")) {
+                assert_eq!((logging.all, logging.ip_forward), (true, false));
+                assert_eq!(of("eth0"), Some((true, false)));
+                seen += 1;
+            }
+        }
+        assert_eq!((own, seen), (1, 3));
     });
 }
 
@@ -382,7 +634,7 @@ fn a_sandbox_found_behind_a_port_is_readdressed() {
         let done = readdress(&netns, peer.index, change).await.unwrap();
         assert!(matches!(done, Readdressed::Moved { .. }));
         let after = host.survey_port(port(&survey, "veth1").port.clone()).await;
-        assert!(matches!(after.inside, Inside::Seen(eth0) if eth0.addresses == [net("10.8.64.9/24")]));
+        assert_eq!(seen(&after).interface.addresses, [net("10.8.64.9/24")]);
         assert_eq!(ip("-n blue route show default").trim(), "default via 10.8.64.1 dev eth0");
         assert!(matches!(host.netns(Nsid(4711)).await, Err(Error::NoWayIn(Nsid(4711)))));
     });

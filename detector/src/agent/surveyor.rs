@@ -8,7 +8,7 @@ use super::clock;
 use crate::{
     engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
     net::{BridgeName, IfIndex, Ipv4Net, Mac},
-    netlink::{self, Bridge, Host, Inside, Port, PortSurvey, Readdress, ReaddressError},
+    netlink::{self, Behind, Bridge, Host, Inside, Port, PortSurvey, Readdress, ReaddressError},
     sandbox::SandboxIdentity,
     time::Timestamp,
 };
@@ -114,7 +114,7 @@ impl Surveyor {
     async fn bridge(&mut self, name: BridgeName) {
         let began = clock::now();
         let news = match self.host.survey(name).await {
-            Ok(netlink::Survey { bridge, addresses, ports }) => {
+            Ok(netlink::Survey { bridge, addresses, ports, .. }) => {
                 let ports = ports.into_iter().map(|port| Seen::new(port, began)).collect();
                 News::Bridge(Found { began, bridge, networks: addresses, ports })
             }
@@ -166,13 +166,13 @@ pub(super) fn outcome(action: ActionId, result: Result<(), String>) -> Input {
 
 impl Seen {
     fn new(found: PortSurvey, at: Timestamp) -> Self {
-        let PortSurvey { port, netns, inside } = found;
+        let PortSurvey { port, netns, inside, .. } = found;
         let mac = match &inside {
-            Inside::Seen(interface) => Some(interface.mac),
+            Inside::Seen(behind) => Some(behind.interface.mac),
             Inside::NoPeer | Inside::Unreachable(_) => None,
         };
         let (addresses, unreachable) = match inside {
-            Inside::Seen(interface) if interface.up => {
+            Inside::Seen(Behind { interface, .. }) if interface.up => {
                 let configured = |network: Ipv4Net| Configured { address: network.addr(), mac: interface.mac };
                 (Some(interface.addresses.into_iter().map(configured).collect()), None)
             }

@@ -41,6 +41,7 @@ impl Agent {
             | Event::PeerChanged { nsid, index, .. } => self.look_behind_peer(nsid, index),
             // Its ports go with it, and are told of one by one.
             Event::NetnsGone(_) => {}
+            Event::VlansChanged { .. } | Event::VlanDeviceChanged { .. } => {}
             Event::Overflow => {
                 let reason = "the kernel's notices came too fast; everything is read anew";
                 self.telemetry.degraded(Feature::Inventory, Some(&reason));

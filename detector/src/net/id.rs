@@ -199,6 +199,56 @@ impl fmt::Display for NetnsId {
     }
 }
 
+/// How far one can see behind a bridge port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// There is a network namespace, and it was entered.
+    Netns,
+    /// There is a network namespace that cannot be entered; the kernel told by its id what is in there.
+    NetnsById,
+    /// A tap: a virtual machine, whose inside no kernel but its own knows.
+    Tap,
+    /// The other end is in the host's own namespace.
+    Local,
+    /// Another kind of port, a network card or a tunnel: the way to others, perhaps.
+    Other,
+    /// There is a network namespace with neither a name nor a process, and the kernel does not tell.
+    ClosedNoWayIn,
+    /// There is a network namespace, and we are not permitted to look into it.
+    ClosedNotPermitted,
+    /// There is a network namespace, and to look into it failed.
+    Closed,
+}
+
+impl Reach {
+    /// The reach in one word, as JSON spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Netns => "netns",
+            Self::NetnsById => "netns_by_id",
+            Self::Tap => "tap",
+            Self::Local => "local",
+            Self::Other => "other",
+            Self::ClosedNoWayIn => "closed_no_way_in",
+            Self::ClosedNotPermitted => "closed_not_permitted",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Whether there is a namespace that should have been seen and was not.
+    #[must_use]
+    pub const fn is_closed(self) -> bool {
+        matches!(self, Self::ClosedNoWayIn | Self::ClosedNotPermitted | Self::Closed)
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Who claims within a domain: the port that the frames came in by, and the hardware address behind it.
 ///
 /// The port is the identity; a sandbox can forge any MAC but not the port. The host's own station has the bridge device

@@ -8,7 +8,7 @@ mod martian;
 mod range;
 
 pub use arp::{ArpPacket, ClaimKind, Operation};
-pub use id::{BridgeName, Domain, IfIndex, IfName, InvalidName, NetnsId, Station, VlanId};
+pub use id::{BridgeName, Domain, IfIndex, IfName, InvalidName, NetnsId, Reach, Station, VlanId};
 pub use ipnet::Ipv4Net;
 pub use lease::{Generation, InvalidOwner, Lease, LeaseState, Owner};
 pub use mac::{InvalidMac, Mac};

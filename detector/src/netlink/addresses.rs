@@ -8,7 +8,7 @@ use netlink_packet_route::{
 };
 use rustix::io::Errno;
 
-use super::{Error, route::Route};
+use super::{Error, netns::Nsid, route::Route};
 use crate::net::{IfIndex, Ipv4Net};
 
 /// The IPv4 addresses of `interface`, as the kernel describes them, in its order.
@@ -23,10 +23,12 @@ pub(super) async fn list(route: &mut Route, interface: IfIndex) -> Result<Vec<Ad
     }
 }
 
-/// The IPv4 addresses of every interface, each with the interface's index.
-pub(super) async fn all(route: &mut Route) -> Result<Vec<(IfIndex, Ipv4Net)>, Error> {
+/// The IPv4 addresses of every interface in the socket's own namespace, or in the one that it calls `netns`, each with the
+/// interface's index.
+pub(super) async fn all(route: &mut Route, netns: Option<Nsid>) -> Result<Vec<(IfIndex, Ipv4Net)>, Error> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
+    request.attributes.extend(netns.map(|Nsid(id)| AddressAttribute::TargetNetNsId(id)));
     let answers = route.dump("list all addresses", RouteNetlinkMessage::GetAddress(request)).await?;
     let address = |answer| match answer {
         RouteNetlinkMessage::NewAddress(message) => Some((IfIndex::new(message.header.index)?, network(&message)?)),

@@ -6,7 +6,7 @@ use netlink_packet_core::DecodeError;
 use rustix::io::Errno;
 
 use super::netns::Nsid;
-use crate::net::{BridgeName, IfIndex, NetnsId};
+use crate::net::{BridgeName, IfIndex, NetnsId, Reach};
 
 /// A request to the kernel that did not do what it was for. `what` completes "cannot …".
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,16 @@ pub enum Error {
         /// What opening it said.
         source: io::Error,
     },
+    /// A setting of a namespace that cannot be read.
+    #[error("cannot read {} in {netns}: {source}", path.display())]
+    Sysctl {
+        /// The namespace.
+        netns: NetnsId,
+        /// The setting.
+        path: PathBuf,
+        /// What reading it said.
+        source: io::Error,
+    },
     /// The kernel does not let us in.
     #[error("cannot enter {netns}: {source}; dupip needs CAP_SYS_ADMIN")]
     Enter {
@@ -93,6 +103,20 @@ impl Error {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
             _ => None,
+        }
+    }
+
+    /// How far one sees behind a port if this is what came of looking into the namespace there.
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Self::NoWayIn(_) => Reach::ClosedNoWayIn,
+            Self::Refused { errno: Errno::PERM | Errno::ACCESS, .. } => Reach::ClosedNotPermitted,
+            Self::OpenNetns { source, .. } | Self::Enter { source, .. } | Self::Scan { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Reach::ClosedNotPermitted
+            }
+            _ => Reach::Closed,
         }
     }
 }

@@ -7,11 +7,11 @@ use std::{
     os::fd::{AsRawFd as _, RawFd},
 };
 
-use netlink_packet_core::NetlinkPayload;
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::AddressMessage,
-    link::LinkMessage,
+    link::{InfoKind, LinkMessage},
     nsid::{NsidAttribute, NsidMessage},
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
@@ -22,12 +22,13 @@ use super::{
     Error, addresses,
     links::{self, Bridge, Port},
     netns::Nsid,
+    vlans::{self, Vlans},
     wire::messages,
 };
 use crate::net::{IfIndex, Ipv4Net, Mac};
 
-/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_NSID` (`include/uapi/linux/rtnetlink.h`).
-const GROUPS: [u32; 3] = [1, 5, 28];
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_NSID` and `RTNLGRP_BRVLAN` (`include/uapi/linux/rtnetlink.h`).
+const GROUPS: [u32; 4] = [1, 5, 28, 33];
 /// `NETLINK_LISTEN_ALL_NSID` (`include/uapi/linux/netlink.h`), the option and the control message.
 const LISTEN_ALL_NSID: libc::c_int = 8;
 /// Bytes that may wait in the socket. A thousand sandboxes started at once stay well below it.
@@ -38,7 +39,8 @@ const DATAGRAM: usize = 64 << 10;
 /// Something that the kernel said has changed. Indexes are those of the namespace that the event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A bridge in the agent's namespace is new or has changed.
+    /// A bridge in the agent's namespace is new or has changed. If whether it filters VLANs has changed, all of its ports
+    /// must be looked at anew.
     BridgeUp(Bridge),
     /// A bridge in the agent's namespace is gone. Its ports were told of before.
     BridgeGone(Bridge),
@@ -51,6 +53,19 @@ pub enum Event {
         index: IfIndex,
         /// The bridge that it left.
         bridge: IfIndex,
+    },
+    /// The VLANs of a port here, or of a bridge itself, have changed, and with them perhaps where its untagged frames
+    /// belong. Means nothing if the bridge filters no VLANs; the kernel tells of them all the same for each new port.
+    VlansChanged {
+        /// The port, or the bridge.
+        index: IfIndex,
+    },
+    /// A VLAN device here is new, has changed, or is gone.
+    VlanDeviceChanged {
+        /// What it stands on: a bridge perhaps.
+        on: IfIndex,
+        /// The device itself.
+        index: IfIndex,
     },
     /// An address was put on an interface.
     AddressAdded {
@@ -142,7 +157,12 @@ impl Events {
         let bytes = self.buffer.get(..datagram.len).unwrap_or_default();
         for message in messages(bytes) {
             match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::InnerMessage(message)) => self.waiting.extend(event(&message, datagram.nsid)),
+                Ok(NetlinkPayload::InnerMessage(Heard::Route(message))) => {
+                    self.waiting.extend(event(&message, datagram.nsid));
+                }
+                Ok(NetlinkPayload::InnerMessage(Heard::Vlans(vlans))) => {
+                    self.waiting.extend(vlans_changed(&vlans, datagram.nsid));
+                }
                 Ok(_) => {}
                 Err(_) => self.malformed = self.malformed.saturating_add(1),
             }
@@ -163,6 +183,23 @@ impl Events {
         }
         self.waiting.push_back(Event::Overflow);
         Ok(())
+    }
+}
+
+/// A message of a kind that was subscribed to.
+enum Heard {
+    Route(RouteNetlinkMessage),
+    Vlans(Vlans),
+}
+
+impl NetlinkDeserializable for Heard {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        match header.message_type {
+            vlans::NEW | vlans::DELETED => Vlans::deserialize(header, payload).map(Self::Vlans),
+            _ => RouteNetlinkMessage::deserialize(header, payload).map(Self::Route),
+        }
     }
 }
 
@@ -192,7 +229,7 @@ fn lost(error: &io::Error) -> bool {
 fn event(message: &RouteNetlinkMessage, nsid: Option<Nsid>) -> Option<Event> {
     match (message, nsid) {
         (RouteNetlinkMessage::NewLink(link), None) if links::is_plain(link) => changed(link),
-        (RouteNetlinkMessage::DelLink(link), None) if links::is_plain(link) => Bridge::of(link).map(Event::BridgeGone),
+        (RouteNetlinkMessage::DelLink(link), None) if links::is_plain(link) => gone(link),
         (RouteNetlinkMessage::DelLink(link), None) => port_down(link),
         (RouteNetlinkMessage::NewLink(link), Some(nsid)) if links::is_plain(link) => peer_changed(link, nsid),
         (RouteNetlinkMessage::NewAddress(address), _) => {
@@ -207,7 +244,25 @@ fn event(message: &RouteNetlinkMessage, nsid: Option<Nsid>) -> Option<Event> {
 }
 
 fn changed(link: &LinkMessage) -> Option<Event> {
-    Port::of(link).map(Event::PortUp).or_else(|| Bridge::of(link).map(Event::BridgeUp))
+    let port = || Port::of(link).map(Event::PortUp);
+    port().or_else(|| Bridge::of(link).map(Event::BridgeUp)).or_else(|| vlan_device(link))
+}
+
+fn gone(link: &LinkMessage) -> Option<Event> {
+    Bridge::of(link).map(Event::BridgeGone).or_else(|| vlan_device(link))
+}
+
+fn vlan_device(link: &LinkMessage) -> Option<Event> {
+    let is_one = links::kind(link) == Some(&InfoKind::Vlan);
+    is_one.then_some(Event::VlanDeviceChanged { on: links::lower(link)?, index: links::index(link)? })
+}
+
+/// A bridge in another namespace has VLANs of its own.
+fn vlans_changed(vlans: &Vlans, nsid: Option<Nsid>) -> Option<Event> {
+    match nsid {
+        None => vlans.interface.map(|index| Event::VlansChanged { index }),
+        Some(_) => None,
+    }
 }
 
 /// A bridge says itself which port left it, however it left (`del_nbp` in `net/bridge/br_if.c`).

@@ -8,12 +8,13 @@ use rustix::io::Errno;
 use super::{
     Error, addresses,
     host::Host,
-    links::{self, Interface},
+    links::{self, Interface, VlanDevice},
     neighbours,
     netns::{self, Found},
     route::Route,
+    vlans,
 };
-use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac, NetnsId};
+use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac, NetnsId, VlanId};
 
 /// Every interface that there is, as far as it can be seen.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub struct Outside {
     pub bridge: links::Bridge,
     /// The host's own addresses on it.
     pub addresses: Vec<Ipv4Net>,
+    /// The host's VLAN devices on top of it.
+    pub vlans: Vec<VlanDevice>,
     /// Its ports.
     pub ports: Vec<links::Port>,
 }
@@ -96,8 +99,13 @@ impl Host {
     pub async fn outside(&mut self, name: BridgeName) -> Result<Outside, Error> {
         let bridge = self.bridge(name).await?;
         let addresses = addresses::networks(&mut self.route, bridge.index).await?;
+        let vlans = links::vlan_devices(&mut self.route, bridge.index).await?;
         let ports = links::ports(&mut self.route, bridge.index).await?;
-        Ok(Outside { bridge, addresses, ports })
+        let mut outside = Outside { bridge, addresses, vlans, ports };
+        if bridge.vlan_filtering {
+            outside.sort_into(&vlans::pvids(&mut self.route).await?);
+        }
+        Ok(outside)
     }
 
     /// The neighbours on `bridge` that the host has heard of lately, or was told of for good. A hint: that somebody is
@@ -126,6 +134,16 @@ impl Host {
             }
         }
         Ok(peers)
+    }
+}
+
+impl Outside {
+    /// Notes where untagged frames belong.
+    fn sort_into(&mut self, pvids: &BTreeMap<IfIndex, VlanId>) {
+        self.bridge.pvid = pvids.get(&self.bridge.index).copied();
+        for port in &mut self.ports {
+            port.pvid = pvids.get(&port.index).copied();
+        }
     }
 }
 

@@ -7,12 +7,14 @@ use std::{
 
 use super::{
     Error, addresses,
-    links::{self, Bridge, Interface, Port},
+    behind::Behind,
+    links::{self, Bridge, Peer, Port, PortKind, VlanDevice},
     neighbours::{self, HostNeighbour},
     netns::{self, Found, NetnsFile, Nsid},
     route::Route,
+    vlans,
 };
-use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac};
+use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac, Reach, VlanId};
 
 /// A view of the network namespace that the agent runs in, and through it into those of the sandboxes.
 pub struct Host {
@@ -27,6 +29,8 @@ pub struct Survey {
     pub bridge: Bridge,
     /// The host's own addresses on it.
     pub addresses: Vec<Ipv4Net>,
+    /// The host's VLAN devices on top of it: the host itself in tagged domains.
+    pub vlans: Vec<VlanDevice>,
     /// Its ports.
     pub ports: Vec<PortSurvey>,
 }
@@ -38,6 +42,8 @@ pub struct PortSurvey {
     pub port: Port,
     /// The namespace behind it, if anything leads there.
     pub netns: Option<Found>,
+    /// How it was looked behind, or why not.
+    pub reach: Reach,
     /// What is configured there.
     pub inside: Inside,
 }
@@ -45,8 +51,8 @@ pub struct PortSurvey {
 /// What is configured behind a port. That nothing could be seen is never the same as that nothing is there.
 #[derive(Debug)]
 pub enum Inside {
-    /// The interface at the other end, with its addresses; there may be none.
-    Seen(Interface),
+    /// The interface at the other end and what stands on it, with their addresses; there may be none.
+    Seen(Behind),
     /// The port leads to no other namespace: a tap, a network card, or a veth whose other end is here.
     NoPeer,
     /// There is a namespace, but it could not be looked into.
@@ -78,13 +84,17 @@ impl Host {
     /// # Errors
     /// As [`Host::bridge`]; and if the ports or the namespaces cannot be listed at all.
     pub async fn survey(&mut self, name: BridgeName) -> Result<Survey, Error> {
-        let super::Outside { bridge, addresses, ports: outside } = self.outside(name).await?;
+        let super::Outside { bridge, addresses, vlans, ports: outside } = self.outside(name).await?;
         self.namespaces = netns::by_nsid(&mut self.route).await?;
         let mut ports = Vec::new();
         for port in outside {
-            ports.push(self.look_behind(port).await);
+            let netns = match port.peer {
+                Some(peer) => Some((peer, self.open_known(peer.nsid).await)),
+                None => None,
+            };
+            ports.push(self.look_behind(port, netns).await);
         }
-        Ok(Survey { bridge, addresses, ports })
+        Ok(Survey { bridge, addresses, vlans, ports })
     }
 
     /// Every IPv4 address that the host itself has, on whatever interface. It answers for all of them on each one
@@ -93,17 +103,21 @@ impl Host {
     /// # Errors
     /// If they cannot be listed.
     pub async fn own_addresses(&mut self) -> Result<BTreeSet<Ipv4Addr>, Error> {
-        Ok(addresses::all(&mut self.route).await?.iter().map(|(_, network)| network.addr()).collect())
+        Ok(addresses::all(&mut self.route, None).await?.iter().map(|(_, network)| network.addr()).collect())
     }
 
-    /// What is behind one port. Looks for its namespace anew if it is not known.
-    pub async fn survey_port(&mut self, port: Port) -> PortSurvey {
-        if let Some(peer) = port.peer
-            && let Err(error) = self.netns(peer.nsid).await
-        {
-            return PortSurvey { port, netns: None, inside: Inside::Unreachable(error) };
+    /// What is behind one port, and where its untagged frames belong. Looks for its namespace anew if it is not known.
+    pub async fn survey_port(&mut self, mut port: Port) -> PortSurvey {
+        match self.pvid(&port).await {
+            Ok(pvid) => port.pvid = pvid,
+            // In which domain its addresses are is not known, and to guess it would be worse than to say so.
+            Err(error) => return PortSurvey::closed(port, error),
         }
-        self.look_behind(port).await
+        let netns = match port.peer {
+            Some(peer) => Some((peer, self.netns(peer.nsid).await)),
+            None => None,
+        };
+        self.look_behind(port, netns).await
     }
 
     /// Opens the namespace that is called `nsid` here; it is looked for anew if it is not where it was.
@@ -132,16 +146,35 @@ impl Host {
         neighbours::correct(&mut self.route, bridge, address, mac).await
     }
 
-    async fn look_behind(&mut self, port: Port) -> PortSurvey {
-        let Some(peer) = port.peer else { return PortSurvey { port, netns: None, inside: Inside::NoPeer } };
-        let netns = self.namespaces.get(&peer.nsid).cloned();
-        let inside = self.interface(peer.nsid, peer.index).await.map_or_else(Inside::Unreachable, Inside::Seen);
-        PortSurvey { port, netns, inside }
+    async fn pvid(&mut self, port: &Port) -> Result<Option<VlanId>, Error> {
+        match self.read_pvid(port).await {
+            // The port has left its bridge, or the bridge is gone: that is told of by an event, and is no failure.
+            Err(Error::NoInterface(_)) => Ok(None),
+            pvid => pvid,
+        }
     }
 
-    async fn interface(&mut self, nsid: Nsid, index: IfIndex) -> Result<Interface, Error> {
-        let netns = self.open_known(nsid).await?;
-        links::interface(&mut netns::enter(&netns).await?, index).await
+    async fn read_pvid(&mut self, port: &Port) -> Result<Option<VlanId>, Error> {
+        let bridge = links::at(&mut self.route, port.bridge).await?;
+        match links::filters_vlans(&bridge) {
+            true => vlans::pvid(&mut self.route, port.index).await,
+            false => Ok(None),
+        }
+    }
+
+    /// Enters the namespace behind `port`, which is `netns`. If that cannot be done the kernel is asked by its id: whoever
+    /// may administer a namespace need not be able to enter it for that.
+    async fn look_behind(&mut self, port: Port, netns: Option<(Peer, Result<NetnsFile, Error>)>) -> PortSurvey {
+        let Some((peer, netns)) = netns else { return PortSurvey::without_peer(port) };
+        let found = netns.is_ok().then(|| self.namespaces.get(&peer.nsid).cloned()).flatten();
+        let (reach, inside) = match enter(netns, &port, peer).await {
+            Ok(behind) => (Reach::Netns, Inside::Seen(behind)),
+            Err(error) => match Behind::look(&mut self.route, Some(peer.nsid), &port, peer).await {
+                Ok(behind) => (Reach::NetnsById, Inside::Seen(behind)),
+                Err(_) => (error.reach(), Inside::Unreachable(error)),
+            },
+        };
+        PortSurvey { port, netns: found, reach, inside }
     }
 
     /// Asks the kernel again whose the id is: it may have been given anew since the namespaces were listed.
@@ -152,4 +185,23 @@ impl Host {
             _ => Err(Error::NoWayIn(nsid)),
         }
     }
+}
+
+impl PortSurvey {
+    fn without_peer(port: Port) -> Self {
+        let reach = match port.kind {
+            PortKind::Veth => Reach::Local,
+            PortKind::Tap => Reach::Tap,
+            PortKind::Other => Reach::Other,
+        };
+        Self { port, netns: None, reach, inside: Inside::NoPeer }
+    }
+
+    fn closed(port: Port, error: Error) -> Self {
+        Self { port, netns: None, reach: error.reach(), inside: Inside::Unreachable(error) }
+    }
+}
+
+async fn enter(netns: Result<NetnsFile, Error>, port: &Port, peer: Peer) -> Result<Behind, Error> {
+    Behind::look(&mut netns::enter(&netns?).await?, None, port, peer).await
 }

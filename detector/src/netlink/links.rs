@@ -3,12 +3,15 @@
 use netlink_packet_core::DecodeError;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{InfoKind, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoBridge, InfoData, InfoKind, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+        LinkLayerType, LinkMessage,
+    },
 };
 use rustix::io::Errno;
 
 use super::{Error, netns::Nsid, route::Route};
-use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac};
+use crate::net::{BridgeName, IfIndex, Ipv4Net, Mac, VlanId};
 
 /// A bridge in the agent's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,12 @@ pub struct Bridge {
     pub mac: Mac,
     /// Whether it is set up (`IFF_UP`).
     pub up: bool,
+    /// Whether it keeps VLANs apart (`vlan_filtering`). Where it does not, a tag changes nothing for it, and all untagged
+    /// frames are in one domain.
+    pub vlan_filtering: bool,
+    /// The VLAN that its own untagged frames go into (`bridge vlan … self`). None if it filters no VLANs, if it lets no
+    /// untagged frame in, and in [events](super::Event), which do not tell.
+    pub pvid: Option<VlanId>,
 }
 
 /// A port of a bridge, in the agent's namespace.
@@ -38,6 +47,9 @@ pub struct Port {
     pub kind: PortKind,
     /// The other end, if that is in another network namespace.
     pub peer: Option<Peer>,
+    /// The VLAN that untagged frames from it go into. None if its bridge filters no VLANs, if it lets no untagged frame in,
+    /// and in [events](super::Event), which do not tell: [`Host::survey_port`](super::Host::survey_port) does.
+    pub pvid: Option<VlanId>,
 }
 
 /// What a port is.
@@ -60,6 +72,15 @@ pub struct Peer {
     pub index: IfIndex,
 }
 
+/// A VLAN device of the host on top of a bridge, such as `rt0.20`: the host itself in a tagged domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanDevice {
+    /// The VLAN that its frames are tagged with.
+    pub vlan: VlanId,
+    /// The device. Its addresses' changes are told of under its own index.
+    pub interface: Interface,
+}
+
 /// An interface in some network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -79,7 +100,14 @@ impl Bridge {
     /// The bridge that `link` describes, if it is one.
     pub(super) fn of(link: &LinkMessage) -> Option<Self> {
         (kind(link) == Some(&InfoKind::Bridge)).then_some(())?;
-        Some(Self { index: index(link)?, name: name(link)?.parse().ok()?, mac: mac(link), up: is_up(link) })
+        Some(Self {
+            index: index(link)?,
+            name: name(link)?.parse().ok()?,
+            mac: mac(link),
+            up: is_up(link),
+            vlan_filtering: filters_vlans(link),
+            pvid: None,
+        })
     }
 }
 
@@ -95,6 +123,7 @@ impl Port {
             bridge: master(link)?,
             kind,
             peer: (kind == PortKind::Veth).then(|| peer(link)).flatten(),
+            pvid: None,
         })
     }
 }
@@ -110,10 +139,11 @@ impl PortKind {
 }
 
 impl Interface {
-    /// The interface that `link` describes, with `addresses`.
-    fn of(link: &LinkMessage, addresses: Vec<Ipv4Net>) -> Option<Self> {
-        let name = name(link)?.to_owned();
-        Some(Self { index: index(link)?, name, mac: mac(link), up: is_up(link), addresses })
+    /// The interface that `link` describes, with what it has of `addresses`.
+    pub(super) fn of(link: &LinkMessage, addresses: &[(IfIndex, Ipv4Net)]) -> Option<Self> {
+        let index = index(link)?;
+        let own = addresses.iter().filter(|(at, _)| *at == index).map(|(_, network)| *network).collect();
+        Some(Self { index, name: name(link)?.to_owned(), mac: mac(link), up: is_up(link), addresses: own })
     }
 }
 
@@ -137,34 +167,53 @@ pub(super) async fn ports(route: &mut Route, bridge: IfIndex) -> Result<Vec<Port
     Ok(answers.iter().filter_map(link).filter_map(Port::of).filter(|port| port.bridge == bridge).collect())
 }
 
+/// Asks for the link with the index `interface`.
+pub(super) async fn at(route: &mut Route, interface: IfIndex) -> Result<LinkMessage, Error> {
+    let mut request = request();
+    request.header.index = interface.get();
+    match one(route, "read the interface", request).await {
+        Err(error) if error.errno() == Some(Errno::NODEV) => Err(Error::NoInterface(interface)),
+        link => link,
+    }
+}
+
+/// Asks for the VLAN devices on top of the interface with the index `below`, with their addresses.
+pub(super) async fn vlan_devices(route: &mut Route, below: IfIndex) -> Result<Vec<VlanDevice>, Error> {
+    let mut request = request();
+    request.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]));
+    let answers = route.dump("list the VLAN devices", RouteNetlinkMessage::GetLink(request)).await?;
+    let on_top: Vec<_> = answers.iter().filter_map(link).filter(|link| lower(link) == Some(below)).collect();
+    if on_top.is_empty() {
+        return Ok(Vec::new());
+    }
+    let addresses = super::addresses::all(route, None).await?;
+    let device = |link| Some(VlanDevice { vlan: vlan(link)?, interface: Interface::of(link, &addresses)? });
+    Ok(on_top.into_iter().filter_map(device).collect())
+}
+
 /// Asks for every bridge and every port of one.
 pub(super) async fn bridges_and_ports(route: &mut Route) -> Result<(Vec<Bridge>, Vec<Port>), Error> {
-    let answers = route.dump("list all links", RouteNetlinkMessage::GetLink(request())).await?;
-    let links: Vec<_> = answers.iter().filter_map(link).collect();
-    Ok((links.iter().copied().filter_map(Bridge::of).collect(), links.iter().copied().filter_map(Port::of).collect()))
+    let links = all(route, None).await?;
+    Ok((links.iter().filter_map(Bridge::of).collect(), links.iter().filter_map(Port::of).collect()))
 }
 
 /// Asks for every interface, with its addresses.
 pub(super) async fn interfaces(route: &mut Route) -> Result<Vec<Interface>, Error> {
-    let answers = route.dump("list all links", RouteNetlinkMessage::GetLink(request())).await?;
-    let addresses = super::addresses::all(route).await?;
-    let of = |link: &LinkMessage| {
-        let own = addresses.iter().filter(|(at, _)| Some(*at) == index(link)).map(|(_, network)| *network);
-        Interface::of(link, own.collect())
-    };
-    Ok(answers.iter().filter_map(link).filter_map(of).collect())
+    let links = all(route, None).await?;
+    let addresses = super::addresses::all(route, None).await?;
+    Ok(links.iter().filter_map(|link| Interface::of(link, &addresses)).collect())
 }
 
-/// Asks for the interface with the index `interface`, and its addresses.
-pub(super) async fn interface(route: &mut Route, interface: IfIndex) -> Result<Interface, Error> {
+/// Asks for every link in the socket's own namespace, or in the one that it calls `netns`.
+pub(super) async fn all(route: &mut Route, netns: Option<Nsid>) -> Result<Vec<LinkMessage>, Error> {
     let mut request = request();
-    request.header.index = interface.get();
-    let link = match one(route, "read the interface", request).await {
-        Err(error) if error.errno() == Some(Errno::NODEV) => return Err(Error::NoInterface(interface)),
-        other => other?,
+    request.attributes.extend(netns.map(|Nsid(id)| LinkAttribute::IfNetnsId(id)));
+    let answers = route.dump("list all links", RouteNetlinkMessage::GetLink(request)).await?;
+    let link = |answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
     };
-    let addresses = super::addresses::networks(route, interface).await?;
-    Interface::of(&link, addresses).ok_or(Error::NoInterface(interface))
+    Ok(answers.into_iter().filter_map(link).collect())
 }
 
 async fn one(route: &mut Route, what: &'static str, request: LinkMessage) -> Result<LinkMessage, Error> {
@@ -221,6 +270,46 @@ pub(super) fn is_up(link: &LinkMessage) -> bool {
     link.header.flags.contains(LinkFlags::Up)
 }
 
+/// The link's hardware address, if it is one of Ethernet.
+pub(super) fn ethernet(link: &LinkMessage) -> Option<Mac> {
+    let is_ethernet = link.header.link_layer_type == LinkLayerType::Ether;
+    is_ethernet.then(|| mac(link)).filter(|mac| *mac != Mac::ZERO)
+}
+
+/// The VLAN that a VLAN device tags its frames with.
+pub(super) fn vlan(link: &LinkMessage) -> Option<VlanId> {
+    link_info(link).find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => data.iter().find_map(|data| match data {
+            InfoVlan::Id(id) => VlanId::new(*id),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// The interface that the link stands on, if that is in the same namespace.
+pub(super) fn lower(link: &LinkMessage) -> Option<IfIndex> {
+    let is_elsewhere = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+    at_the_other_end(link).filter(|_| !is_elsewhere)
+}
+
+/// The interface that the link belongs together with, in whatever namespace (`IFLA_LINK`): the other one of a veth pair,
+/// or the one below.
+pub(super) fn at_the_other_end(link: &LinkMessage) -> Option<IfIndex> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => IfIndex::new(*index),
+        _ => None,
+    })
+}
+
+/// Whether the link is a bridge that keeps VLANs apart.
+pub(super) fn filters_vlans(link: &LinkMessage) -> bool {
+    link_info(link).any(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(data)) => data.contains(&InfoBridge::VlanFiltering(true)),
+        _ => false,
+    })
+}
+
 fn name(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.as_str()),
@@ -233,14 +322,11 @@ fn peer(link: &LinkMessage) -> Option<Peer> {
         LinkAttribute::LinkNetNsId(nsid) if *nsid >= 0 => Some(Nsid(*nsid)),
         _ => None,
     })?;
-    let index = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Link(index) => IfIndex::new(*index),
-        _ => None,
-    })?;
-    Some(Peer { nsid, index })
+    Some(Peer { nsid, index: at_the_other_end(link)? })
 }
 
-fn kind(link: &LinkMessage) -> Option<&InfoKind> {
+/// What kind of link it is.
+pub(super) fn kind(link: &LinkMessage) -> Option<&InfoKind> {
     link_info(link).find_map(|info| match info {
         LinkInfo::Kind(kind) => Some(kind),
         _ => None,

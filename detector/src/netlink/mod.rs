@@ -4,6 +4,7 @@
 //!   [`Survey`] per bridge at the start, one [`PortSurvey`] per port that comes later.
 //! * [`Everywhere`] is every interface in every namespace, for whoever has to know that an address is configured nowhere.
 //! * [`Events`] tells what changes, in the agent's namespace and in every one that has a veth to it.
+//! * [`martian_logging`] says whether a namespace's kernel logs martians.
 //! * [`readdress`] gives a sandbox's interface another address, with its routes.
 //!
 //! Three rules hold all through the room. An interface's index means nothing without its namespace, so whatever comes
@@ -15,6 +16,7 @@
 //! ends a broken or interrupted dump (`NLM_F_DUMP_INTR`) like a complete one, which the second rule forbids.
 
 mod addresses;
+mod behind;
 mod error;
 mod events;
 mod everywhere;
@@ -24,13 +26,17 @@ mod neighbours;
 mod netns;
 mod readdress;
 mod route;
+mod sysctls;
+mod vlans;
 mod wire;
 
+pub use behind::{Behind, LiveAddress, Stacked};
 pub use error::Error;
 pub use events::{Event, Events};
 pub use everywhere::{Everywhere, Outside, Somewhere};
 pub use host::{Host, Inside, PortSurvey, Survey};
-pub use links::{Bridge, Interface, Peer, Port, PortKind};
+pub use links::{Bridge, Interface, Peer, Port, PortKind, VlanDevice};
 pub use neighbours::HostNeighbour;
 pub use netns::{Found, NetnsFile, Nsid};
 pub use readdress::{Readdress, ReaddressError, Readdressed, readdress};
+pub use sysctls::{InterfaceLogging, MartianLogging, martian_logging, namespaces};

@@ -106,7 +106,8 @@ impl Found {
         Err(last.unwrap_or_else(gone))
     }
 
-    fn new(id: NetnsId) -> Self {
+    /// A namespace that nothing is known to lead to yet.
+    pub(super) fn new(id: NetnsId) -> Self {
         Self { id, paths: Vec::new(), processes: Vec::new() }
     }
 }
@@ -147,31 +148,35 @@ pub(super) async fn nsid_of(route: &mut Route, netns: &NetnsFile) -> Result<Opti
     }))
 }
 
-/// Opens a netlink socket inside `netns` and gives it to the calling task.
-///
-/// A socket belongs for good to the namespace it was opened in, a thread only while it stays there. So the thread that
-/// enters is made for that alone and ends in there: were it of a pool, and were the way back to fail, the pool would go
-/// on to run anybody's work in a sandbox's network.
+/// Opens a netlink socket inside `netns` and gives it to the calling task. It belongs for good to that namespace.
 pub(super) async fn enter(netns: &NetnsFile) -> Result<Route, Error> {
+    inside(netns, Route::open).await?.map_err(|source| Error::Enter { netns: netns.id, source })
+}
+
+/// Does `work` on a thread inside `netns`.
+///
+/// A thread belongs to a namespace only while it stays there. So the one that enters is made for that alone and ends in
+/// there: were it of a pool, and were the way back to fail, the pool would go on to run anybody's work in a sandbox's
+/// network.
+pub(super) async fn inside<T: Send + 'static>(
+    netns: &NetnsFile,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     let id = netns.id;
     let failed = |source| Error::Enter { netns: id, source };
     let file = netns.file.try_clone().map_err(failed)?;
-    let (done, socket) = oneshot::channel();
+    let (done, result) = oneshot::channel();
     let runtime = Handle::current();
     thread::Builder::new()
         .name("dupip-netns".to_owned())
         .spawn(move || {
             let _runtime = runtime.enter();
-            // Nobody waits any more if the task was dropped; the socket is closed then.
-            let _ = done.send(open_inside(&file));
+            let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+            // Nobody waits any more if the task was dropped; the result, a socket maybe, goes with it.
+            let _ = done.send(entered.map(|()| work()).map_err(io::Error::from));
         })
         .map_err(failed)?;
-    socket.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(failed)
-}
-
-fn open_inside(netns: &OwnedFd) -> io::Result<Route> {
-    move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
-    Route::open()
+    result.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(failed)
 }
 
 /// The scan reads all of `/proc`, which takes milliseconds: not on the thread that events come in by.

@@ -1,8 +1,8 @@
 //! One conversation with rtnetlink: a request, and everything that answers it.
 
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
@@ -10,11 +10,16 @@ use rustix::io::Errno;
 
 use super::{
     Error,
-    wire::{Message, explanation, messages},
+    wire::{explanation, messages},
 };
 
 /// How often a dump is started anew because what it lists changed meanwhile.
 const DUMP_TRIES: u32 = 8;
+
+/// What can be asked and answered: the messages of rtnetlink, and those that the library does not know.
+pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Clone {}
+
+impl Message for RouteNetlinkMessage {}
 
 /// A netlink socket in one network namespace: that of the thread that opened it.
 pub(super) struct Route {
@@ -36,11 +41,7 @@ impl Route {
     }
 
     /// Everything that a dump lists, read in one consistent go.
-    pub(super) async fn dump(
-        &mut self,
-        what: &'static str,
-        request: RouteNetlinkMessage,
-    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    pub(super) async fn dump<M: Message>(&mut self, what: &'static str, request: M) -> Result<Vec<M>, Error> {
         for _ in 0..DUMP_TRIES {
             let answers = self.exchange(what, request.clone(), NLM_F_DUMP).await?;
             if answers.iter().all(|answer| answer.header.flags & NLM_F_DUMP_INTR == 0) {
@@ -82,12 +83,12 @@ impl Route {
 
     /// Sends a request and collects what answers it. If the future is dropped midway, the next request passes over the
     /// answers that were left.
-    async fn exchange(
+    async fn exchange<M: Message>(
         &mut self,
         what: &'static str,
-        request: RouteNetlinkMessage,
+        request: M,
         flags: u16,
-    ) -> Result<Vec<Message>, Error> {
+    ) -> Result<Vec<NetlinkMessage<M>>, Error> {
         self.send(request, flags).await.map_err(|source| Error::Socket { what, source })?;
         let mut answers = Vec::new();
         loop {
@@ -99,9 +100,9 @@ impl Route {
         }
     }
 
-    async fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> std::io::Result<()> {
+    async fn send<M: Message>(&mut self, request: M, flags: u16) -> std::io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut message = NetlinkMessage::from(request);
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(request));
         message.header.flags = NLM_F_REQUEST | flags;
         message.header.sequence_number = self.sequence;
         message.finalize();
@@ -111,7 +112,12 @@ impl Route {
     }
 
     /// Adds a datagram's answers to those before; `true` if it held the last one.
-    fn take(&self, what: &'static str, datagram: &[u8], answers: &mut Vec<Message>) -> Result<bool, Error> {
+    fn take<M: Message>(
+        &self,
+        what: &'static str,
+        datagram: &[u8],
+        answers: &mut Vec<NetlinkMessage<M>>,
+    ) -> Result<bool, Error> {
         for message in messages(datagram) {
             let message = message.map_err(|source| Error::Undecodable { what, source })?;
             if message.header.sequence_number != self.sequence {
@@ -147,7 +153,7 @@ fn verdict(what: &'static str, code: i32, explanation: impl FnOnce() -> String) 
     }
 }
 
-fn inner(message: Message) -> Option<RouteNetlinkMessage> {
+fn inner<M: Message>(message: NetlinkMessage<M>) -> Option<M> {
     match message.payload {
         NetlinkPayload::InnerMessage(inner) => Some(inner),
         _ => None,

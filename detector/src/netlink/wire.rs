@@ -1,10 +1,8 @@
 //! Datagrams from the kernel, taken apart.
 
-use netlink_packet_core::{DecodeError, NLA_HEADER_SIZE, NLM_F_ACK_TLVS, NetlinkHeader, NetlinkMessage, NlasIterator};
-use netlink_packet_route::RouteNetlinkMessage;
-
-/// A message of rtnetlink with its header.
-pub(super) type Message = NetlinkMessage<RouteNetlinkMessage>;
+use netlink_packet_core::{
+    DecodeError, NLA_HEADER_SIZE, NLM_F_ACK_TLVS, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NlasIterator,
+};
 
 /// `sizeof(struct nlmsghdr)` (`include/uapi/linux/netlink.h`).
 const HEADER_LEN: usize = 16;
@@ -12,7 +10,9 @@ const HEADER_LEN: usize = 16;
 const EXPLANATION: u16 = 1;
 
 /// The messages in a datagram. What cannot be decoded is one error; a length that leads out of the datagram ends it.
-pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message, DecodeError>> {
+pub(super) fn messages<M: NetlinkDeserializable>(
+    datagram: &[u8],
+) -> impl Iterator<Item = Result<NetlinkMessage<M>, DecodeError>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -23,7 +23,7 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message, 
             return Some(Err(DecodeError::from(format!("{left} bytes that are no whole netlink message"))));
         };
         rest = rest.get(message.len().next_multiple_of(4)..).unwrap_or_default();
-        Some(Message::deserialize(message))
+        Some(NetlinkMessage::deserialize(message))
     })
 }
 
@@ -51,10 +51,14 @@ pub(super) fn explanation(header: &NetlinkHeader, after_errno: &[u8]) -> String 
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage};
+    use netlink_packet_core::NLM_F_REQUEST;
     use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
 
     use super::*;
+
+    fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, DecodeError>> {
+        super::messages(datagram)
+    }
 
     fn bytes(index: u32) -> Vec<u8> {
         let mut link = LinkMessage::default();

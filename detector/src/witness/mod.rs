@@ -76,8 +76,8 @@ impl Witness for Wire {
 fn stations_of(bridge: BridgeName, owner: &Owner) -> Result<BTreeSet<Mac>, Unwitnessed> {
     let survey = wait_for(async { Host::open()?.survey(bridge).await })?.map_err(unwitnessed)?;
     let station = |port: PortSurvey| match (port.netns, port.inside) {
-        (Some(netns), Inside::Seen(interface)) => {
-            SandboxIdentity::of(&netns).aliases.contains(owner.as_str()).then_some(interface.mac)
+        (Some(netns), Inside::Seen(behind)) => {
+            SandboxIdentity::of(&netns).aliases.contains(owner.as_str()).then_some(behind.interface.mac)
         }
         _ => None,
     };

@@ -5,6 +5,8 @@ mod lab;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod martian_log;
+#[cfg(test)]
 mod sender;
 #[cfg(test)]
 mod wire;

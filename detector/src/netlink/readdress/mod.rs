@@ -123,7 +123,7 @@ impl Move {
     async fn begin(mut route: Route, interface: IfIndex, change: Readdress) -> Result<Option<Self>, ReaddressError> {
         let addresses = super::addresses::list(&mut route, interface).await?;
         let routes = routes::list(&mut route).await?;
-        let up = links::interface(&mut route, interface).await?.up;
+        let up = links::is_up(&links::at(&mut route, interface).await?);
         let connected = !up || routes.iter().any(|route| routes::is_connected(route, interface, change));
         let routes = routes.iter().filter_map(|route| routes::to_keep(route, interface, change)).collect();
         let change = Self { route, interface, change, addresses, routes, connected };

@@ -52,9 +52,9 @@ impl Live {
 
     fn add(&mut self, port: &PortSurvey, names: &BTreeMap<String, BTreeSet<NetnsId>>) {
         match (&port.inside, &port.netns) {
-            (Inside::Seen(interface), Some(netns)) => {
+            (Inside::Seen(behind), Some(netns)) => {
                 let sandbox = sandbox(&SandboxIdentity::of(netns), &port.port.name, names);
-                for network in &interface.addresses {
+                for network in &behind.interface.addresses {
                     self.by_address.entry(network.addr()).or_default().insert(netns.id, sandbox.clone());
                 }
             }
