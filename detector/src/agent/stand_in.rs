@@ -15,7 +15,7 @@ use crate::{
     allocator::{Clock, Pool, SqliteStore, Store, Wish},
     capture::Hook,
     engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Port, Sandbox, Survey},
-    net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId},
+    net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId, Reach},
     telemetry::Telemetry,
     time::{Span, Timestamp},
 };
@@ -131,8 +131,9 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
         at: began,
         sandbox,
         macs: [mac(at)].into(),
+        reach: Reach::Netns,
         forwards: false,
-        addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]),
+        addresses: Some(vec![Configured { tag: None, address: CONTESTED, mac: mac(at) }]),
     }
 }
 

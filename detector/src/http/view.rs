@@ -47,7 +47,7 @@ impl Wall {
 }
 
 pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
-    let Row { domain, address, station, port_name, sandbox, is_host, binding, state } = &seen.row;
+    let Row { domain, address, station, port_name, sandbox, reach: _, is_host, binding, state } = &seen.row;
     api::Row {
         bridge: domain.bridge.to_string(),
         vlan: domain.vlan.map(VlanId::get),

@@ -208,7 +208,8 @@ fn a_released_address_rests_when_nothing_shows_it_in_use() {
     world.leave(3);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 9 }), ..Sandbox::default() };
     world.port_up(4, None);
-    let survey = Survey { at: world.now, sandbox, macs: BTreeSet::new(), forwards: false, addresses: None };
+    let survey =
+        Survey { at: world.now, sandbox, macs: BTreeSet::new(), reach: Reach::Netns, forwards: false, addresses: None };
     world.tell(Input::Surveyed { port: port(4), survey });
     told(&mut world);
     assert_eq!(world.asked("retire"), 0, "a namespace that cannot be read may have it");
@@ -266,8 +267,9 @@ fn a_name_that_is_not_what_both_are_called_settles_nothing() {
         world.sandbox(at, "one-of-many", &[]);
         let owners = vec![format!("own{at}").parse().unwrap(), "unit.service".parse().unwrap()];
         let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: at.into() }), name: None, owners };
-        let addresses = Some(vec![Configured { address: CONTESTED, mac: mac(at) }]);
-        let survey = Survey { at: world.now, sandbox, macs: [mac(at)].into(), forwards: false, addresses };
+        let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: mac(at) }]);
+        let survey =
+            Survey { at: world.now, sandbox, macs: [mac(at)].into(), reach: Reach::Netns, forwards: false, addresses };
         world.tell(Input::Surveyed { port: port(at), survey });
         world.says(at, Operation::Reply, CONTESTED, HOST);
     }
@@ -382,10 +384,17 @@ fn a_party_that_changes_its_hardware_address_stays_the_party_it_was() {
     world.sandbox(3, "b", &[CONTESTED]);
     let other = Mac([2, 7, 7, 7, 7, 7]);
     let sandbox = world.engine.rows().find(|row| row.station.port == port(2)).unwrap().sandbox;
-    let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
+    let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: other }]);
     world.tell(Input::Surveyed {
         port: port(2),
-        survey: Survey { at: world.now, sandbox, macs: [other].into(), forwards: false, addresses },
+        survey: Survey {
+            at: world.now,
+            sandbox,
+            macs: [other].into(),
+            reach: Reach::Netns,
+            forwards: false,
+            addresses,
+        },
     });
     world.pass(Span::from_millis(50));
     let macs: Vec<Mac> = world.incident().parties.iter().map(|party| party.station.mac).collect();
@@ -400,7 +409,8 @@ fn a_look_that_failed_frees_nothing_and_evicts_nobody() {
     world.lease(CONTESTED, "a");
     world.sandbox(2, "a", &[CONTESTED]);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 2 }), ..Sandbox::default() };
-    let survey = Survey { at: world.now, sandbox, macs: BTreeSet::new(), forwards: false, addresses: None };
+    let survey =
+        Survey { at: world.now, sandbox, macs: BTreeSet::new(), reach: Reach::Netns, forwards: false, addresses: None };
     world.tell(Input::Surveyed { port: port(2), survey });
     assert_eq!((world.states(CONTESTED), world.findings.len()), (vec![RowState::Ok], 0));
 }
