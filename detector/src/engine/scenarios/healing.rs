@@ -235,6 +235,29 @@ fn without_a_lease_the_incumbent_is_named_and_nobody_is_moved() {
     assert_eq!((world.at(2), world.at(3)), (vec![address(10)], vec![CONTESTED]), "a lease settles it");
 }
 
+#[test]
+fn what_is_contested_is_adopted_by_nobody_and_no_move_away_from_it_is_moot() {
+    let mut world = World::new(Mode::Enforce);
+    let mut lease = world.lease(address(10), "b");
+    (lease.state, lease.replaces) = (LeaseState::Reserved, Some(CONTESTED));
+    world.engine.handle(Input::MovePending(lease), world.now);
+    for at in [2, 3] {
+        let name = if at == 2 { "a" } else { "b" };
+        world.behind.insert(at, Behind { name, addresses: [CONTESTED].into(), readable: true, answers: true });
+        world.engine.handle(
+            Input::PortUp(Port { index: port(at), name: name.to_owned(), bridge: rt0(), pvid: None }),
+            world.now,
+        );
+        let survey = world.look(at);
+        world.engine.handle(Input::Surveyed { port: port(at), survey }, world.now);
+    }
+    // The book has not answered yet.
+    world.engine.handle(Input::InventoryDone, world.now);
+    let actions: Vec<Action> = std::iter::from_fn(|| world.engine.next_action()).collect();
+    let changes = |action: &&Action| matches!(action, Action::Adopt { .. } | Action::GiveBack { .. });
+    assert_eq!(actions.iter().filter(changes).count(), 0, "{actions:?}");
+}
+
 /// Scenario 10.
 #[test]
 fn of_two_by_the_lease_holders_name_the_older_must_go() {

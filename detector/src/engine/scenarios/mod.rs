@@ -135,6 +135,11 @@ impl World {
     }
 
     fn survey(&mut self, at: u32) {
+        let survey = self.look(at);
+        self.tell(Input::Surveyed { port: port(at), survey });
+    }
+
+    fn look(&self, at: u32) -> Survey {
         let Behind { name, addresses, readable, .. } = &self.behind[&at];
         let configured =
             addresses.iter().map(|address| Configured { tag: None, address: *address, mac: mac(at) }).collect();
@@ -145,15 +150,7 @@ impl World {
         };
         let macs = readable.then(|| mac(at)).into_iter().collect();
         let addresses = readable.then_some(configured);
-        let survey = Survey {
-            at: self.now,
-            sandbox,
-            macs,
-            reach: Reach::Netns,
-            forwards: self.forwards.contains(&at),
-            addresses,
-        };
-        self.tell(Input::Surveyed { port: port(at), survey });
+        Survey { at: self.now, sandbox, macs, reach: Reach::Netns, forwards: self.forwards.contains(&at), addresses }
     }
 
     fn reconfigure(&mut self, at: u32, addresses: &[Ipv4Addr]) {
