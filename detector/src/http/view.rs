@@ -69,6 +69,7 @@ pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
         netns: sandbox.netns.map(|netns| netns.inode),
         sandbox: sandbox.name.clone(),
         host: *is_host,
+        // The engine's rows do not say it yet.
         external: false,
         first_seen: wall.text(binding.first_seen),
         last_seen: wall.text(binding.last_seen),
