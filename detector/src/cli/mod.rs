@@ -5,6 +5,7 @@
 
 mod completions;
 mod conflicts;
+mod events;
 mod exit;
 mod lease;
 mod man;
@@ -34,6 +35,7 @@ Examples:
   dupip run --bridge rt0 --mode enforce    also move the loser of a settled contest
   dupip table                              who has which address
   dupip conflicts                          duplicates, open and lately closed
+  dupip events -f                          everything that happens, as it happens
   dupip lease list -o json                 the allocator's book, for a program
 
 Exit codes:
@@ -68,6 +70,8 @@ enum Verb {
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
     Conflicts(conflicts::Args),
+    /// Show what the agent has told, and what it tells
+    Events(events::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
     Lease(lease::Args),
     /// Make, list and remove the pools that addresses are leased from
@@ -87,6 +91,7 @@ impl Cli {
             Verb::Run(args) => args.run(&socket),
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
+            Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),
             Verb::Completions(args) => args.run(),
