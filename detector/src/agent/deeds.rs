@@ -8,7 +8,7 @@ use super::{
     surveyor::{Errand, News},
 };
 use crate::{
-    allocator::{Change, Fence, Store},
+    allocator::{Change, Fence, Store, StoreError},
     engine::{Action, ActionId, Input, Outcome},
     net::{ArpPacket, Domain, IfIndex, Lease, Mac, Owner},
     netlink::{Bridge, Readdress},
@@ -23,7 +23,9 @@ impl Agent {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::LookUpLeases { id, domain, contested, owners } => {
-                self.with_store(id, move |store| look_up(store, domain, contested, &owners));
+                self.with_store(id, move |store| {
+                    look_up(store, domain, contested, &owners).map_err(|error| error.to_string())
+                });
             }
             Action::Adopt { id, domain, address, owner } => self.with_store(id, move |store| {
                 store.adopt(domain, address, &owner, None).map(Outcome::Lease).map_err(|error| error.to_string())
@@ -126,11 +128,9 @@ impl Agent {
     }
 }
 
-fn look_up(store: &dyn Store, domain: Domain, contested: Ipv4Addr, owners: &[Owner]) -> Result<Outcome, String> {
-    let leases = store.leases(Some(domain)).map_err(|error| error.to_string())?;
-    let on_contested = leases.iter().find(|lease| lease.address == contested).cloned();
-    let is_held = |lease: &Lease| lease.state.is_held() && owners.contains(&lease.owner);
-    Ok(Outcome::Leases { contested: on_contested, held: leases.into_iter().filter(is_held).collect() })
+fn look_up(store: &dyn Store, domain: Domain, contested: Ipv4Addr, owners: &[Owner]) -> Result<Outcome, StoreError> {
+    let held = owners.iter().map(|owner| store.held(domain, owner, None)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Outcome::Leases { contested: store.lease(domain, contested)?, held: held.concat() })
 }
 
 fn reallocate(
