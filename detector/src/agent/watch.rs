@@ -56,6 +56,7 @@ impl Agent {
             News::Bridge(found) => self.bridge_surveyed(found),
             News::NoBridge(name, error) => self.bridge_not_surveyed(name, &error),
             News::Port(seen) => self.port_surveyed(seen),
+            News::Sweep(domain, addresses) => self.sweep(domain, addresses),
             News::Tapped => self.ready(),
             News::Input(input) => self.tell(input),
         }
@@ -281,6 +282,9 @@ impl Agent {
 
     fn port_surveyed(&mut self, seen: Seen) {
         let Seen { port, unreachable, survey } = seen;
+        if !self.ports.contains_key(&port.index) {
+            return;
+        }
         if self.ports.get(&port.index).is_some_and(|known| known.bridge == port.bridge && known.pvid != port.pvid) {
             self.port_up(port.clone(), false);
         }
