@@ -11,9 +11,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::surveyor::News;
 use crate::{
-    capture::{CaptureError, Malformed, Side, Tap, TapCounters},
+    capture::{CaptureError, Kind, Listener, Malformed, Post, Side, TapCounters},
     engine::Input,
-    net::{BridgeName, IfIndex},
+    net::{BridgeName, ClaimKind, IfIndex},
     telemetry::{Feature, Telemetry},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
     /// Listen at an interface, and count what is heard there for this bridge.
-    Attach(IfIndex, Side, BridgeName),
+    Attach(IfIndex, Post, BridgeName),
     /// Listen there no longer.
     Detach(IfIndex),
     /// Read what the taps have counted, and try again where one could not be attached.
@@ -37,9 +37,13 @@ pub(super) struct Tapper {
 }
 
 impl Tapper {
-    pub(super) fn start(tap: Tap, telemetry: Arc<Telemetry>, news: UnboundedSender<News>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        listener: Listener,
+        telemetry: Arc<Telemetry>,
+        news: UnboundedSender<News>,
+    ) -> std::io::Result<Self> {
         let (orders, received) = mpsc::channel();
-        let work = Work { tap, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), asked: false };
+        let work = Work { listener, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), asked: false };
         let thread = thread::Builder::new().name("dupip-tapper".to_owned()).spawn(move || work.run(&received))?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
@@ -58,13 +62,13 @@ impl Drop for Tapper {
 }
 
 struct Work {
-    tap: Tap,
+    listener: Listener,
     telemetry: Arc<Telemetry>,
     news: UnboundedSender<News>,
     /// Where the tap listens: for which bridge, and what was counted when it was last read.
     counted: BTreeMap<IfIndex, Listening>,
     /// Where it should listen and could not be made to.
-    deaf: BTreeMap<IfIndex, (Side, BridgeName)>,
+    deaf: BTreeMap<IfIndex, (Post, BridgeName)>,
     /// Whether somebody waits to be told that every tap is in place.
     asked: bool,
 }
@@ -72,7 +76,7 @@ struct Work {
 /// An interface with a tap.
 #[derive(Clone, Copy)]
 struct Listening {
-    side: Side,
+    post: Post,
     bridge: BridgeName,
     /// What had been counted when it was last read.
     before: TapCounters,
@@ -82,7 +86,7 @@ impl Work {
     fn run(mut self, orders: &mpsc::Receiver<Order>) {
         for order in orders {
             match order {
-                Order::Attach(interface, side, bridge) => self.attach(interface, side, bridge),
+                Order::Attach(interface, post, bridge) => self.attach(interface, post, bridge),
                 Order::Detach(interface) => self.detach(interface),
                 Order::Count => {
                     self.try_again();
@@ -102,8 +106,8 @@ impl Work {
     }
 
     fn try_again(&mut self) {
-        for (interface, (side, bridge)) in self.deaf.clone() {
-            self.attach(interface, side, bridge);
+        for (interface, (post, bridge)) in self.deaf.clone() {
+            self.attach(interface, post, bridge);
         }
     }
 
@@ -112,17 +116,17 @@ impl Work {
         let _ = self.news.send(news);
     }
 
-    fn attach(&mut self, interface: IfIndex, side: Side, bridge: BridgeName) {
+    fn attach(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
         self.detach(interface);
-        match self.tap.attach(interface, side) {
+        match self.listener.attach(interface, post) {
             Ok(()) => {
-                self.counted.insert(interface, Listening { side, bridge, before: TapCounters::default() });
+                self.counted.insert(interface, Listening { post, bridge, before: TapCounters::default() });
                 self.tell_ports(bridge);
             }
             // That it is gone is told by the kernel next.
             Err(CaptureError::Gone { .. }) => {}
             Err(error) => {
-                self.deaf.insert(interface, (side, bridge));
+                self.deaf.insert(interface, (post, bridge));
                 self.telemetry.degraded(Feature::Taps, Some(&error));
             }
         }
@@ -133,37 +137,58 @@ impl Work {
             self.telemetry.degraded(Feature::Taps, None);
         }
         let Some(Listening { bridge, before, .. }) = self.counted.remove(&interface) else { return };
-        match self.tap.detach(interface) {
-            Ok(last) => self.tell_counted(bridge, last.unwrap_or(before).since(&before)),
+        match self.listener.detach(interface) {
+            Ok(last) => self.tell_counted(interface, bridge, &last.unwrap_or(before).since(&before)),
             Err(error) => self.telemetry.degraded(Feature::Taps, Some(&error)),
         }
         self.tell_ports(bridge);
     }
 
     fn tell_ports(&self, bridge: BridgeName) {
-        let is_port = |at: &&Listening| at.bridge == bridge && at.side == Side::Ingress;
+        let is_port = |at: &&Listening| at.bridge == bridge && at.post.side == Side::Ingress;
         self.telemetry.set_ports(bridge, self.counted.values().filter(is_port).count());
     }
 
     fn count(&mut self) {
         let mut news = Vec::new();
         for (interface, Listening { bridge, before, .. }) in &mut self.counted {
-            if let Some(now) = self.tap.counters(*interface) {
-                news.push((*bridge, now.since(before)));
+            if let Some(now) = self.listener.counters(*interface) {
+                news.push((*interface, *bridge, now.since(before)));
                 *before = now;
             }
         }
-        news.into_iter().for_each(|(bridge, counted)| self.tell_counted(bridge, counted));
+        for (interface, bridge, counted) in news {
+            self.tell_counted(interface, bridge, &counted);
+        }
     }
 
-    /// What was lost must be asked for.
-    fn tell_counted(&self, bridge: BridgeName, counted: TapCounters) {
+    /// What was lost, and what was more than a port's share, must be asked for.
+    fn tell_counted(&self, port: IfIndex, bridge: BridgeName, counted: &TapCounters) {
+        for kind in ClaimKind::ALL {
+            self.telemetry.claims_by_kind(bridge, kind, counted.kind(tapped(kind)));
+        }
+        self.telemetry.absorbed(bridge, counted.absorbed);
         for reason in Malformed::ALL {
             self.telemetry.malformed(bridge, reason, counted.malformed(reason));
         }
-        if counted.lost > 0 {
-            self.telemetry.lost(bridge, counted.lost);
+        if counted.all_lost() > 0 {
+            self.telemetry.lost(bridge, counted.all_lost());
             self.tell(News::Input(Input::ClaimsLost(bridge)));
         }
+        if counted.all_limited() > 0 {
+            self.telemetry.limited(bridge, counted.all_limited());
+            self.tell(News::Input(Input::Limited { port, count: counted.all_limited() }));
+        }
+    }
+}
+
+/// As the tap calls it.
+const fn tapped(kind: ClaimKind) -> Kind {
+    match kind {
+        ClaimKind::Request => Kind::Request,
+        ClaimKind::Reply => Kind::Reply,
+        ClaimKind::GratuitousRequest => Kind::GratuitousRequest,
+        ClaimKind::GratuitousReply => Kind::GratuitousReply,
+        ClaimKind::Probe => Kind::Probe,
     }
 }
