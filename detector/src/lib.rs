@@ -21,6 +21,8 @@ pub mod witness;
 
 pub mod telemetry;
 
+pub mod replay;
+
 pub mod agent;
 
 pub mod http;
@@ -28,5 +30,7 @@ pub mod http;
 pub mod reconcile;
 
 pub mod cni;
+
+pub mod doctor;
 
 pub mod cli;

@@ -17,6 +17,7 @@ mod kernel_log;
 mod kmsg;
 mod packet_socket;
 mod prober;
+mod support;
 mod tap;
 
 pub use claims::Claims;
@@ -28,4 +29,5 @@ pub use kmsg::{
     Caller, EthernetHeader, KernelMartian, Line, LinkHeader, MartianKind, MartianLog, Record, parse_record,
 };
 pub use prober::{ProbeError, Prober, Probing};
+pub use support::{KernelFeature, Resident, tcx_programs};
 pub use tap::{Tap, TapSettings};

@@ -5,9 +5,11 @@
 
 mod completions;
 mod conflicts;
+mod doctor;
 mod exit;
 mod lease;
 mod man;
+mod policy;
 mod pool;
 mod preflight;
 mod render;
@@ -72,6 +74,8 @@ enum Verb {
     Lease(lease::Args),
     /// Make, list and remove the pools that addresses are leased from
     Pool(pool::Args),
+    /// Say what is there, what is missing, what that means and what to do
+    Doctor(doctor::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write one for each verb
@@ -89,6 +93,7 @@ impl Cli {
             Verb::Conflicts(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),
+            Verb::Doctor(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),
         });
