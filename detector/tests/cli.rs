@@ -4,10 +4,13 @@
 
 use std::{
     fs, io,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixListener,
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::{Value, json};
 
@@ -59,6 +62,7 @@ fn every_verb_explains_itself_with_examples() {
         "run",
         "table",
         "conflicts",
+        "events",
         "lease",
         "lease list",
         "lease allocate",
@@ -108,6 +112,7 @@ fn an_agent_that_does_not_run_is_exit_3_with_what_to_try() {
         for verb in [
             "table",
             "conflicts --fail",
+            "events -f",
             "lease list -o json",
             "lease allocate --bridge rt0 --owner a",
             "lease release --bridge rt0 --address 10.8.64.2 --owner a --generation 1",
@@ -218,9 +223,18 @@ fn a_shell_can_complete_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         let script = dupip(&format!("completions {shell}"));
         assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
-        for verb in
-            ["run", "table", "conflicts", "lease", "allocate", "release", "completions", "man", "evictions-per-minute"]
-        {
+        for verb in [
+            "run",
+            "table",
+            "conflicts",
+            "events",
+            "lease",
+            "allocate",
+            "release",
+            "completions",
+            "man",
+            "evictions-per-minute",
+        ] {
             assert!(script.out.contains(verb), "{shell} knows no {verb}");
         }
     }
@@ -234,8 +248,18 @@ fn every_verb_has_a_manual_page() {
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("share/man1");
     assert_eq!(dupip(&format!("man --dir {}", pages.display())).code, Some(0));
-    for verb in ["", "-run", "-table", "-conflicts", "-lease", "-lease-list", "-lease-allocate", "-completions", "-man"]
-    {
+    for verb in [
+        "",
+        "-run",
+        "-table",
+        "-conflicts",
+        "-events",
+        "-lease",
+        "-lease-list",
+        "-lease-allocate",
+        "-completions",
+        "-man",
+    ] {
         let page = fs::read_to_string(pages.join(format!("dupip{verb}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples:"), "dupip{verb}.1");
     }
@@ -253,6 +277,104 @@ fn a_reader_that_has_enough_is_no_error() {
     let ran: Ran = Command::new(DUPIP).args(["completions", "zsh"]).stdout(full).output().unwrap().into();
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.starts_with("dupip: error: cannot write to standard output: "), "{ran:?}");
+}
+
+/// Answers as an agent would.
+struct Teller {
+    listener: UnixListener,
+    stream: &'static str,
+}
+
+impl Teller {
+    fn listen(socket: &Path, stream: &'static str) -> Self {
+        let _ = fs::remove_file(socket);
+        Self { listener: UnixListener::bind(socket).unwrap(), stream }
+    }
+
+    /// Answers one question with these events; returns what was asked.
+    fn answer(&self, numbers: &[u64], next: u64, missed: u64, restarted: bool) -> String {
+        let (mut peer, _) = self.listener.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(&peer).read_line(&mut asked).unwrap();
+        let events: Vec<Value> = numbers.iter().map(|number| self.event(*number)).collect();
+        let next = format!("{}:{next}", self.stream);
+        let body = json!({
+            "stream": self.stream, "events": events, "next": next, "missed": missed, "restarted": restarted,
+        });
+        let body = body.to_string();
+        write!(peer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        asked.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    fn event(&self, number: u64) -> Value {
+        json!({
+            "seq": number, "cursor": format!("{}:{number}", self.stream), "time": "2026-06-12T09:00:00.120Z",
+            "boot_us": number, "kind": "moved", "severity": "info", "bridge": "rt0", "vlan": null,
+            "address": "10.8.64.2", "incident": null, "port": null, "ifindex": null, "mac": null, "reason": null,
+            "message": format!("event {number}"), "detail": {},
+        })
+    }
+}
+
+fn follow(socket: &Path, args: &str) -> Child {
+    let mut command = Command::new(DUPIP);
+    clean(&mut command).arg("--socket").arg(socket).arg("events").args(args.split_whitespace());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn events_are_followed_across_a_restart_until_a_signal_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dupip.sock");
+    let before = Teller::listen(&socket, "aa");
+    let follower = follow(&socket, "-f -n 1 --kind moved -o json");
+    assert_eq!(before.answer(&[1, 2], 2, 0, false), "/api/v1/events?limit=1024&wait=0&kind=moved");
+    assert_eq!(before.answer(&[], 2, 0, false), "/api/v1/events?limit=1024&wait=0&after=aa%3A2&kind=moved");
+    assert_eq!(before.answer(&[3], 3, 0, false), "/api/v1/events?limit=1024&wait=25&after=aa%3A2&kind=moved");
+    // It goes without an answer, as when it is killed.
+    drop(before.listener.accept().unwrap());
+    let after = Teller::listen(&socket, "bb");
+    assert_eq!(after.answer(&[8], 8, 7, true), "/api/v1/events?limit=1024&wait=25&after=aa%3A3&kind=moved");
+    let waits = after.listener.accept().unwrap();
+    let pid = Pid::from_raw(follower.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let ran = Ran::from(follower.wait_with_output().unwrap());
+    drop(waits);
+    let events: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let cursors: Vec<_> = events.iter().map(|event| event["cursor"].as_str().unwrap()).collect();
+    assert_eq!((ran.code, cursors), (Some(0), vec!["aa:2", "aa:3", "bb:8"]), "{}", ran.err);
+    let notes: Vec<_> = ran.err.lines().collect();
+    let [away, back, restarted, missed] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(away.starts_with("dupip: note: ") && away.contains("; asking "), "{away}");
+    assert_eq!(
+        [*back, *restarted, *missed],
+        [
+            "dupip: note: the agent answers again",
+            "dupip: note: the agent was restarted since: what follows is all that it has told from then on",
+            "dupip: note: 7 events are not kept any more and cannot be shown",
+        ]
+    );
+}
+
+#[test]
+fn following_ends_with_its_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dupip.sock");
+    let agent = Teller::listen(&socket, "aa");
+    let mut follower = follow(&socket, "-f");
+    agent.answer(&[1], 1, 0, false);
+    agent.answer(&[], 1, 0, false);
+    let waits = agent.listener.accept().unwrap();
+    let mut out = follower.stdout.take().unwrap();
+    let line = "2026-06-12T09:00:00.120Z  info      moved            event 1\n";
+    let mut read = vec![0; line.len()];
+    out.read_exact(&mut read).unwrap();
+    assert_eq!(String::from_utf8(read).unwrap(), line);
+    // Nothing is told any more, and it ends all the same.
+    drop(out);
+    let ran = Ran::from(follower.wait_with_output().unwrap());
+    drop(waits);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     capture::Probing,
     engine::{Incident, Row},
     net::{Domain, IfName, Lease, Owner},
-    telemetry::{Feature, Telemetry},
+    telemetry::{EventLog, Feature, Telemetry},
     witness::Wire,
 };
 
@@ -226,6 +226,12 @@ impl Handle {
             self.telemetry.tell_fenced("discard", named);
         }
         Ok(change)
+    }
+
+    /// What was told lately, and what will be: whoever reads it or waits takes nothing of the loop's time.
+    #[must_use]
+    pub fn events(&self) -> &EventLog {
+        self.telemetry.events()
     }
 
     /// Every metric as of now, in Prometheus' text format. A store that cannot be read takes only its own gauge with it.

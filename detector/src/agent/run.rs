@@ -26,7 +26,7 @@ use crate::{
     capture::{Claims, FrameSender, Hook, Tap, TapSettings},
     engine::{Config, Engine, Input},
     net::{BridgeName, IfIndex, Ipv4Net},
-    netlink::{self, Bridge, Events, Host, Port},
+    netlink::{self, Bridge, Events, Host, Port, VlanDevice},
     telemetry::{BridgeGauges, Telemetry},
     time::Timestamp,
 };
@@ -73,6 +73,8 @@ pub(super) struct Watched {
     pub(super) bridge: Bridge,
     /// The host's addresses on it.
     pub(super) networks: Vec<Ipv4Net>,
+    /// The host's interfaces in its VLANs.
+    pub(super) vlans: Vec<VlanDevice>,
 }
 
 /// What the loop takes its inputs from.

@@ -15,7 +15,7 @@ use crate::{
     allocator::{Clock, Pool, SqliteStore, Store, Wish},
     capture::Hook,
     engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Port, Sandbox, Survey},
-    net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId},
+    net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId, Reach},
     telemetry::Telemetry,
     time::{Span, Timestamp},
 };
@@ -37,11 +37,14 @@ impl StandIn {
         let network = Ipv4Net::new(HOST, 24).unwrap();
         let pool = Pool::new(domain(), network.trunc(), Some(HOST), Span::from_secs(600)).unwrap();
         store.ensure_pool(&pool).unwrap();
-        let engine = contested(store.as_ref(), network);
+        let mut engine = contested(store.as_ref(), network);
         let (queries, asked) = mpsc::channel(4);
         let (latches, readiness) = latches();
         let telemetry = Telemetry::new().unwrap();
         telemetry.watch(domain().bridge);
+        while let Some(finding) = engine.next_finding() {
+            telemetry.finding(&finding);
+        }
         let settings = Arc::new(Settings {
             bridges: vec![domain().bridge],
             mode: Mode::Enforce,
@@ -59,6 +62,11 @@ impl StandIn {
     pub(crate) fn become_ready(&self) {
         self.latches.release(Latch::Taps);
         self.latches.release(Latch::Inventory);
+    }
+
+    /// Tells something more.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.handle.telemetry
     }
 
     /// As when the loop has ended.
@@ -131,8 +139,9 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
         at: began,
         sandbox,
         macs: [mac(at)].into(),
+        reach: Reach::Netns,
         forwards: false,
-        addresses: Some(vec![Configured { address: CONTESTED, mac: mac(at) }]),
+        addresses: Some(vec![Configured { tag: None, address: CONTESTED, mac: mac(at) }]),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Looks into sandboxes and changes addresses there, one errand after the other, so that the loop never waits for it.
 
-use std::{collections::VecDeque, net::Ipv4Addr};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::Ipv4Addr,
+};
 
 use tokio::sync::mpsc;
 
@@ -8,7 +11,7 @@ use super::clock;
 use crate::{
     engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
     net::{BridgeName, IfIndex, Ipv4Net, Mac},
-    netlink::{self, Behind, Bridge, Host, Inside, Port, PortSurvey, Readdress, ReaddressError},
+    netlink::{self, Bridge, Host, Inside, LiveAddress, Port, PortSurvey, Readdress, ReaddressError, VlanDevice},
     sandbox::SandboxIdentity,
     time::Timestamp,
 };
@@ -49,6 +52,8 @@ pub(super) struct Found {
     pub(super) bridge: Bridge,
     /// The host's addresses on it.
     pub(super) networks: Vec<Ipv4Net>,
+    /// The host's interfaces in its VLANs.
+    pub(super) vlans: Vec<VlanDevice>,
     pub(super) ports: Vec<Seen>,
 }
 
@@ -114,9 +119,9 @@ impl Surveyor {
     async fn bridge(&mut self, name: BridgeName) {
         let began = clock::now();
         let news = match self.host.survey(name).await {
-            Ok(netlink::Survey { bridge, addresses, ports, .. }) => {
+            Ok(netlink::Survey { bridge, addresses, vlans, ports }) => {
                 let ports = ports.into_iter().map(|port| Seen::new(port, began)).collect();
-                News::Bridge(Found { began, bridge, networks: addresses, ports })
+                News::Bridge(Found { began, bridge, networks: addresses, vlans, ports })
             }
             Err(error) => News::NoBridge(name, error),
         };
@@ -166,33 +171,23 @@ pub(super) fn outcome(action: ActionId, result: Result<(), String>) -> Input {
 
 impl Seen {
     fn new(found: PortSurvey, at: Timestamp) -> Self {
-        let PortSurvey { port, netns, inside, .. } = found;
-        let mac = match &inside {
-            Inside::Seen(behind) => Some(behind.interface.mac),
-            Inside::NoPeer | Inside::Unreachable(_) => None,
-        };
-        let (addresses, unreachable) = match inside {
-            Inside::Seen(Behind { interface, .. }) if interface.up => {
-                let configured = |network: Ipv4Net| Configured { address: network.addr(), mac: interface.mac };
-                (Some(interface.addresses.into_iter().map(configured).collect()), None)
+        let PortSurvey { port, netns, inside, reach } = found;
+        let sandbox = netns.as_ref().map(identify).unwrap_or_default();
+        let unseen = Survey { at, sandbox, macs: BTreeSet::new(), reach, forwards: false, addresses: None };
+        let (survey, unreachable) = match inside {
+            Inside::Seen(behind) => {
+                let addresses = Some(behind.live().map(configured).collect());
+                (Survey { macs: behind.macs, forwards: behind.forwards, addresses, ..unseen }, None)
             }
-            // An interface that is down claims nothing.
-            Inside::Seen(_) => (Some(Vec::new()), None),
-            Inside::NoPeer => (None, None),
-            Inside::Unreachable(error) => (None, Some(error)),
+            Inside::NoPeer => (unseen, None),
+            Inside::Unreachable(error) => (unseen, Some(error)),
         };
-        Self {
-            port,
-            unreachable,
-            survey: Survey {
-                at,
-                sandbox: netns.as_ref().map(identify).unwrap_or_default(),
-                macs: mac.into_iter().collect(),
-                forwards: false,
-                addresses,
-            },
-        }
+        Self { port, unreachable, survey }
     }
+}
+
+fn configured(live: LiveAddress) -> Configured {
+    Configured { tag: live.vlan, address: live.network.addr(), mac: live.mac }
 }
 
 /// Who lives in a namespace, under every name that a lease can be written to; the best comes first.

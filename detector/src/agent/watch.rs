@@ -12,7 +12,7 @@ use crate::{
     capture::Side,
     engine::{self, Claim, Evidence, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
-    netlink::{self, Bridge, Event, Nsid, Port},
+    netlink::{self, Bridge, Event, Nsid, Port, VlanDevice},
     telemetry::Feature,
     time::{Span, Timestamp},
 };
@@ -36,12 +36,13 @@ impl Agent {
             Event::AddressAdded { nsid: None, index, .. } | Event::AddressRemoved { nsid: None, index, .. } => {
                 self.look_at_interface(index);
             }
-            Event::AddressAdded { nsid: Some(nsid), index, .. }
-            | Event::AddressRemoved { nsid: Some(nsid), index, .. }
-            | Event::PeerChanged { nsid, index, .. } => self.look_behind_peer(nsid, index),
+            Event::AddressAdded { nsid: Some(nsid), .. }
+            | Event::AddressRemoved { nsid: Some(nsid), .. }
+            | Event::PeerChanged { nsid, .. } => self.look_into(nsid),
             // Its ports go with it, and are told of one by one.
             Event::NetnsGone(_) => {}
-            Event::VlansChanged { .. } | Event::VlanDeviceChanged { .. } => {}
+            Event::VlansChanged { index } => self.vlans_changed(index),
+            Event::VlanDeviceChanged { on, .. } => self.look_at_interface(on),
             Event::Overflow => {
                 let reason = "the kernel's notices came too fast; everything is read anew";
                 self.telemetry.degraded(Feature::Inventory, Some(&reason));
@@ -72,20 +73,44 @@ impl Agent {
         let Some(known) = known.as_mut().filter(|known| known.bridge.index == bridge.index) else {
             return self.look_at(bridge.name);
         };
+        if known.bridge.vlan_filtering != bridge.vlan_filtering {
+            return self.look_at(bridge.name);
+        }
+        // An event does not tell the VLAN.
+        let bridge = Bridge { pvid: known.bridge.pvid, ..bridge };
         // A bridge takes the lowest hardware address of its ports, so it changes with them.
         if std::mem::replace(&mut known.bridge, bridge).mac != bridge.mac {
-            let networks = known.networks.clone();
-            self.tell_bridge(bridge, networks);
+            let watched = known.clone();
+            self.tell_bridge(watched);
         }
     }
 
-    fn tell_bridge(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>) {
-        let (name, port, mac) = (bridge.name, bridge.index, bridge.mac);
-        self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks, pvid: None, vlans: Vec::new() }));
+    fn tell_bridge(&mut self, watched: Watched) {
+        let Watched { bridge: Bridge { name, index: port, mac, pvid, .. }, networks, vlans } = watched;
+        let of_host = |VlanDevice { vlan, interface }: VlanDevice| {
+            let networks = if interface.up { interface.addresses } else { Vec::new() };
+            engine::VlanDevice { vlan, mac: interface.mac, networks }
+        };
+        let vlans = vlans.into_iter().map(of_host).collect();
+        self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks, pvid, vlans }));
     }
 
+    /// Looks at the bridge that an interface is, or stands on.
     fn look_at_interface(&mut self, index: IfIndex) {
-        if let Some(name) = self.bridge_name(index) {
+        let is_on = |watched: &Watched| {
+            watched.bridge.index == index || watched.vlans.iter().any(|device| device.interface.index == index)
+        };
+        let mut watched = self.bridges.values().flatten();
+        if let Some(name) = watched.find(|watched| is_on(watched)).map(|watched| watched.bridge.name) {
+            self.look_at(name);
+        }
+    }
+
+    /// The VLANs of a bridge or a port have changed. Where nobody asks for them, that is nothing.
+    fn vlans_changed(&mut self, index: IfIndex) {
+        let Some(name) = self.bridge_of(index) else { return };
+        let filters = |watched: &Watched| watched.bridge.vlan_filtering;
+        if self.bridges.get(&name).and_then(Option::as_ref).is_some_and(filters) {
             self.look_at(name);
         }
     }
@@ -147,9 +172,9 @@ impl Agent {
     }
 
     fn bridge_surveyed(&mut self, found: Found) {
-        let Found { began, bridge, networks, ports } = found;
+        let Found { began, bridge, networks, vlans, ports } = found;
         if !self.is_outdated(bridge.index, began) {
-            self.bridge_up(bridge, networks.clone());
+            self.bridge_up(Watched { bridge, networks: networks.clone(), vlans });
             let ports: Vec<Seen> = ports.into_iter().filter(|seen| !self.is_outdated(seen.port.index, began)).collect();
             self.drop_ports_but(bridge.index, &ports, began);
             for seen in &ports {
@@ -164,14 +189,15 @@ impl Agent {
         self.inventory_done_if_complete();
     }
 
-    fn bridge_up(&mut self, bridge: Bridge, networks: Vec<Ipv4Net>) {
-        let watched = Watched { bridge, networks: networks.clone() };
-        let before = self.bridges.insert(bridge.name, Some(watched)).flatten().map(|before| before.bridge.index);
+    fn bridge_up(&mut self, watched: Watched) {
+        let bridge = watched.bridge;
+        let before =
+            self.bridges.insert(bridge.name, Some(watched.clone())).flatten().map(|before| before.bridge.index);
         if before != Some(bridge.index) {
             tracing::info!(event = "bridge_found", bridge = %bridge.name, "watches {}", bridge.name);
             self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
         }
-        self.tell_bridge(bridge, networks);
+        self.tell_bridge(watched);
     }
 
     /// A bridge that is not there is nothing to wait for now; one that cannot be looked at is looked at again.
@@ -194,7 +220,7 @@ impl Agent {
         if self.looks == 0 {
             self.inventory.clone().into_iter().for_each(|name| self.look_at(name));
         }
-        for Watched { bridge, networks } in self.bridges.values().flatten().cloned().collect::<Vec<_>>() {
+        for Watched { bridge, networks, .. } in self.bridges.values().flatten().cloned().collect::<Vec<_>>() {
             self.keep_pools(bridge.name, &networks);
         }
         let blind: Vec<Port> = self.blind.iter().filter_map(|port| self.ports.get(port).cloned()).collect();
@@ -222,11 +248,16 @@ impl Agent {
     /// Puts the tap on a port first, so that as little as possible is said before somebody listens.
     fn port_up(&mut self, port: Port, look: bool) {
         let Some(bridge) = self.bridge_name(port.bridge) else { return self.port_down(port.index) };
+        // An event does not tell the VLAN.
+        let pvid =
+            self.ports.get(&port.index).filter(|known| look && known.bridge == port.bridge).map(|known| known.pvid);
+        let port = Port { pvid: pvid.unwrap_or(port.pvid), ..port };
         let known = self.ports.insert(port.index, port.clone());
         if known.as_ref().is_none_or(|known| known.bridge != port.bridge) {
             self.tapper.order(Order::Attach(port.index, Side::Ingress, bridge));
         }
-        self.tell(Input::PortUp(engine::Port { index: port.index, name: port.name.clone(), bridge, pvid: None }));
+        let Port { index, name, pvid, .. } = port.clone();
+        self.tell(Input::PortUp(engine::Port { index, name, bridge, pvid }));
         if look && known.is_none_or(|known| known.peer != port.peer || known.bridge != port.bridge) {
             self.send_errand(Errand::Port(port));
         }
@@ -240,15 +271,19 @@ impl Agent {
         }
     }
 
-    fn look_behind_peer(&mut self, nsid: Nsid, index: IfIndex) {
-        let is_peer = |port: &&Port| port.peer.is_some_and(|peer| (peer.nsid, peer.index) == (nsid, index));
-        if let Some(port) = self.ports.values().find(is_peer) {
-            self.send_errand(Errand::Port(port.clone()));
-        }
+    /// Looks behind every port that leads into a namespace: whatever has changed there, it may stand on the port's other
+    /// end.
+    fn look_into(&mut self, nsid: Nsid) {
+        let leads_there = |port: &&Port| port.peer.is_some_and(|peer| peer.nsid == nsid);
+        let ports: Vec<Port> = self.ports.values().filter(leads_there).cloned().collect();
+        ports.into_iter().for_each(|port| self.send_errand(Errand::Port(port)));
     }
 
     fn port_surveyed(&mut self, seen: Seen) {
         let Seen { port, unreachable, survey } = seen;
+        if self.ports.get(&port.index).is_some_and(|known| known.bridge == port.bridge && known.pvid != port.pvid) {
+            self.port_up(port.clone(), false);
+        }
         match unreachable {
             Some(error) if self.blind.insert(port.index) => {
                 let reason = format!("port {} is known only by what it says on the wire: {error}", port.name);

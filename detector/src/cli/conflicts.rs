@@ -18,7 +18,11 @@ Examples:
   dupip conflicts -o wide                  also namespaces, evidence and each step of healing
   dupip conflicts --fail || page-somebody  exit 1 while a duplicate is open
 
-Open incidents come first, then closed ones, the newest of each first.";
+Open incidents come first, then closed ones, the newest of each first. A spoof is a claim to the
+host's own address, or one on the wire only, to an address that is another's by right.";
+
+/// Contested addresses of one incident that are listed, if not all are asked for.
+const SHOWN: usize = 8;
 
 /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
 #[derive(Debug, clap::Args)]
@@ -56,16 +60,35 @@ fn show(incidents: &[Incident], output: Output) -> Result<String, Failure> {
 }
 
 /// One incident as a paragraph: a headline, when, who, and what came of it.
-fn tell(incident: &Incident, wide: bool) -> String {
+pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     let Incident { id, address, status, opened, named_us, .. } = incident;
     let place = domain(&incident.bridge, incident.vlan);
-    let mut lines = vec![format!("{address} on {place}: {status} (incident {id})")];
-    lines.push(format!("  opened {opened}, named after {named_us} us{}", ending(incident)));
+    let spoof = if incident.verdict == "spoof" { ", spoof" } else { "" };
+    let mut lines = vec![format!("{address} on {place}: {status}{spoof} (incident {id})")];
+    lines.push(format!("  opened {opened}{}, named after {named_us} us{}", again(incident), ending(incident)));
+    lines.extend(others(incident, wide));
+    lines.extend((incident.claims > 0).then(|| format!("  claimed {} times while it was contested", incident.claims)));
     lines.extend(parties(incident, wide).lines().map(|line| format!("  {line}")));
     lines.extend(incident.reason.as_ref().map(|reason| format!("  {}: {reason}", verdict(incident))));
     lines.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
     incident.evictions.iter().for_each(|eviction| lines.extend(moves(eviction, wide)));
     lines.iter().map(|line| plain(line) + "\n").collect()
+}
+
+fn again(incident: &Incident) -> String {
+    if incident.times > 1 { format!(" ({} times by now)", incident.times) } else { String::new() }
+}
+
+/// The contested addresses, if there is more than one.
+fn others(incident: &Incident, wide: bool) -> Option<String> {
+    let all = incident.addresses.as_slice();
+    let shown = all.get(..SHOWN).filter(|_| !wide).unwrap_or(all);
+    let listed: Vec<_> = shown.iter().map(ToString::to_string).collect();
+    let rest = match all.len() - shown.len() {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    (all.len() > 1).then(|| format!("  {} addresses: {}{rest}", all.len(), listed.join(", ")))
 }
 
 fn ending(incident: &Incident) -> String {
@@ -94,9 +117,10 @@ fn parties(incident: &Incident, wide: bool) -> String {
 /// The name that says most.
 fn label(party: &Party) -> String {
     let netns = party.netns.map(|inode| format!("net:[{inode}]"));
-    match party.host {
-        true => "the host".to_owned(),
-        false => party.sandbox.clone().or(netns).unwrap_or_else(|| party.port.clone()),
+    match (party.host, party.external) {
+        (true, _) => "the host".to_owned(),
+        (false, true) => "(outside)".to_owned(),
+        (false, false) => party.sandbox.clone().or(netns).unwrap_or_else(|| party.port.clone()),
     }
 }
 
@@ -126,16 +150,17 @@ mod tests {
 
     fn healed() -> Value {
         json!({
-            "id": 1, "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "status": "healed",
-            "opened": "2026-06-12T09:00:00.120Z", "named_us": 740, "closed": "2026-06-12T09:00:00.164Z",
+            "id": 1, "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "addresses": ["10.8.64.2"],
+            "verdict": "duplicate", "severity": "error", "status": "healed",
+            "opened": "2026-06-12T09:00:00.120Z", "times": 1, "claims": 0, "named_us": 740, "closed": "2026-06-12T09:00:00.164Z",
             "heal_ms": 44.3, "first_evidence": "request",
             "parties": [
                 {"sandbox": "sportsagent", "port": "veth3f2a91c0", "ifindex": 7, "mac": "ee:45:b1:fe:2d:db",
-                 "netns": 4_026_532_301_u64, "host": false, "evidence": "configured",
-                 "first_seen": "2026-06-12T08:00:00.000Z", "role": "loser", "new_address": "10.8.64.4"},
+                 "netns": 4_026_532_301_u64, "host": false, "external": false, "evidence": "configured",
+                 "configured": true, "first_seen": "2026-06-12T08:00:00.000Z", "role": "loser", "new_address": "10.8.64.4"},
                 {"sandbox": "reviewagent", "port": "veth02", "ifindex": 9, "mac": "02:00:00:00:00:02",
-                 "netns": null, "host": false, "evidence": "request",
-                 "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
+                 "netns": null, "host": false, "external": false, "evidence": "request",
+                 "configured": false, "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
             ],
             "reason": "holds the lease, generation 1", "settled": true, "healed": true, "held": null,
             "evictions": [{
@@ -145,6 +170,8 @@ mod tests {
                 "failure": null,
                 "steps": [{"step": "reallocate", "at_ms": 3.25}, {"step": "readdress", "at_ms": 5.5}],
             }],
+            "sightings": [{"time": "2026-06-12T09:00:00.120Z", "address": "10.8.64.2", "port": "veth02", "ifindex": 9,
+                           "mac": "02:00:00:00:00:02", "evidence": "request"}],
         })
     }
 
@@ -230,6 +257,43 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_spoof_of_many_addresses_is_told_in_short() {
+        let mut spoof = open();
+        let addresses: Vec<_> = (2..14).map(|last| format!("10.8.64.{last}")).collect();
+        for (field, value) in
+            [("verdict", json!("spoof")), ("addresses", json!(addresses)), ("times", json!(3)), ("claims", json!(4711))]
+        {
+            spoof[field] = value;
+        }
+        spoof["parties"][1]["external"] = json!(true);
+        let text = shown(json!([spoof]), Output::Table);
+        for line in [
+            "10.8.64.2 on rt0.12: open, spoof (incident 2)",
+            "  opened 2026-06-12T09:00:00.120Z (3 times by now), named after 740 us",
+            "  12 addresses: 10.8.64.2, 10.8.64.3, 10.8.64.4, 10.8.64.5, 10.8.64.6, 10.8.64.7, 10.8.64.8, 10.8.64.9 and 4 more",
+            "  claimed 4711 times while it was contested",
+            "  (outside)         veth02        02:00:00:00:00:02  party  -",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+        let wide = shown(json!([spoof]), Output::Wide);
+        assert!(wide.contains("10.8.64.12, 10.8.64.13\n"), "{wide}");
+    }
+
+    #[test]
+    fn an_older_agent_is_understood() {
+        let mut old = healed();
+        for field in ["addresses", "verdict", "severity", "times", "claims", "sightings"] {
+            old.as_object_mut().unwrap().remove(field);
+        }
+        for party in old["parties"].as_array_mut().unwrap() {
+            let party = party.as_object_mut().unwrap();
+            party.retain(|field, _| !["external", "configured"].contains(&field.as_str()));
+        }
+        assert_eq!(shown(json!([old]), Output::Table), shown(json!([healed()]), Output::Table));
     }
 
     #[test]

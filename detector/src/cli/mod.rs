@@ -6,6 +6,7 @@
 mod completions;
 mod conflicts;
 mod doctor;
+mod events;
 mod exit;
 mod lease;
 mod man;
@@ -13,6 +14,7 @@ mod policy;
 mod pool;
 mod preflight;
 mod render;
+mod replay;
 mod run;
 mod table;
 
@@ -36,6 +38,7 @@ Examples:
   dupip run --bridge rt0 --mode enforce    also move the loser of a settled contest
   dupip table                              who has which address
   dupip conflicts                          duplicates, open and lately closed
+  dupip events -f                          everything that happens, as it happens
   dupip lease list -o json                 the allocator's book, for a program
 
 Exit codes:
@@ -46,6 +49,7 @@ Exit codes:
   3   the agent cannot be reached
   4   not permitted
   5   the kernel cannot do it
+  65  a file that was read is damaged (replay)
   70  a bug";
 
 /// Every IP address on a sandbox runner has exactly one live owner.
@@ -70,10 +74,14 @@ enum Verb {
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
     Conflicts(conflicts::Args),
+    /// Show what the agent has told, and what it tells
+    Events(events::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
     Lease(lease::Args),
     /// Make, list and remove the pools that addresses are leased from
     Pool(pool::Args),
+    /// Judge recorded frames as the agent would have: pcap and pcapng files
+    Replay(replay::Args),
     /// Say what is there, what is missing, what that means and what to do
     Doctor(doctor::Args),
     /// Print a shell's completion script
@@ -91,8 +99,10 @@ impl Cli {
             Verb::Run(args) => args.run(&socket),
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
+            Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),
+            Verb::Replay(args) => args.run(),
             Verb::Doctor(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),

@@ -38,7 +38,7 @@ impl Args {
 }
 
 fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure> {
-    let all: [Column<'_, Row>; 13] = [
+    let all: [Column<'_, Row>; 14] = [
         ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
         ("ADDRESS", false, &|row| row.address.to_string()),
         ("MAC", false, &|row| row.mac.clone()),
@@ -49,6 +49,7 @@ fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure
         ("LEASE", false, &|row| or_dash(row.lease.as_ref().map(lease))),
         ("GENERATION", true, &|row| or_dash(row.lease.as_ref().map(|lease| lease.generation))),
         ("EVIDENCE", true, &|row| row.evidence.clone()),
+        ("HITS", true, &|row| row.hits.to_string()),
         ("FIRST SEEN", true, &|row| row.first_seen.clone()),
         ("LAST SEEN", false, &|row| ago(&row.last_seen, now)),
         ("STATE", false, &|row| row.state.clone()),
@@ -60,7 +61,11 @@ fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure
 }
 
 fn sandbox(row: &Row) -> String {
-    if row.host { "(the host)".to_owned() } else { or_dash(row.sandbox.as_ref()) }
+    match (row.host, row.external) {
+        (true, _) => "(the host)".to_owned(),
+        (false, true) => "(outside)".to_owned(),
+        (false, false) => or_dash(row.sandbox.as_ref()),
+    }
 }
 
 /// The owner; with the lease's state if it is not the usual one.
@@ -88,9 +93,11 @@ mod tests {
             netns: None,
             sandbox: None,
             host: true,
+            external: false,
             first_seen: "2026-06-12T09:00:00.000Z".to_owned(),
             last_seen: "2026-06-12T09:59:48.250Z".to_owned(),
             evidence: "configured".to_owned(),
+            hits: 0,
             state: "ok".to_owned(),
             lease: None,
         };
@@ -103,6 +110,7 @@ mod tests {
             sandbox: Some("reviewagent".to_owned()),
             host: false,
             evidence: "reply".to_owned(),
+            hits: 12,
             state: "duplicate".to_owned(),
             lease: Some(Holding { owner: "reviewagent".to_owned(), generation: 9, state: "bound".to_owned() }),
             ..host.clone()
@@ -115,7 +123,8 @@ mod tests {
             lease: Some(Holding { owner: "vm-1".to_owned(), generation: 10, state: "reserved".to_owned() }),
             ..holder.clone()
         };
-        vec![host, holder, unknown]
+        let outside = Row { port: "eth1".to_owned(), external: true, lease: None, ..unknown.clone() };
+        vec![host, holder, unknown, outside]
     }
 
     fn shown(output: Output) -> String {
@@ -129,6 +138,7 @@ BRIDGE  ADDRESS    MAC                PORT          SANDBOX      NETNS       LEA
 rt0     10.8.64.1  02:00:00:00:00:01  rt0           (the host)   -           -                11s ago    ok
 rt0     10.8.64.2  ee:45:b1:fe:2d:db  veth3f2a91c0  reviewagent  4026532301  reviewagent      11s ago    duplicate
 rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  tap0          -            -           vm-1 (reserved)  11s ago    duplicate
+rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -                11s ago    duplicate
 ";
         assert_eq!(shown(Output::Table), want);
     }
@@ -153,6 +163,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  tap0          -            -           vm-
                 "LEASE",
                 "GENERATION",
                 "EVIDENCE",
+                "HITS",
                 "FIRST SEEN",
                 "LAST SEEN",
                 "STATE"
@@ -167,6 +178,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  tap0          -            -           vm-
                 "reviewagent",
                 "9",
                 "reply",
+                "12",
                 "2026-06-12T09:00:00.000Z",
                 "11s ago",
                 "duplicate"
@@ -180,7 +192,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  tap0          -            -           vm-
         let want = json!({
             "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "ee:45:b1:fe:2d:db", "port": "veth3f2a91c0",
             "ifindex": 7, "netns": 4_026_532_301_u64, "sandbox": "reviewagent", "host": false,
-            "first_seen": "2026-06-12T09:00:00.000Z", "last_seen": "2026-06-12T09:59:48.250Z", "evidence": "reply",
+            "external": false, "hits": 12, "first_seen": "2026-06-12T09:00:00.000Z", "last_seen": "2026-06-12T09:59:48.250Z", "evidence": "reply",
             "state": "duplicate", "lease": {"owner": "reviewagent", "generation": 9, "state": "bound"}
         });
         assert_eq!(value[1], want);

@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// What cannot be true is reported each time, because each time is counted; of IPv4 packets only the first.
     pub(super) fn absorb(&mut self, key: Key, station: Station, claim: &Claim) {
-        if self.open.contains_key(&key) || self.contradiction(key, None).is_some() {
+        if self.is_contested(key) {
             return;
         }
         let Some(binding) = self.bindings.get_mut(key, station) else { return };

@@ -7,7 +7,7 @@ use super::{
     bindings::{Binding, Key},
     input::{Claim, Configured, Evidence, KnownClaim, Survey},
     output::{Finding, Info},
-    topology::{Bridge, KnownPort, Port, VlanDevice},
+    topology::{Bridge, KnownPort, Port},
 };
 use crate::{
     net::{BridgeName, ClaimKind, Domain, IfIndex, Ipv4Net, Station},
@@ -26,16 +26,14 @@ impl Engine {
             Some((_, known)) if known != pvid => self.forget_ports(name, now),
             _ => {}
         }
-        let configured = |networks: &[Ipv4Net], mac| {
-            networks.iter().map(|network| Configured { address: network.addr(), mac }).collect::<BTreeSet<_>>()
+        let of_host = |vlan, mac, networks: &[Ipv4Net]| {
+            let key = |network: &Ipv4Net| ((Domain { bridge: name, vlan }, network.addr()), Station { port, mac });
+            networks.iter().map(key).collect::<Vec<_>>()
         };
-        let in_vlan = |device: &VlanDevice| {
-            (Domain { bridge: name, vlan: Some(device.vlan) }, configured(&device.networks, device.mac))
-        };
-        let untagged = (Domain::untagged(name), configured(&bridge.networks, bridge.mac));
-        let addresses = std::iter::once(untagged).chain(bridge.vlans.iter().map(in_vlan)).collect();
+        let in_vlans = bridge.vlans.iter().flat_map(|device| of_host(Some(device.vlan), device.mac, &device.networks));
+        let configured = of_host(None, bridge.mac, &bridge.networks).into_iter().chain(in_vlans).collect();
         self.topology.bridges.insert(name, bridge);
-        self.set_configured(port, addresses, now, now);
+        self.set_configured(port, configured, now, now);
     }
 
     fn forget_ports(&mut self, name: BridgeName, now: Timestamp) {
@@ -91,31 +89,25 @@ impl Engine {
         if known.surveyed_at.is_some_and(|at| at > survey.at) {
             return;
         }
-        known.sandbox = survey.sandbox;
+        (known.sandbox, known.reach) = (survey.sandbox, Some(survey.reach));
         let (bridge, ignored) = (known.port.bridge, known.ignored);
         let Some(addresses) = survey.addresses else { return };
         (known.surveyed_at, known.macs, known.forwards) = (Some(survey.at), survey.macs, survey.forwards);
-        let domain = self.topology.domain_of(port, None).unwrap_or(Domain::untagged(bridge));
         if !ignored {
-            self.set_configured(port, vec![(domain, addresses.into_iter().collect())], survey.at, now);
+            let key = |configured: &Configured| {
+                let domain = self.topology.domain_of(port, configured.tag).unwrap_or(Domain::untagged(bridge));
+                ((domain, configured.address), Station { port, mac: configured.mac })
+            };
+            let configured = addresses.iter().map(key).collect();
+            self.set_configured(port, configured, survey.at, now);
         }
     }
 
     /// What is configured behind a port is known in full as of `at`: what was said before and is not there any more is
     /// withdrawn.
-    fn set_configured(
-        &mut self,
-        port: IfIndex,
-        domains: Vec<(Domain, BTreeSet<Configured>)>,
-        at: Timestamp,
-        now: Timestamp,
-    ) {
+    fn set_configured(&mut self, port: IfIndex, configured: BTreeSet<(Key, Station)>, at: Timestamp, now: Timestamp) {
         // What is new comes first: a station whose hardware address has changed never lets go of its address.
         let before = self.bindings.of_port(port);
-        let of_domain = |(domain, addresses): (Domain, BTreeSet<Configured>)| {
-            addresses.into_iter().map(move |Configured { address, mac }| ((domain, address), Station { port, mac }))
-        };
-        let configured: BTreeSet<(Key, Station)> = domains.into_iter().flat_map(of_domain).collect();
         for (key, station) in &configured {
             self.claim(*key, *station, Evidence::Configured, at, now);
         }

@@ -98,7 +98,7 @@ impl Engine {
         for lease in std::mem::take(&mut self.pending_moves) {
             let port = self.port_of(&lease);
             match (lease.replaces, port) {
-                (Some(contested), Some(_)) if self.open.contains_key(&(lease.domain, contested)) => {}
+                (Some(contested), Some(_)) if self.is_contested((lease.domain, contested)) => {}
                 (Some(contested), Some(port)) if !self.observes() => self.resume_move(contested, port, lease, now),
                 _ => self.findings.push_back(Finding::MoveWaits(lease)),
             }

@@ -7,7 +7,7 @@ use super::{
     topology::{Bridge, Port, Sandbox},
 };
 use crate::{
-    net::{BridgeName, ClaimKind, IfIndex, Lease, Mac, VlanId},
+    net::{BridgeName, ClaimKind, IfIndex, Lease, Mac, Reach, VlanId},
     time::Timestamp,
 };
 
@@ -142,6 +142,8 @@ pub struct Survey {
     /// `Documentation/networking/ip-sysctl.rst`). Others behind the same port, with namespaces of their own, the look does
     /// not show.
     pub macs: BTreeSet<Mac>,
+    /// How far it could be looked behind the port.
+    pub reach: Reach,
     /// Whether it forwards, so that it may send packets with sources that are others'.
     pub forwards: bool,
     /// The addresses that can be reached through the port, if its other end is up. `None` if it could not be read, which
@@ -152,6 +154,8 @@ pub struct Survey {
 /// An address configured on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Configured {
+    /// The VLAN tag that its frames have when they reach the port.
+    pub tag: Option<VlanId>,
     /// The address.
     pub address: Ipv4Addr,
     /// The interface's hardware address.

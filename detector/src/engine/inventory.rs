@@ -60,7 +60,8 @@ impl Engine {
     }
 
     fn adoptee(&self, row: Row) -> Option<(Domain, Ipv4Addr, Owner)> {
-        let settled = row.state == RowState::Ok && row.binding.configured && !row.is_host;
+        let contested = self.is_contested((row.domain, row.address));
+        let settled = row.state == RowState::Ok && row.binding.configured && !row.is_host && !contested;
         let in_network = self.topology.prefix_len(row.domain, row.address).is_some();
         let owner = self.topology.own_names(row.station.port).into_iter().next()?;
         (settled && in_network).then_some((row.domain, row.address, owner))

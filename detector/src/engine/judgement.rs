@@ -52,6 +52,11 @@ impl Engine {
         rules::duplicate(key.1, alive.map(|(station, binding)| (self.topology.party(station), station, binding)))
     }
 
+    /// Whether an address has several parties, be that an incident already or not yet.
+    pub(super) fn is_contested(&self, key: Key) -> bool {
+        self.open.contains_key(&key) || self.contradiction(key, None).is_some()
+    }
+
     /// Whether a station is sure to have the address, not only remembered to have had it.
     fn is_sure(&self, key: Key, station: Station, since: Timestamp) -> bool {
         let binding = self.bindings.get(key, station);

@@ -68,7 +68,7 @@ pub use policy::{InvalidPattern, Policy, PortPattern};
 pub use topology::{Bridge, Port, Sandbox, VlanDevice};
 
 use crate::{
-    net::{BridgeName, Domain, Generation, IfIndex, Lease, Station},
+    net::{BridgeName, Domain, Generation, IfIndex, Lease, Reach, Station},
     time::Timestamp,
 };
 
@@ -137,6 +137,8 @@ pub struct Row {
     pub port_name: String,
     /// Who sits behind the port.
     pub sandbox: Sandbox,
+    /// How far it could be looked behind the port; `None` of the host itself, and before anybody has looked.
+    pub reach: Option<Reach>,
     /// Whether it is the runner itself.
     pub is_host: bool,
     /// How it is known.
@@ -328,6 +330,7 @@ impl Engine {
             station,
             port_name: party.port_name,
             sandbox: party.sandbox,
+            reach: self.topology.ports.get(&station.port).and_then(|known| known.reach),
             is_host: party.is_host,
             binding: *binding,
             state: self.row_state(key, station, binding),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    net::{ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Station, VlanId},
+    net::{ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station, VlanId},
     time::Span,
 };
 
@@ -46,10 +46,13 @@ fn survey(at: u8, hosts: &[u8], readable: bool, now: Timestamp) -> Input {
         name: None,
         owners: vec![format!("s{at}").parse().unwrap()],
     };
-    let configured = |host: &u8| Configured { address: address(*host), mac: mac(at) };
+    let configured = |host: &u8| Configured { tag: None, address: address(*host), mac: mac(at) };
     let addresses = readable.then(|| hosts.iter().map(configured).collect());
     let macs = readable.then(|| mac(at)).into_iter().collect();
-    Input::Surveyed { port: port(at), survey: Survey { at: now, sandbox, macs, forwards: false, addresses } }
+    Input::Surveyed {
+        port: port(at),
+        survey: Survey { at: now, sandbox, macs, reach: Reach::Netns, forwards: false, addresses },
+    }
 }
 
 /// Something that may happen; what needs the time or an action's id gets it when it is played.

@@ -7,7 +7,7 @@ use std::{
 
 use super::policy::Policy;
 use crate::{
-    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, NetnsId, Owner, Station, VlanId},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, NetnsId, Owner, Reach, Station, VlanId},
     time::Timestamp,
 };
 
@@ -73,6 +73,8 @@ pub(super) struct KnownPort {
     pub(super) surveyed_at: Option<Timestamp>,
     /// The hardware addresses in the namespace that was looked into.
     pub(super) macs: BTreeSet<Mac>,
+    /// How far it could be looked behind it; `None` if nobody has looked yet.
+    pub(super) reach: Option<Reach>,
     /// Whether the namespace that was looked into forwards IPv4.
     pub(super) forwards: bool,
     pub(super) external: bool,
@@ -84,6 +86,8 @@ pub(super) struct KnownPort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PartyKey {
     Netns(NetnsId),
+    /// The namespace behind a port, which has nothing to tell it by.
+    Behind(IfIndex),
     Station(Station),
 }
 
@@ -101,6 +105,7 @@ impl KnownPort {
             sandbox: Sandbox::default(),
             surveyed_at: None,
             macs: BTreeSet::new(),
+            reach: None,
             forwards: false,
             external,
             ignored,
@@ -141,8 +146,10 @@ impl Topology {
     }
 
     pub(super) fn party(&self, station: Station) -> PartyKey {
-        let known = self.ports.get(&station.port).filter(|known| known.macs.contains(&station.mac));
-        known.and_then(|known| known.sandbox.netns).map_or(PartyKey::Station(station), PartyKey::Netns)
+        match self.ports.get(&station.port).filter(|known| known.macs.contains(&station.mac)) {
+            Some(known) => known.sandbox.netns.map_or(PartyKey::Behind(station.port), PartyKey::Netns),
+            None => PartyKey::Station(station),
+        }
     }
 
     pub(super) fn is_external(&self, port: IfIndex) -> bool {

@@ -6,6 +6,7 @@
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +29,18 @@ pub struct Row {
     pub sandbox: Option<String>,
     /// Whether the address is the host's own.
     pub host: bool,
+    /// Whether the station is outside, beyond an uplink.
+    #[serde(default)]
+    pub external: bool,
     /// When the station was first known to use the address.
     pub first_seen: String,
     /// When it last showed.
     pub last_seen: String,
-    /// What it showed by last: `configured`, or a form of ARP.
+    /// What it showed by last: `configured`, `ipv4`, or a form of ARP.
     pub evidence: String,
+    /// How often it was claimed in ARP.
+    #[serde(default)]
+    pub hits: u64,
     /// `ok`, `duplicate` or `martian`.
     pub state: String,
     /// The lease on the address.
@@ -172,12 +179,28 @@ pub struct Incident {
     pub bridge: String,
     /// The VLAN on it; null is what goes untagged.
     pub vlan: Option<u16>,
-    /// The contested address.
+    /// The contested address, or the first of several.
     pub address: Ipv4Addr,
+    /// Every contested address: more than one if somebody claims what many others have.
+    #[serde(default)]
+    pub addresses: Vec<Ipv4Addr>,
+    /// `duplicate` (two have the address) or `spoof` (somebody claims the host's own address, or only says on the wire
+    /// that it has what is another's by right).
+    #[serde(default)]
+    pub verdict: String,
+    /// `critical` if the host's own address is concerned, else `error`.
+    #[serde(default)]
+    pub severity: String,
     /// `open`, `healed` (every loser was moved and that was verified) or `gone` (it ended without dupip).
     pub status: String,
     /// When the kernel saw the first contradiction.
     pub opened: String,
+    /// How often it was opened: more than once if it came back soon after it had ended.
+    #[serde(default)]
+    pub times: u32,
+    /// How many claims were seen while it was open.
+    #[serde(default)]
+    pub claims: u64,
     /// From the first contradiction to its name, in microseconds.
     pub named_us: u64,
     /// When it ended.
@@ -198,6 +221,26 @@ pub struct Incident {
     pub held: Option<String>,
     /// How far each loser has been moved.
     pub evictions: Vec<Eviction>,
+    /// Some of the claims: how it began, and the latest.
+    #[serde(default)]
+    pub sightings: Vec<Sighting>,
+}
+
+/// A claim to a contested address, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// When the kernel saw it.
+    pub time: String,
+    /// Which address.
+    pub address: Ipv4Addr,
+    /// The bridge port's interface name; null if it is not known any more.
+    pub port: Option<String>,
+    /// The port's interface index.
+    pub ifindex: u32,
+    /// The hardware address that claimed.
+    pub mac: String,
+    /// What showed it; `martian` if a kernel logged it as one.
+    pub evidence: String,
 }
 
 /// One of those who claim a contested address.
@@ -215,8 +258,14 @@ pub struct Party {
     pub netns: Option<u64>,
     /// Whether it is the host itself.
     pub host: bool,
+    /// Whether it is outside, beyond an uplink.
+    #[serde(default)]
+    pub external: bool,
     /// What it claims by.
     pub evidence: String,
+    /// Whether the kernel has the address configured there.
+    #[serde(default)]
+    pub configured: bool,
     /// When it was first known to claim.
     pub first_seen: String,
     /// `winner`, `loser`, or `party` as long as there is no winner.
@@ -251,6 +300,73 @@ pub struct StepTaken {
     pub step: String,
     /// When, in milliseconds since the first contradiction.
     pub at_ms: f64,
+}
+
+/// Which events are asked for; all that is absent is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsAfter {
+    /// Those after this cursor; absent: from the oldest that is kept.
+    pub after: Option<String>,
+    /// How long to wait until there is one, in seconds, at most 30; absent is not at all.
+    pub wait: Option<u64>,
+    /// How many at most, up to 1024; absent is 256.
+    pub limit: Option<usize>,
+    /// Of which kinds, with commas between them.
+    pub kind: Option<String>,
+}
+
+/// Some events, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Names this start of the agent: numbers begin anew with each.
+    pub stream: String,
+    /// The events.
+    pub events: Vec<Event>,
+    /// After what to ask next.
+    pub next: String,
+    /// How many events, of any kind, are not kept any more that came after the cursor and before those that are.
+    pub missed: u64,
+    /// Whether the cursor is of another start of the agent; these are then from the oldest that is kept.
+    pub restarted: bool,
+}
+
+/// One thing that the agent told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number, from 1, without gaps, for as long as the agent runs.
+    pub seq: u64,
+    /// Its place: what to ask after for those that follow.
+    pub cursor: String,
+    /// When it was told, by the wall clock.
+    pub time: String,
+    /// When it was told, in microseconds since the machine's start: later events never have a smaller one.
+    pub boot_us: u64,
+    /// What it tells of, in one word.
+    pub kind: String,
+    /// `info`, `warning`, `error` or `critical`.
+    pub severity: String,
+    /// The bridge.
+    pub bridge: Option<String>,
+    /// The VLAN on it; null is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address that it is about.
+    pub address: Option<Ipv4Addr>,
+    /// The incident that it belongs to.
+    pub incident: Option<u64>,
+    /// The interface name of the bridge port that did it, if it is known.
+    pub port: Option<String>,
+    /// The port's interface index.
+    pub ifindex: Option<u32>,
+    /// The hardware address that did it.
+    pub mac: Option<String>,
+    /// Why, or of which sort it is.
+    pub reason: Option<String>,
+    /// All of it in one sentence, as the log has it.
+    pub message: String,
+    /// What only some kinds tell: for a duplicate, the incident as it then stood, without sightings; `parties`, `step`,
+    /// `after_us`, `count`, `owner`, `feature`, `source_mac`, `target` and `device` where there are such.
+    pub detail: Map<String, Value>,
 }
 
 /// Asks for a lease.

@@ -74,6 +74,14 @@ impl Client {
         within(PATIENCE, self.send(Method::GET, path, Vec::new())).await
     }
 
+    /// What the agent answers to `path`, if it was asked to take its time and may wait so long.
+    ///
+    /// # Errors
+    /// When it cannot be reached, does not answer in time, or says why not.
+    pub async fn wait_for<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
+        within(wait + PATIENCE, self.send(Method::GET, path, Vec::new())).await
+    }
+
     /// What the agent answers to a request for a change.
     ///
     /// # Errors

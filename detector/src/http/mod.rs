@@ -1,4 +1,4 @@
-//! What the agent says over HTTP: metrics and health for machines, the live table, incidents and leases as JSON.
+//! What the agent says over HTTP: metrics and health for machines, the live table, incidents, events and leases as JSON.
 //!
 //! Over TCP everything can be read and nothing changed. The Unix socket serves the same, and changes besides, for peers
 //! whose credentials allow it. `api` holds the types that go over the wire, for both ends of it; `client` is the other end.
@@ -6,6 +6,7 @@
 pub mod api;
 mod client;
 mod endpoints;
+mod events;
 mod live_table;
 mod peer;
 mod problem;
@@ -22,3 +23,4 @@ pub use client::{Client, ClientError, encoded};
 pub use endpoints::{BindError, Endpoints};
 pub use live_table::{LiveTable, Witnesses};
 pub use server::serve;
+pub use view::{Wall, incident, row, told};

@@ -13,13 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{
     api::{
         About, Address, Adopt, Allocate, Incident, JournalEntry, Lease, Problem, Release, Released, Row, Standing,
         TableFilter,
     },
+    events::{Waiting, events},
     peer::Peer,
     view::{self, Wall},
 };
@@ -30,23 +31,24 @@ const BODY_LIMIT: usize = 16 * 1024;
 /// How long the agent's loop may take to answer before it counts as stuck.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What can be read.
-pub(super) fn reading(agent: Handle) -> Router {
-    finish(questions(), agent, "this socket only answers questions; changes are made over the Unix socket")
+/// What can be read. Who waits does so until the agent has `stopped`.
+pub(super) fn reading(agent: Handle, stopped: watch::Receiver<()>) -> Router {
+    finish(questions(stopped), agent, "this socket only answers questions; changes are made over the Unix socket")
 }
 
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
-pub(super) fn changing(agent: Handle) -> Router {
-    finish(questions().merge(changes()), agent, "there is such a resource, but not with this method")
+pub(super) fn changing(agent: Handle, stopped: watch::Receiver<()>) -> Router {
+    finish(questions(stopped).merge(changes()), agent, "there is such a resource, but not with this method")
 }
 
-fn questions() -> Router<Handle> {
+fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/api/v1/table", get(table))
         .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
         .route("/api/v1/about", get(about))
         .route("/api/v1/leases", get(leases))
         .route("/api/v1/leases/history", get(history))

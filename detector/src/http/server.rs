@@ -36,7 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub async fn serve(endpoints: Endpoints, agent: Handle, shutdown: impl Future<Output = ()>) {
     let Endpoints { unix, file, tcp } = endpoints;
     let (running, stopped) = watch::channel(());
-    let (readers, changers) = (reading(agent.clone()), changing(agent));
+    let (readers, changers) = (reading(agent.clone(), stopped.clone()), changing(agent, stopped.clone()));
     let over_tcp = async {
         if let Some(tcp) = tcp {
             accept(tcp, |_| readers.clone(), stopped.clone()).await;

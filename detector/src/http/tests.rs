@@ -1,5 +1,7 @@
 //! The agent's endpoints on real sockets, asked as a peer would.
 
+mod events;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -120,8 +122,8 @@ async fn both_sockets_tell_the_same_table() {
     );
     let want = json!({
         "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "02:00:00:00:00:02", "port": "veth2", "ifindex": 2,
-        "netns": 2, "sandbox": "reviewagent", "host": false, "first_seen": "", "last_seen": "",
-        "evidence": "configured", "state": "duplicate",
+        "netns": 2, "sandbox": "reviewagent", "host": false, "external": false, "first_seen": "", "last_seen": "",
+        "evidence": "configured", "hits": 0, "state": "duplicate",
         "lease": {"owner": "reviewagent", "generation": 1, "state": "bound"},
     });
     assert_eq!(serde_json::to_value(timeless(over_unix[1].clone())).unwrap(), want);
@@ -146,6 +148,9 @@ async fn an_incident_names_both_parties_and_what_is_done() {
         panic!("{incident:?}")
     };
     assert_eq!((status.as_str(), incident.first_evidence.as_str()), ("open", "configured"));
+    assert_eq!((incident.verdict.as_str(), incident.severity.as_str(), incident.times), ("duplicate", "error", 1));
+    assert_eq!(incident.addresses, [incident.address]);
+    assert!(incident.parties.iter().all(|party| !party.external));
     assert_eq!(incident.reason.as_deref(), Some("holds the lease, generation 1"));
     let parties: Vec<_> = incident
         .parties
@@ -343,7 +348,7 @@ async fn metrics_are_in_prometheus_format() {
     let served = Served::start().await;
     let answer = served.over_tcp(&get("/metrics")).await;
     assert!(answer.contains("content-type: text/plain; version=0.0.4\r\n"), "{answer}");
-    for line in ["duplicate_ip_total{bridge=\"rt0\"} 0", "dupip_leases{pool=\"rt0\",state=\"bound\"} 1"] {
+    for line in ["duplicate_ip_total{bridge=\"rt0\"} 1", "dupip_leases{pool=\"rt0\",state=\"bound\"} 1"] {
         assert!(answer.lines().any(|found| found == line), "no `{line}` in\n{answer}");
     }
 }

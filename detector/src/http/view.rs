@@ -1,17 +1,23 @@
 //! From the agent's values to what goes over HTTP, and from requests to the agent's values.
 
-use std::{net::Ipv4Addr, time::SystemTime};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, SystemTime},
+};
 
 use humantime::format_rfc3339_millis;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::api;
 use crate::{
     agent::{TableRow, clock},
     allocator::{Change, Fence, JournalEntry, Standing, Wish},
-    engine::{Eviction, Incident, Party, Row, Status},
+    engine::{Eviction, Evidence, Incident, Party, Row, Sighting, Status},
     net::{
         BridgeName, Domain, Generation, IfIndex, IfName, InvalidName, InvalidOwner, Ipv4Range, Lease, Owner, VlanId,
     },
+    telemetry::{BadCursor, Cursor, Entry, Event, Page, Severity, Stream, UnknownKind},
     time::{Span, Timestamp},
 };
 
@@ -24,30 +30,51 @@ pub(super) enum Invalid {
     Vlan(u16),
     #[error(transparent)]
     Owner(#[from] InvalidOwner),
+    #[error(transparent)]
+    Cursor(#[from] BadCursor),
+    #[error(transparent)]
+    Kind(#[from] UnknownKind),
+    #[error("nobody waits for {0} s: at most 30")]
+    Wait(u64),
+    #[error("{0} events cannot be given at a time: ask for 1 to 1024")]
+    Limit(usize),
 }
 
 /// Turns moments since boot into what a wall clock showed then. One reading for a whole answer, so that two times in it
 /// are as far apart as they were.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wall {
+pub struct Wall {
     now: Timestamp,
     wall: SystemTime,
 }
 
 impl Wall {
-    pub(super) fn read() -> Self {
+    /// As the clocks stand now.
+    #[must_use]
+    pub fn read() -> Self {
         let now = clock::now();
         Self { now, wall: clock::wall(now) }
     }
 
-    fn text(&self, at: Timestamp) -> String {
+    /// For moments that are since 1970, not since boot, as recordings have them.
+    #[must_use]
+    pub fn recorded() -> Self {
+        let now = Timestamp::from_nanos(u64::MAX / 2);
+        Self { now, wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(now.as_nanos()) }
+    }
+
+    /// A moment, not after now, as RFC 3339 has it.
+    #[must_use]
+    pub fn text(&self, at: Timestamp) -> String {
         let then = self.wall.checked_sub(self.now.since(at).into()).unwrap_or(self.wall);
         format_rfc3339_millis(then).to_string()
     }
 }
 
-pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
-    let Row { domain, address, station, port_name, sandbox, is_host, binding, state } = &seen.row;
+/// A row of the live table, as the API shows it.
+#[must_use]
+pub fn row(seen: &TableRow, wall: Wall) -> api::Row {
+    let Row { domain, address, station, port_name, sandbox, reach: _, is_host, binding, state } = &seen.row;
     api::Row {
         bridge: domain.bridge.to_string(),
         vlan: domain.vlan.map(VlanId::get),
@@ -58,9 +85,12 @@ pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
         netns: sandbox.netns.map(|netns| netns.inode),
         sandbox: sandbox.name.clone(),
         host: *is_host,
+        // The engine's rows do not say it yet.
+        external: false,
         first_seen: wall.text(binding.first_seen),
         last_seen: wall.text(binding.last_seen),
         evidence: binding.evidence.as_str().to_owned(),
+        hits: binding.hits,
         state: state.as_str().to_owned(),
         lease: seen.lease.as_ref().map(holding),
     }
@@ -135,30 +165,59 @@ impl From<&Change> for api::Released {
     }
 }
 
-pub(super) fn incident(incident: &Incident, wall: Wall) -> api::Incident {
+/// An incident, as the API shows it.
+#[must_use]
+pub fn incident(incident: &Incident, wall: Wall) -> api::Incident {
     let healed = incident.status == Status::Healed;
     api::Incident {
         id: incident.id.0,
         bridge: incident.domain.bridge.to_string(),
         vlan: incident.domain.vlan.map(VlanId::get),
         address: incident.address,
+        addresses: incident.addresses.iter().copied().collect(),
+        verdict: incident.verdict().as_str().to_owned(),
+        severity: Severity::of(incident).as_str().to_owned(),
         status: incident.status.as_str().to_owned(),
         opened: wall.text(incident.first_at),
+        times: incident.times,
+        claims: incident.claims,
         named_us: incident.time_to_name().as_nanos() / 1000,
         closed: incident.closed_at.map(|at| wall.text(at)),
         heal_ms: incident.time_to_close().filter(|_| healed).map(millis),
         first_evidence: incident.first_evidence.as_str().to_owned(),
-        parties: incident.parties.iter().map(|of| party(incident, of, wall)).collect(),
+        parties: incident.parties.iter().map(|of| contender(incident, of, wall)).collect(),
         reason: incident.contest.as_ref().map(|contest| contest.reason.to_string()),
         settled: incident.contest.as_ref().is_some_and(|contest| contest.is_settled()),
         healed,
         held: incident.held.map(|held| held.as_str().to_owned()),
         evictions: evictions(incident),
+        sightings: incident.sightings.iter().map(|of| sighting(incident, of, wall)).collect(),
     }
 }
 
-fn party(incident: &Incident, party: &Party, wall: Wall) -> api::Party {
-    let new_lease = incident.evictions.get(&party.station.port).and_then(|eviction| eviction.lease.as_ref());
+fn sighting(incident: &Incident, sighting: &Sighting, wall: Wall) -> api::Sighting {
+    let Sighting { at, address, station, evidence } = sighting;
+    api::Sighting {
+        time: wall.text(*at),
+        address: *address,
+        port: incident.party(station.port).map(|party| party.port_name.clone()),
+        ifindex: station.port.get(),
+        mac: station.mac.to_string(),
+        evidence: evidence.map_or("martian", Evidence::as_str).to_owned(),
+    }
+}
+
+/// A party with how it stands in an incident.
+fn contender(incident: &Incident, of: &Party, wall: Wall) -> api::Party {
+    let new_lease = incident.evictions.get(&of.station.port).and_then(|eviction| eviction.lease.as_ref());
+    api::Party {
+        role: role(incident, of).to_owned(),
+        new_address: new_lease.map(|lease| lease.address),
+        ..party(of, wall)
+    }
+}
+
+fn party(party: &Party, wall: Wall) -> api::Party {
     api::Party {
         sandbox: party.sandbox.name.clone(),
         port: party.port_name.clone(),
@@ -166,10 +225,12 @@ fn party(incident: &Incident, party: &Party, wall: Wall) -> api::Party {
         mac: party.station.mac.to_string(),
         netns: party.sandbox.netns.map(|netns| netns.inode),
         host: party.is_host,
+        external: party.is_external,
         evidence: party.evidence.as_str().to_owned(),
+        configured: party.configured,
         first_seen: wall.text(party.first_seen),
-        role: role(incident, party).to_owned(),
-        new_address: new_lease.map(|lease| lease.address),
+        role: "party".to_owned(),
+        new_address: None,
     }
 }
 
@@ -200,6 +261,69 @@ fn evictions(incident: &Incident) -> Vec<api::Eviction> {
 fn steps(since: Timestamp, eviction: &Eviction) -> Vec<api::StepTaken> {
     let taken = eviction.taken.iter();
     taken.map(|(step, at)| api::StepTaken { step: step.as_str().to_owned(), at_ms: millis(at.since(since)) }).collect()
+}
+
+pub(super) fn events(page: &Page) -> api::Events {
+    let stream = &page.next.stream;
+    api::Events {
+        stream: stream.to_string(),
+        events: page.events.iter().map(|entry| event(stream, entry)).collect(),
+        next: page.next.to_string(),
+        missed: page.missed,
+        restarted: page.restarted,
+    }
+}
+
+fn event(stream: &Stream, entry: &Entry) -> api::Event {
+    let Entry { seq, at, time, event } = entry;
+    let cursor = Cursor { stream: stream.clone(), seq: *seq }.to_string();
+    api::Event { cursor, ..told(event, *seq, *at, Wall { now: *at, wall: *time }) }
+}
+
+/// An event that is in no log, the `seq`th that was told, as the API shows it: without a cursor.
+#[must_use]
+pub fn told(event: &Event, seq: u64, at: Timestamp, wall: Wall) -> api::Event {
+    api::Event {
+        seq,
+        cursor: String::new(),
+        time: wall.text(at),
+        boot_us: at.as_nanos() / 1000,
+        kind: event.kind.to_string(),
+        severity: event.severity.as_str().to_owned(),
+        bridge: event.bridge.map(|bridge| bridge.to_string()),
+        vlan: event.vlan.map(VlanId::get),
+        address: event.address,
+        incident: event.incident.map(|incident| incident.0),
+        port: event.port_name.clone(),
+        ifindex: event.port.map(IfIndex::get),
+        mac: event.mac.map(|mac| mac.to_string()),
+        reason: event.reason.clone(),
+        message: event.message.clone(),
+        detail: detail(event, wall),
+    }
+}
+
+/// Times are as the wall clock showed them when the event was told, so that it reads the same whenever it is asked for.
+fn detail(event: &Event, wall: Wall) -> Map<String, Value> {
+    let mut detail = event.snapshot.as_deref().map_or_else(Map::new, |of| fields(incident(of, wall)));
+    // What the event itself says, and what is not kept.
+    for field in ["id", "bridge", "vlan", "address", "sightings"] {
+        detail.remove(field);
+    }
+    if !event.parties.is_empty() {
+        let parties: Vec<_> = event.parties.iter().map(|of| Value::Object(fields(party(of, wall)))).collect();
+        detail.insert("parties".to_owned(), parties.into());
+    }
+    detail.extend(fields(&event.facts));
+    detail
+}
+
+fn fields(value: impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(fields)) => fields,
+        // Never: all of these are objects with texts for keys.
+        _ => Map::new(),
+    }
 }
 
 /// Milliseconds, to the microsecond.

@@ -27,6 +27,8 @@ pub struct Behind {
     pub stacked: Vec<Stacked>,
     /// The hardware addresses of all Ethernet interfaces in the namespace, whether they have to do with the port or not.
     pub macs: BTreeSet<Mac>,
+    /// Whether what comes in by the port's other end may be forwarded (`net.ipv4.conf.INTERFACE.forwarding`).
+    pub forwards: bool,
 }
 
 /// An interface that sends its frames by the port's other end.
@@ -85,6 +87,7 @@ impl Behind {
             interface: Interface::of(peer, addresses)?,
             stacked: stacked.collect(),
             macs: links.iter().filter_map(links::ethernet).collect(),
+            forwards: links::forwards(peer),
         })
     }
 }

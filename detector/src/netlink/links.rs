@@ -4,8 +4,8 @@ use netlink_packet_core::DecodeError;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
-        InfoBridge, InfoData, InfoKind, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkLayerType, LinkMessage,
+        AfSpecInet, AfSpecUnspec, InfoBridge, InfoData, InfoKind, InfoPortKind, InfoVlan, LinkAttribute,
+        LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
     },
 };
 use rustix::io::Errno;
@@ -145,6 +145,19 @@ impl Interface {
         let own = addresses.iter().filter(|(at, _)| *at == index).map(|(_, network)| *network).collect();
         Some(Self { index, name: name(link)?.to_owned(), mac: mac(link), up: is_up(link), addresses: own })
     }
+}
+
+/// Whether the interface forwards IPv4 (`IPV4_DEVCONF_FORWARDING`). The kernel tells it with every link.
+pub(super) fn forwards(link: &LinkMessage) -> bool {
+    let families = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecUnspec(families) => Some(families),
+        _ => None,
+    });
+    let settings = families.flatten().filter_map(|family| match family {
+        AfSpecUnspec::Inet(settings) => Some(settings),
+        _ => None,
+    });
+    settings.flatten().any(|setting| matches!(setting, AfSpecInet::DevConf(settings) if settings.forwarding != 0))
 }
 
 /// Asks for the bridge called `bridge`.

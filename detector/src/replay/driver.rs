@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use detector_ebpf::{Arp, Malformed};
+use serde::Serialize;
 
 use super::{
     merge::Merged,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     engine::{Action, Config, Engine, Evidence, Finding, Incident, Input, Outcome, Policy, Row, Survey},
-    net::{BridgeName, IfIndex, Ipv4Net, Lease, Mac, MartianReason},
+    net::{BridgeName, IfIndex, Ipv4Net, Lease, Mac, MartianReason, Reach},
     time::Timestamp,
 };
 
@@ -35,7 +36,7 @@ pub struct Settings {
 }
 
 /// What was replayed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Frames of Ethernet.
     pub frames: u64,
@@ -56,6 +57,7 @@ pub struct Summary {
     /// Ports that something came in by.
     pub ports: u64,
     /// When the first frame was recorded, and the last.
+    #[serde(skip)]
     pub span: Option<(Timestamp, Timestamp)>,
 }
 
@@ -161,7 +163,14 @@ impl Replay {
                 let index = port.index;
                 self.tell(Input::PortUp(port));
                 if !sandbox.owners.is_empty() {
-                    let survey = Survey { at: self.now, sandbox, macs: [].into(), forwards: false, addresses: None };
+                    let survey = Survey {
+                        at: self.now,
+                        sandbox,
+                        reach: Reach::Other,
+                        macs: [].into(),
+                        forwards: false,
+                        addresses: None,
+                    };
                     self.tell(Input::Surveyed { port: index, survey });
                 }
                 self.read(read, index);

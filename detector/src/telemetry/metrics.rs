@@ -1,11 +1,16 @@
 //! Every metric, by name.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
 };
 
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
 use crate::{
     allocator::Pool,
     capture::Malformed,
@@ -27,24 +32,40 @@ pub enum Feature {
     Store,
     /// A tap on every port.
     Taps,
+    /// Reading the kernel's log for martians.
+    KernelLog,
+    /// Programs in the kernel.
+    Ebpf,
+    /// Seeing IPv4 packets from sources that were not claimed.
+    Ipv4Watch,
 }
 
 impl Feature {
-    const ALL: [Self; 3] = [Self::Inventory, Self::Store, Self::Taps];
+    const ALL: [Self; 6] = [Self::Inventory, Self::Store, Self::Taps, Self::KernelLog, Self::Ebpf, Self::Ipv4Watch];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Inventory => "inventory",
             Self::Store => "store",
             Self::Taps => "taps",
+            Self::KernelLog => "kernel_log",
+            Self::Ebpf => "ebpf",
+            Self::Ipv4Watch => "ipv4_watch",
         }
     }
 }
 
-/// The counters, gauges and histograms of one agent.
+/// The counters, gauges and histograms of one agent, and its events.
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
+    pub(super) events: EventLog,
+    pub(super) suppressed: Vec<Suppressed>,
+    pub(super) reasons: Mutex<Reasons>,
+    pub(super) told: IntCounterVec,
+    pub(super) reopened: IntCounterVec,
+    pub(super) floods: IntCounterVec,
+    pub(super) moves: IntCounterVec,
     pub(super) duplicates: IntCounterVec,
     pub(super) martians: IntCounterVec,
     pub(super) evictions: IntCounterVec,
@@ -57,6 +78,9 @@ pub struct Telemetry {
     claims: IntCounterVec,
     malformed: IntCounterVec,
     lost: IntCounterVec,
+    limited: IntCounterVec,
+    absorbed: IntCounterVec,
+    kernel_log_lost: IntCounter,
     unreadable: IntCounterVec,
     bindings: IntGaugeVec,
     ports: IntGaugeVec,
@@ -90,6 +114,31 @@ impl Telemetry {
                 &["bridge"],
             )?,
             active: gauge(at, "duplicate_ip_active", "Addresses that have more than one live owner now", &["bridge"])?,
+            reopened: counter(
+                at,
+                "dupip_incidents_reopened_total",
+                "Duplicates that came back soon after they had ended",
+                &["bridge"],
+            )?,
+            told: counter(at, "dupip_findings_total", "What was found, told or suppressed, by kind", &["kind"])?,
+            moves: counter(at, "dupip_moves_total", "Addresses that went from one owner to another", &["bridge"])?,
+            floods: counter(at, "dupip_floods_total", "Times that a port said more than it may", &["bridge"])?,
+            limited: counter(
+                at,
+                "dupip_limited_total",
+                "Claims only counted, since their port had more news than its share",
+                &["bridge"],
+            )?,
+            absorbed: counter(
+                at,
+                "dupip_absorbed_total",
+                "Claims that the tap knew already and did not report",
+                &["bridge"],
+            )?,
+            kernel_log_lost: registered(
+                at,
+                IntCounter::new("dupip_kernel_log_lost_total", "Lines of the kernel's log that were gone unread")?,
+            )?,
             martians: counter(at, "dupip_martian_total", "Claims that cannot be true", &["bridge", "reason"])?,
             claims: counter(at, "dupip_claims_total", "ARP packets seen, by form", &["bridge", "kind"])?,
             malformed: counter(at, "dupip_malformed_total", "ARP packets that are none", &["bridge", "reason"])?,
@@ -116,10 +165,25 @@ impl Telemetry {
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
             degraded: gauge(at, "dupip_degraded", "1 for what the agent cannot do fully", &["feature"])?,
+            events: EventLog::new(),
+            suppressed: Vec::new(),
+            reasons: Mutex::default(),
             registry,
         };
         telemetry.start_at_zero()?;
         Ok(telemetry)
+    }
+
+    /// Neither logs nor streams these kinds of events; they are still counted.
+    #[must_use]
+    pub fn suppress(self, kinds: impl IntoIterator<Item = Suppressed>) -> Self {
+        Self { suppressed: kinds.into_iter().collect(), ..self }
+    }
+
+    /// The latest events.
+    #[must_use]
+    pub const fn events(&self) -> &EventLog {
+        &self.events
     }
 
     fn start_at_zero(&self) -> prometheus::Result<()> {
@@ -127,6 +191,7 @@ impl Telemetry {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
         ["healed", "failed"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
         for op in ["bind", "release", "retire", "discard", "quarantine"] {
             self.fenced.with_label_values(&[op]).reset();
@@ -136,7 +201,8 @@ impl Telemetry {
 
     /// Makes a bridge's metrics appear, at 0, so that an alert on their increase sees the first one.
     pub fn watch(&self, bridge: BridgeName) {
-        for plain in [&self.duplicates, &self.lost, &self.refused] {
+        let plain = [&self.duplicates, &self.lost, &self.refused, &self.limited, &self.absorbed];
+        for plain in plain.into_iter().chain([&self.floods, &self.moves, &self.reopened]) {
             plain.with_label_values(&[bridge.as_str()]);
         }
         for kind in ClaimKind::ALL {
@@ -157,7 +223,27 @@ impl Telemetry {
 
     /// Counts an ARP packet that the tap reported.
     pub fn claim(&self, bridge: BridgeName, kind: ClaimKind) {
-        self.claims.with_label_values(&[bridge.as_str(), kind.as_str()]).inc();
+        self.claims_by_kind(bridge, kind, 1);
+    }
+
+    /// Counts ARP packets that the tap saw, reported or not.
+    pub fn claims_by_kind(&self, bridge: BridgeName, kind: ClaimKind, count: u64) {
+        self.claims.with_label_values(&[bridge.as_str(), kind.as_str()]).inc_by(count);
+    }
+
+    /// Counts claims that the tap knew already and did not report.
+    pub fn absorbed(&self, bridge: BridgeName, count: u64) {
+        self.absorbed.with_label_values(&[bridge.as_str()]).inc_by(count);
+    }
+
+    /// Counts claims that the tap only counted, since their port had more news than its share.
+    pub fn limited(&self, bridge: BridgeName, count: u64) {
+        self.limited.with_label_values(&[bridge.as_str()]).inc_by(count);
+    }
+
+    /// Counts lines of the kernel's log that were overwritten before they were read.
+    pub fn kernel_log_lost(&self, count: u64) {
+        self.kernel_log_lost.inc_by(count);
     }
 
     /// Counts ARP packets that the tap could not make sense of.
@@ -278,6 +364,38 @@ mod tests {
             "dupip_ports{bridge=\"rt0\"} 0",
             "dupip_heal_seconds_count 0",
             "dupip_unreadable_total{source=\"tap\"} 0",
+            "dupip_martian_total{bridge=\"rt0\",reason=\"kernel\"} 0",
+            "dupip_claims_total{bridge=\"rt0\",kind=\"probe\"} 0",
+            "dupip_limited_total{bridge=\"rt0\"} 0",
+            "dupip_absorbed_total{bridge=\"rt0\"} 0",
+            "dupip_floods_total{bridge=\"rt0\"} 0",
+            "dupip_moves_total{bridge=\"rt0\"} 0",
+            "dupip_incidents_reopened_total{bridge=\"rt0\"} 0",
+            "dupip_kernel_log_lost_total 0",
+            "dupip_findings_total{kind=\"info\"} 0",
+            "dupip_degraded{feature=\"kernel_log\"} 0",
+            "dupip_degraded{feature=\"ebpf\"} 0",
+            "dupip_degraded{feature=\"ipv4_watch\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_counts_is_added() {
+        let (telemetry, bridge) = (Telemetry::new().unwrap(), "rt0".parse().unwrap());
+        for count in [2, 3] {
+            telemetry.claims_by_kind(bridge, ClaimKind::Probe, count);
+            telemetry.absorbed(bridge, count);
+            telemetry.limited(bridge, count);
+            telemetry.kernel_log_lost(count);
+        }
+        let text = String::from_utf8(telemetry.render().unwrap()).unwrap();
+        for line in [
+            "dupip_claims_total{bridge=\"rt0\",kind=\"probe\"} 5",
+            "dupip_absorbed_total{bridge=\"rt0\"} 5",
+            "dupip_limited_total{bridge=\"rt0\"} 5",
+            "dupip_kernel_log_lost_total 5",
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
         }

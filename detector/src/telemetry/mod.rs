@@ -1,10 +1,21 @@
-//! What the outside learns: metrics and log lines.
+//! What the outside learns: metrics, log lines and the event log.
 //!
-//! One event is one log line and one counter, written together, in `events`. The names of metrics stand in `metrics` and
-//! nowhere else. No address and no sandbox is ever a label: identities belong in log lines and incidents, where they cost
+//! One event is one log line, one count and one entry of the event log, made together in `tell`; `findings` makes events
+//! of what the engine finds. `log` keeps the latest for whoever asks or waits. The names of metrics stand in `metrics` and
+//! nowhere else. No address and no sandbox is ever a label: identities belong in events and incidents, where they cost
 //! nothing once they are over.
 
-mod events;
+mod event;
+mod findings;
+mod log;
 mod metrics;
+mod suppressed;
+mod tell;
+#[cfg(test)]
+mod tests;
+mod words;
 
+pub use event::{Event, Facts, Kind, Severity, UnknownKind};
+pub use log::{Asked, BadCursor, Cursor, Entry, EventLog, Page, Stream};
 pub use metrics::{BridgeGauges, Feature, Telemetry};
+pub use suppressed::{NotSuppressed, Suppressed};

@@ -1,11 +1,13 @@
 //! The kernel's own word on martians, provoked and read.
 
-use std::{fs, time::Duration};
+use std::{fs, io::ErrorKind, time::Duration};
 
 use detector::{
     capture::{KernelMartian, MartianKind, MartianLog},
     net::{ArpPacket, Mac, Operation},
 };
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 use crate::lab::{ADDRESS, DEADLINE, GATEWAY, alone, ip, say, wire};
 
@@ -70,5 +72,19 @@ fn what_user_space_writes_into_the_log_is_no_martian() {
         let heard = provoke(&mut log, Mac([2, 0, 0, 0x77, 0, 0x42])).await;
         let is_forged = |martian: &KernelMartian| martian.device == "forged" || martian.frame_source == Some(forged);
         assert!(!heard.iter().any(is_forged), "{heard:?}");
+    });
+}
+
+#[test]
+fn a_machine_that_shows_no_log_says_why() {
+    alone(async || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        let kind = || MartianLog::open().err().expect("there is no log").kind();
+        // As some container tools do.
+        mount_bind("/dev/null", "/dev/kmsg").unwrap();
+        assert_eq!(kind(), ErrorKind::InvalidInput);
+        mount("tmpfs", "/dev", "tmpfs", MountFlags::empty(), None).unwrap();
+        assert_eq!(kind(), ErrorKind::NotFound);
     });
 }

@@ -194,7 +194,7 @@ fn whatever_hung_on_the_address_is_there_afterwards() -> Result<()> {
 #[test]
 fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
     let steps = ["reallocate", "readdress", "announce_new", "announce_kept", "verify", "bind"];
-    for line in ["both use it".to_owned()].into_iter().chain(steps.map(|step| format!("step=\"{step}\""))) {
+    for line in ["both use 10.8.64.2".to_owned()].into_iter().chain(steps.map(|step| format!("step=\"{step}\""))) {
         let lab = Incident::new()?;
         let mut agent = lab.dupip.spawn(Mode::Enforce, &[])?;
         agent.wait_for_line(&line, DEADLINE)?;

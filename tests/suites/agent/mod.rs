@@ -1,6 +1,7 @@
 //! dupip in the lab: the built program, run as a real process against real sandboxes.
 
 mod detection;
+mod events;
 mod healing;
 mod life;
 

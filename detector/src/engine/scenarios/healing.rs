@@ -208,7 +208,8 @@ fn a_released_address_rests_when_nothing_shows_it_in_use() {
     world.leave(3);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 9 }), ..Sandbox::default() };
     world.port_up(4, None);
-    let survey = Survey { at: world.now, sandbox, macs: BTreeSet::new(), forwards: false, addresses: None };
+    let survey =
+        Survey { at: world.now, sandbox, macs: BTreeSet::new(), reach: Reach::Netns, forwards: false, addresses: None };
     world.tell(Input::Surveyed { port: port(4), survey });
     told(&mut world);
     assert_eq!(world.asked("retire"), 0, "a namespace that cannot be read may have it");
@@ -232,6 +233,29 @@ fn without_a_lease_the_incumbent_is_named_and_nobody_is_moved() {
     world.lease(CONTESTED, "second");
     world.pass(Span::from_secs(60));
     assert_eq!((world.at(2), world.at(3)), (vec![address(10)], vec![CONTESTED]), "a lease settles it");
+}
+
+#[test]
+fn what_is_contested_is_adopted_by_nobody_and_no_move_away_from_it_is_moot() {
+    let mut world = World::new(Mode::Enforce);
+    let mut lease = world.lease(address(10), "b");
+    (lease.state, lease.replaces) = (LeaseState::Reserved, Some(CONTESTED));
+    world.engine.handle(Input::MovePending(lease), world.now);
+    for at in [2, 3] {
+        let name = if at == 2 { "a" } else { "b" };
+        world.behind.insert(at, Behind { name, addresses: [CONTESTED].into(), readable: true, answers: true });
+        world.engine.handle(
+            Input::PortUp(Port { index: port(at), name: name.to_owned(), bridge: rt0(), pvid: None }),
+            world.now,
+        );
+        let survey = world.look(at);
+        world.engine.handle(Input::Surveyed { port: port(at), survey }, world.now);
+    }
+    // The book has not answered yet.
+    world.engine.handle(Input::InventoryDone, world.now);
+    let actions: Vec<Action> = std::iter::from_fn(|| world.engine.next_action()).collect();
+    let changes = |action: &&Action| matches!(action, Action::Adopt { .. } | Action::GiveBack { .. });
+    assert_eq!(actions.iter().filter(changes).count(), 0, "{actions:?}");
 }
 
 /// Scenario 10.
@@ -266,8 +290,9 @@ fn a_name_that_is_not_what_both_are_called_settles_nothing() {
         world.sandbox(at, "one-of-many", &[]);
         let owners = vec![format!("own{at}").parse().unwrap(), "unit.service".parse().unwrap()];
         let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: at.into() }), name: None, owners };
-        let addresses = Some(vec![Configured { address: CONTESTED, mac: mac(at) }]);
-        let survey = Survey { at: world.now, sandbox, macs: [mac(at)].into(), forwards: false, addresses };
+        let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: mac(at) }]);
+        let survey =
+            Survey { at: world.now, sandbox, macs: [mac(at)].into(), reach: Reach::Netns, forwards: false, addresses };
         world.tell(Input::Surveyed { port: port(at), survey });
         world.says(at, Operation::Reply, CONTESTED, HOST);
     }
@@ -382,10 +407,17 @@ fn a_party_that_changes_its_hardware_address_stays_the_party_it_was() {
     world.sandbox(3, "b", &[CONTESTED]);
     let other = Mac([2, 7, 7, 7, 7, 7]);
     let sandbox = world.engine.rows().find(|row| row.station.port == port(2)).unwrap().sandbox;
-    let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
+    let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: other }]);
     world.tell(Input::Surveyed {
         port: port(2),
-        survey: Survey { at: world.now, sandbox, macs: [other].into(), forwards: false, addresses },
+        survey: Survey {
+            at: world.now,
+            sandbox,
+            macs: [other].into(),
+            reach: Reach::Netns,
+            forwards: false,
+            addresses,
+        },
     });
     world.pass(Span::from_millis(50));
     let macs: Vec<Mac> = world.incident().parties.iter().map(|party| party.station.mac).collect();
@@ -400,7 +432,8 @@ fn a_look_that_failed_frees_nothing_and_evicts_nobody() {
     world.lease(CONTESTED, "a");
     world.sandbox(2, "a", &[CONTESTED]);
     let sandbox = Sandbox { netns: Some(NetnsId { device: 4, inode: 2 }), ..Sandbox::default() };
-    let survey = Survey { at: world.now, sandbox, macs: BTreeSet::new(), forwards: false, addresses: None };
+    let survey =
+        Survey { at: world.now, sandbox, macs: BTreeSet::new(), reach: Reach::Netns, forwards: false, addresses: None };
     world.tell(Input::Surveyed { port: port(2), survey });
     assert_eq!((world.states(CONTESTED), world.findings.len()), (vec![RowState::Ok], 0));
 }

@@ -16,7 +16,8 @@ use std::{
 use super::*;
 use crate::{
     net::{
-        ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, VlanId,
+        ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, Reach,
+        VlanId,
     },
     time::Span,
 };
@@ -134,8 +135,14 @@ impl World {
     }
 
     fn survey(&mut self, at: u32) {
+        let survey = self.look(at);
+        self.tell(Input::Surveyed { port: port(at), survey });
+    }
+
+    fn look(&self, at: u32) -> Survey {
         let Behind { name, addresses, readable, .. } = &self.behind[&at];
-        let configured = addresses.iter().map(|address| Configured { address: *address, mac: mac(at) }).collect();
+        let configured =
+            addresses.iter().map(|address| Configured { tag: None, address: *address, mac: mac(at) }).collect();
         let sandbox = Sandbox {
             netns: readable.then_some(NetnsId { device: 4, inode: u64::from(at) }),
             name: readable.then(|| (*name).to_owned()),
@@ -143,8 +150,7 @@ impl World {
         };
         let macs = readable.then(|| mac(at)).into_iter().collect();
         let addresses = readable.then_some(configured);
-        let survey = Survey { at: self.now, sandbox, macs, forwards: self.forwards.contains(&at), addresses };
-        self.tell(Input::Surveyed { port: port(at), survey });
+        Survey { at: self.now, sandbox, macs, reach: Reach::Netns, forwards: self.forwards.contains(&at), addresses }
     }
 
     fn reconfigure(&mut self, at: u32, addresses: &[Ipv4Addr]) {

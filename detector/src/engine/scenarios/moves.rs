@@ -141,9 +141,10 @@ fn another_hardware_address_at_the_same_port_is_told_and_no_duplicate() {
     world.behind.get_mut(&2).unwrap().answers = false;
     world.announces(2, other, CONTESTED);
     assert_eq!(world.duplicates(), 0);
-    let addresses = Some(vec![Configured { address: CONTESTED, mac: other }]);
+    let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: other }]);
     let sandbox = world.engine.topology.ports[&port(2)].sandbox.clone();
-    let survey = Survey { at: world.now, sandbox, macs: [other].into(), forwards: false, addresses };
+    let survey =
+        Survey { at: world.now, sandbox, macs: [other].into(), reach: Reach::Netns, forwards: false, addresses };
     world.tell(Input::Surveyed { port: port(2), survey });
     world.pass(Span::from_secs(120));
     assert_eq!((world.duplicates(), infos(&world)), (0, vec!["mac_changed"]));
@@ -189,8 +190,15 @@ fn one_namespace_that_answers_on_all_its_interfaces_is_one_party() {
     world.sandbox(2, "a", &[CONTESTED]);
     let second = Mac([2, 7, 7, 7, 7, 7]);
     let sandbox = world.engine.topology.ports[&port(2)].sandbox.clone();
-    let addresses = Some(vec![Configured { address: CONTESTED, mac: mac(2) }]);
-    let survey = Survey { at: world.now, sandbox, macs: [mac(2), second].into(), forwards: false, addresses };
+    let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: mac(2) }]);
+    let survey = Survey {
+        at: world.now,
+        sandbox,
+        macs: [mac(2), second].into(),
+        reach: Reach::Netns,
+        forwards: false,
+        addresses,
+    };
     world.tell(Input::Surveyed { port: port(2), survey });
     for _ in 0..5 {
         world.announces(2, second, CONTESTED);

@@ -1,0 +1,56 @@
+//! How parties and moves read in a sentence.
+
+use std::fmt;
+
+use crate::engine::{Incident, Party};
+
+/// Parties that a sentence names; more are only counted, so that no sentence is longer than can be read.
+const NAMED: usize = 8;
+
+/// A party with where it is.
+pub(super) struct At<'a>(pub(super) &'a Party);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outside = if self.0.is_external { "outside, " } else { "" };
+        write!(f, "{} ({outside}port {}, {})", self.0.label(), self.0.port_name, self.0.station.mac)
+    }
+}
+
+/// Some parties.
+pub(super) struct List<'a>(pub(super) &'a [Party]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, party) in self.0.iter().take(NAMED).enumerate() {
+            write!(f, "{}{}", if place == 0 { "" } else { " and " }, At(party))?;
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// The parties of a duplicate with what they share.
+pub(super) struct Parties<'a>(pub(super) &'a Incident);
+
+impl fmt::Display for Parties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Incident { parties, address, domain, .. } = self.0;
+        write!(f, "{} {} use {address} on {domain}", List(parties), if parties.len() > 2 { "all" } else { "both" })
+    }
+}
+
+/// Who was moved where.
+pub(super) struct Moves<'a>(pub(super) &'a Incident);
+
+impl fmt::Display for Moves<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for eviction in self.0.evictions.values() {
+            let to = eviction.lease.as_ref().map(|lease| lease.address.to_string()).unwrap_or_default();
+            write!(f, "{} moved from {} to {to}; ", eviction.owner, self.0.address)?;
+        }
+        write!(f, "each address has one owner")
+    }
+}
