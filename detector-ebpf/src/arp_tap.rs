@@ -1,32 +1,48 @@
-//! The ARP tap: a traffic control program that reports every ARP claim and touches no frame.
+//! The ARP tap: a traffic control program that reports every claim that says something new, and touches no frame.
 //!
 //! It sits at the ingress of each bridge port and at the egress of the bridge device, and always answers "go on", so that
-//! whatever stands behind it runs as if it were not there.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+//! whatever stands behind it runs as if it were not there. There are two of it: where nobody wants to know of IPv4, the
+//! other one's look at every packet is not paid for.
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod tap {
+    use core::arch::asm;
+
     use aya_ebpf::{
+        Global,
         bindings::{__sk_buff, BPF_F_NO_PREALLOC, TC_ACT_UNSPEC},
         helpers::bpf_ktime_get_boot_ns,
         macros::{classifier, map},
-        maps::{PerCpuHashMap, RingBuf},
+        maps::{Array, HashMap, PerCpuHashMap, RingBuf},
         programs::TcContext,
     };
     use aya_log_ebpf::debug;
     use detector_ebpf::{
-        Arp, ArpEvent, Frame, MAX_INTERFACES, Malformed, RING_BYTES, Report, TapCounters, Tapped, may_carry_arp,
-        read_frame,
+        CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES, MAX_KNOWN,
+        Malformed, OwnedKey, RING_BYTES, Report, Tapped, TappedPort, is_plain_ipv4, may_carry_arp, read_frame,
+        read_plain_ipv4,
     };
 
     #[map]
     static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-    /// Not preallocated: an entry that the agent removes is then not given to another interface while a program still
-    /// counts in it (`kernel/bpf/hashtab.c`), and memory is spent only on interfaces that there are.
+    /// Not preallocated, as the others: memory is spent only on what there is.
     #[map]
-    static COUNTERS: PerCpuHashMap<u32, TapCounters> =
-        PerCpuHashMap::with_max_entries(MAX_INTERFACES, BPF_F_NO_PREALLOC);
+    static PORTS: PerCpuHashMap<u32, TappedPort> = PerCpuHashMap::with_max_entries(MAX_INTERFACES, BPF_F_NO_PREALLOC);
+
+    #[map]
+    static KNOWN: HashMap<KnownKey, KnownUse> = HashMap::with_max_entries(MAX_KNOWN, BPF_F_NO_PREALLOC);
+
+    #[map]
+    static OWNERS: HashMap<OwnedKey, u32> = HashMap::with_max_entries(MAX_KNOWN, BPF_F_NO_PREALLOC);
+
+    #[map]
+    static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+
+    #[expect(unsafe_code, reason = "the agent looks for the global by this name")]
+    #[unsafe(no_mangle)]
+    static NEWS_LIMIT: Global<Limit> = Global::new(Limit::OFF);
 
     /// What the kernel goes by when it lets a program call helpers that are for GPL programs only.
     #[expect(unsafe_code, reason = "the kernel looks for the licence in a section of this name")]
@@ -34,22 +50,37 @@ mod tap {
     #[unsafe(no_mangle)]
     static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-    /// `TC_ACT_UNSPEC` lets the next program or filter run; TCX calls the same number `TCX_NEXT`
-    /// (`include/uapi/linux/bpf.h`).
+    /// Looks at ARP.
     #[classifier]
     fn dupip_arp_tap(ctx: TcContext) -> i32 {
-        // The protocol is a big-endian 16-bit number in a 32-bit field.
-        if may_carry_arp(u16::from_be(ctx.skb.protocol() as u16)) {
-            let skb = Skb(ctx);
+        let skb = Skb::<false>(ctx);
+        if may_carry_arp(skb.protocol()) {
             read_frame(&skb, &skb);
         }
-        TC_ACT_UNSPEC
+        GO_ON
     }
 
-    /// A socket buffer, whose bytes may lie in several places.
-    struct Skb(TcContext);
+    /// Looks at ARP, and at the sources of IPv4 packets.
+    #[classifier]
+    fn dupip_ipv4_tap(ctx: TcContext) -> i32 {
+        let skb = Skb::<true>(ctx);
+        let protocol = skb.protocol();
+        if is_plain_ipv4(protocol) {
+            read_plain_ipv4(&skb, &skb);
+        } else if may_carry_arp(protocol) {
+            read_frame(&skb, &skb);
+        }
+        GO_ON
+    }
 
-    impl Frame for Skb {
+    /// `TC_ACT_UNSPEC` lets the next program or filter run; TCX calls the same number `TCX_NEXT`
+    /// (`include/uapi/linux/bpf.h`).
+    const GO_ON: i32 = TC_ACT_UNSPEC;
+
+    /// A socket buffer, whose bytes may lie in several places.
+    struct Skb<const WATCH_IPV4: bool>(TcContext);
+
+    impl<const WATCH_IPV4: bool> Frame for Skb<WATCH_IPV4> {
         #[inline(always)]
         fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
             self.0.load(offset).ok()
@@ -62,24 +93,42 @@ mod tap {
         }
     }
 
-    impl Report for Skb {
+    impl<const WATCH_IPV4: bool> Report for Skb<WATCH_IPV4> {
         #[inline(always)]
-        fn claim(&self, arp: &Arp) {
-            let event = ArpEvent::new(Tapped { nanos: now(), ifindex: self.fields().ifindex }, arp);
-            match EVENTS.output::<ArpEvent>(&event, 0) {
-                Ok(()) => self.count(|counters| counters.reported += 1),
-                Err(_) => self.count(|counters| counters.lost += 1),
+        fn arp(&self, claim: &Claim) {
+            let Some(port) = self.port() else {
+                return;
+            };
+            let now = now();
+            let fate = if claim.may_be_known() && self.absorb(claim, now) {
+                Fate::Absorbed
+            } else {
+                self.report(port, claim, now)
+            };
+            port.counters.add_arp(claim.kind, fate);
+        }
+
+        #[inline(always)]
+        fn ipv4(&self, claim: &Claim) {
+            if !WATCH_IPV4 || self.is_marked(claim) {
+                return;
+            }
+            if let Some(port) = self.port() {
+                let fate = self.report(port, claim, now());
+                port.counters.add_ipv4(fate);
             }
         }
 
         #[inline(always)]
         fn malformed(&self, reason: Malformed) {
-            self.count(|counters| counters.add_malformed(reason));
+            if let Some(port) = self.port() {
+                port.counters.add_malformed(reason);
+            }
             debug!(self.0, "malformed ARP on interface {}: {}", self.fields().ifindex, reason.as_str());
         }
     }
 
-    impl Skb {
+    impl<const WATCH_IPV4: bool> Skb<WATCH_IPV4> {
         #[inline(always)]
         #[expect(unsafe_code, reason = "the context is a raw pointer")]
         fn fields(&self) -> &__sk_buff {
@@ -87,15 +136,96 @@ mod tap {
             unsafe { &*self.0.skb.skb }
         }
 
+        /// The protocol is a big-endian 16-bit number in a 32-bit field.
+        #[inline(always)]
+        fn protocol(&self) -> u16 {
+            u16::from_be(self.fields().protocol as u16)
+        }
+
+        /// What the tap has for this interface, on this CPU.
+        #[inline(always)]
+        #[expect(
+            unsafe_code,
+            clippy::mut_from_ref,
+            reason = "a map's value is a raw pointer, to what is not the buffer's"
+        )]
+        fn port(&self) -> Option<&mut TappedPort> {
+            // SAFETY: the value is this CPU's own, and the kernel keeps it until the program has returned. Traffic control
+            // runs with bottom halves off, so no second run on this CPU is in it at the same time.
+            PORTS.get_ptr_mut(self.fields().ifindex).map(|port| unsafe { &mut *port })
+        }
+
+        /// Whether the claim is known; that it was made is noted then.
         #[inline(always)]
         #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
-        fn count(&self, add: impl FnOnce(&mut TapCounters)) {
-            if let Some(counters) = COUNTERS.get_ptr_mut(self.fields().ifindex) {
-                // SAFETY: the value is this CPU's own, and the kernel keeps it until the program has returned. Traffic
-                // control runs with bottom halves off, so no second run on this CPU is in it at the same time.
-                add(unsafe { &mut *counters });
+        fn absorb(&self, claim: &Claim, now: u64) -> bool {
+            let Some(known) = KNOWN.get_ptr_mut(KnownKey::new(self.fields().ifindex, claim)) else {
+                return false;
+            };
+            // SAFETY: the kernel keeps the value until the program has returned. Other CPUs write to it at the same time:
+            // to the count by the same atomic addition, to the time whole, and whichever of theirs stays is right.
+            unsafe {
+                add_one(&raw mut (*known).hits);
+                (&raw mut (*known).last_arp).write_volatile(now);
+            }
+            true
+        }
+
+        /// Whether the claim is known; that it was made in this epoch is noted then. Most frames of a bridge come by here.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
+        fn is_marked(&self, claim: &Claim) -> bool {
+            let Some(known) = KNOWN.get_ptr_mut(KnownKey::new(self.fields().ifindex, claim)) else {
+                return false;
+            };
+            if let Some(epoch) = EPOCH.get(0) {
+                // SAFETY: the kernel keeps the value until the program has returned; other CPUs write the same to it.
+                unsafe {
+                    let mark = &raw mut (*known).epoch;
+                    if mark.read_volatile() != *epoch {
+                        mark.write_volatile(*epoch);
+                    }
+                }
+            }
+            true
+        }
+
+        #[inline(always)]
+        fn report(&self, port: &mut TappedPort, claim: &Claim, now: u64) -> Fate {
+            let is_let_through = port.news.take(now, NEWS_LIMIT.load())
+                || self.contradicts(port.bridge, claim) && port.contradictions.take(now, CONTRADICTIONS_LIMIT);
+            if !is_let_through {
+                return Fate::Limited;
+            }
+            let event = ClaimEvent::new(Tapped { nanos: now, ifindex: self.fields().ifindex }, claim);
+            match EVENTS.output::<ClaimEvent>(&event, 0) {
+                Ok(()) => Fate::Reported,
+                Err(_) => Fate::Lost,
             }
         }
+
+        /// Whether the address is known to be somebody's at another port. Whoever floods must not hide that he lies.
+        #[inline(always)]
+        fn contradicts(&self, bridge: u32, claim: &Claim) -> bool {
+            let owner = OWNERS.get_ptr(OwnedKey::new(bridge, claim.tag, claim.address));
+            #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
+            // SAFETY: the kernel keeps the value until the program has returned, and it is one whole word.
+            owner.is_some_and(|owner| unsafe { owner.read_volatile() } != self.fields().ifindex)
+        }
+    }
+
+    /// Adds atomically: Rust has no such operation for this machine, which knows how to add and, in its first versions, not
+    /// how to compare and swap.
+    ///
+    /// # Safety
+    /// `count` points to a number that lives, and that others change by atomic operations only.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the instruction has no other name")]
+    unsafe fn add_one(count: *mut u64) {
+        // SAFETY: the instruction writes to what the caller vouches for, and to nothing else.
+        unsafe {
+            asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64, options(nostack))
+        };
     }
 
     #[expect(unsafe_code, reason = "helpers are foreign functions")]

@@ -1,9 +1,11 @@
-//! How the tap reads a frame: Ethernet, up to two VLAN tags, ARP for IPv4 over Ethernet (RFC 826).
+//! How the tap reads a frame: Ethernet, up to two VLAN tags, ARP for IPv4 over Ethernet (RFC 826) or IPv4 (RFC 791).
 
 use zerocopy::{
     FromBytes, Immutable,
     byteorder::{NetworkEndian, U16},
 };
+
+use crate::{Claim, Kind, Operation};
 
 /// `ETH_P_ARP` (`include/uapi/linux/if_ether.h`).
 const ARP: u16 = 0x0806;
@@ -15,7 +17,9 @@ const PROVIDER_VLAN: u16 = 0x88a8;
 const ETHERNET: u16 = 1;
 /// `ETH_P_IP`.
 const IPV4: u16 = 0x0800;
-/// Where the EtherType stands: after destination and source.
+/// Where the frame's source stands: after its destination.
+const SOURCE_OFFSET: usize = 6;
+/// Where the EtherType stands: after the source.
 const ETHERTYPE_OFFSET: usize = 12;
 /// Where the packet begins if there is no tag.
 const UNTAGGED_PACKET_OFFSET: usize = 14;
@@ -39,41 +43,13 @@ pub trait Frame {
 /// Who learns what a frame is.
 pub trait Report {
     /// It is ARP for IPv4 over Ethernet.
-    fn claim(&self, arp: &Arp);
+    fn arp(&self, claim: &Claim);
+
+    /// It is IPv4, from somebody.
+    fn ipv4(&self, claim: &Claim);
 
     /// It says that it is ARP, and is none for IPv4 over Ethernet.
     fn malformed(&self, reason: Malformed);
-}
-
-/// The operation field, `ar$op`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Operation {
-    /// Who has the target address?
-    Request = 1,
-    /// I have the sender address.
-    Reply = 2,
-}
-
-/// An ARP frame. Addresses are in the wire's byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arp {
-    /// The id in the outermost VLAN tag, in native byte order; 0 if there is none, or only a priority.
-    pub vlan: u16,
-    /// Whom the frame is for.
-    pub ether_destination: [u8; 6],
-    /// Who sent the frame, by its own word.
-    pub ether_source: [u8; 6],
-    /// `ar$op`.
-    pub operation: Operation,
-    /// `ar$sha`.
-    pub sender_mac: [u8; 6],
-    /// `ar$spa`.
-    pub sender: [u8; 4],
-    /// `ar$tha`.
-    pub target_mac: [u8; 6],
-    /// `ar$tpa`.
-    pub target: [u8; 4],
 }
 
 /// Why a frame of EtherType ARP is none that IPv4 over Ethernet knows. The first that applies, in this order.
@@ -91,19 +67,6 @@ pub enum Malformed {
     ProtocolLength,
     /// `ar$op` is neither request nor reply.
     Operation,
-}
-
-impl Operation {
-    /// The operation with this number.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(number: u16) -> Option<Self> {
-        match number {
-            1 => Some(Self::Request),
-            2 => Some(Self::Reply),
-            _ => None,
-        }
-    }
 }
 
 impl Malformed {
@@ -145,30 +108,72 @@ pub const fn may_carry_arp(ethertype: u16) -> bool {
     matches!(ethertype, ARP | VLAN | PROVIDER_VLAN)
 }
 
-/// Reads `frame` and tells `report` what it is, if it is ARP.
+/// Whether a frame whose EtherType the kernel has as `ethertype` (native byte order) is IPv4 with no tag in it.
+#[inline(always)]
+#[must_use]
+pub const fn is_plain_ipv4(ethertype: u16) -> bool {
+    ethertype == IPV4
+}
+
+/// Reads `frame` and tells `report` what it is, if it is ARP or IPv4.
 ///
 /// Whatever is found out is passed on at once, and nothing is returned: the verifier of kernels before 6.3 refuses
 /// programs in which the compiler moves a value around that only one of several outcomes has.
 #[inline(always)]
 pub fn read_frame(frame: &impl Frame, report: &impl Report) {
-    let Some(offset) = packet_offset(frame) else {
+    let mut offset = ETHERTYPE_OFFSET;
+    while offset <= ETHERTYPE_OFFSET + MAX_TAGS * TAG_LEN {
+        let Some(ethertype) = number_at(frame, offset) else {
+            return;
+        };
+        match ethertype {
+            ARP => return read_arp(frame, offset + size_of::<u16>(), report),
+            IPV4 => return read_ipv4(frame, offset + size_of::<u16>(), report),
+            VLAN | PROVIDER_VLAN => offset += TAG_LEN,
+            _ => return,
+        }
+    }
+}
+
+#[inline(always)]
+fn read_arp(frame: &impl Frame, offset: usize, report: &impl Report) {
+    let Some(ether_source) = frame.bytes(SOURCE_OFFSET) else {
         return;
     };
-    let Some(addresses) = frame.bytes(0) else {
-        return;
-    };
-    let Some(packet) = Packet::at(frame, offset) else {
+    let Some(packet) = ArpPacket::at(frame, offset) else {
         return report.malformed(Malformed::Short);
     };
     match packet.operation() {
-        Ok(operation) => report.claim(&packet.claim(vlan(frame, offset), addresses, operation)),
+        Ok(operation) => report.arp(&packet.claim(tag(frame, offset), ether_source, operation)),
         Err(reason) => report.malformed(reason),
+    }
+}
+
+#[inline(always)]
+fn read_ipv4(frame: &impl Frame, offset: usize, report: &impl Report) {
+    let (Some(ether_source), Some(header)) = (frame.bytes(SOURCE_OFFSET), frame.bytes(offset)) else {
+        return;
+    };
+    let header: Ipv4Header = zerocopy::transmute!(header as [u8; size_of::<Ipv4Header>()]);
+    header.tell(tag(frame, offset), ether_source, report);
+}
+
+/// Does what [`read_frame`] does, with one look into the frame, if it is IPv4 with no tag in it; else nothing. Most frames
+/// are that.
+#[inline(always)]
+pub fn read_plain_ipv4(frame: &impl Frame, report: &impl Report) {
+    let Some(bytes) = frame.bytes(SOURCE_OFFSET) else {
+        return;
+    };
+    let PlainIpv4 { ether_source, ethertype, header } = zerocopy::transmute!(bytes as [u8; size_of::<PlainIpv4>()]);
+    if ethertype.get() == IPV4 {
+        header.tell(frame.taken_tag().unwrap_or(0) & VLAN_ID, ether_source, report);
     }
 }
 
 /// The id in the outermost tag.
 #[inline(always)]
-fn vlan(frame: &impl Frame, packet_offset: usize) -> u16 {
+fn tag(frame: &impl Frame, packet_offset: usize) -> u16 {
     let control_word = match frame.taken_tag() {
         Some(taken) => taken,
         None if packet_offset == UNTAGGED_PACKET_OFFSET => 0,
@@ -177,29 +182,45 @@ fn vlan(frame: &impl Frame, packet_offset: usize) -> u16 {
     control_word & VLAN_ID
 }
 
-/// Where the ARP packet begins, behind at most [`MAX_TAGS`] tags.
-#[inline(always)]
-fn packet_offset(frame: &impl Frame) -> Option<usize> {
-    let mut offset = ETHERTYPE_OFFSET;
-    while offset <= ETHERTYPE_OFFSET + MAX_TAGS * TAG_LEN {
-        match number_at(frame, offset)? {
-            ARP => return Some(offset + size_of::<u16>()),
-            VLAN | PROVIDER_VLAN => offset += TAG_LEN,
-            _ => return None,
-        }
-    }
-    None
-}
-
 #[inline(always)]
 fn number_at(frame: &impl Frame, offset: usize) -> Option<u16> {
     frame.bytes(offset).map(u16::from_be_bytes)
 }
 
+/// An IPv4 header on the wire, without options.
+#[derive(FromBytes, Immutable)]
+#[repr(C)]
+struct Ipv4Header {
+    version_and_length: u8,
+    between: [u8; 11],
+    source: [u8; 4],
+    _destination: [u8; 4],
+}
+
+/// What follows the destination address of an untagged frame.
+#[derive(FromBytes, Immutable)]
+#[repr(C)]
+struct PlainIpv4 {
+    ether_source: [u8; 6],
+    ethertype: U16<NetworkEndian>,
+    header: Ipv4Header,
+}
+
+impl Ipv4Header {
+    /// The kernel drops what is of another version or shorter than its header (`ip_rcv_core` in `net/ipv4/ip_input.c`); a
+    /// source of 0.0.0.0 is whoever has no address yet (RFC 1122, section 3.2.1.3).
+    #[inline(always)]
+    fn tell(&self, tag: u16, ether_source: [u8; 6], report: &impl Report) {
+        if matches!(self.version_and_length, 0x45..=0x4f) && u32::from_ne_bytes(self.source) != 0 {
+            report.ipv4(&Claim { kind: Kind::Ipv4, tag, ether_source, mac: ether_source, address: self.source });
+        }
+    }
+}
+
 /// An ARP packet on the wire, if it is one for IPv4 over Ethernet.
 #[derive(FromBytes, Immutable)]
 #[repr(C)]
-struct Packet {
+struct ArpPacket {
     hardware_type: U16<NetworkEndian>,
     protocol_type: U16<NetworkEndian>,
     hardware_length: u8,
@@ -207,11 +228,11 @@ struct Packet {
     operation: U16<NetworkEndian>,
     sender_mac: [u8; 6],
     sender: [u8; 4],
-    target_mac: [u8; 6],
+    _target_mac: [u8; 6],
     target: [u8; 4],
 }
 
-impl Packet {
+impl ArpPacket {
     #[inline(always)]
     fn at(frame: &impl Frame, offset: usize) -> Option<Self> {
         let bytes: [u8; size_of::<Self>()] = frame.bytes(offset)?;
@@ -219,10 +240,11 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn claim(&self, vlan: u16, addresses: [u8; 12], operation: Operation) -> Arp {
-        let [ether_destination, ether_source] = zerocopy::transmute!(addresses);
-        let Self { sender_mac, sender, target_mac, target, .. } = *self;
-        Arp { vlan, ether_destination, ether_source, operation, sender_mac, sender, target_mac, target }
+    fn claim(&self, tag: u16, ether_source: [u8; 6], operation: Operation) -> Claim {
+        let Self { sender_mac, sender, target, .. } = *self;
+        let kind = Kind::of_arp(operation, sender, target);
+        let address = if kind == Kind::Probe { target } else { sender };
+        Claim { kind, tag, ether_source, mac: sender_mac, address }
     }
 
     #[inline(always)]
@@ -259,11 +281,17 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Told(Cell<Option<Result<Arp, Malformed>>>);
+    struct Told(Cell<Option<Result<Claim, Malformed>>>);
 
     impl Report for Told {
-        fn claim(&self, arp: &Arp) {
-            assert_eq!(self.0.replace(Some(Ok(*arp))), None);
+        fn arp(&self, claim: &Claim) {
+            assert_eq!(self.0.replace(Some(Ok(*claim))), None);
+            assert_ne!(claim.kind, Kind::Ipv4);
+        }
+
+        fn ipv4(&self, claim: &Claim) {
+            assert_eq!(self.0.replace(Some(Ok(*claim))), None);
+            assert_eq!((claim.kind, claim.mac), (Kind::Ipv4, claim.ether_source));
         }
 
         fn malformed(&self, reason: Malformed) {
@@ -271,9 +299,15 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8], taken: Option<u16>) -> Option<Result<Arp, Malformed>> {
+    fn read(bytes: &[u8], taken: Option<u16>) -> Option<Result<Claim, Malformed>> {
         let told = Told::default();
         read_frame(&Bytes(bytes, taken), &told);
+        told.0.get()
+    }
+
+    fn read_plain(bytes: &[u8], taken: Option<u16>) -> Option<Result<Claim, Malformed>> {
+        let told = Told::default();
+        read_plain_ipv4(&Bytes(bytes, taken), &told);
         told.0.get()
     }
 
@@ -284,60 +318,96 @@ mod tests {
         2, 0, 0, 0, 0, 2, 10, 8, 64, 2,
         2, 0, 0, 0, 0, 3, 10, 8, 64, 1,
     ];
+    const HEADER: [u8; 20] = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 8, 64, 2, 10, 8, 64, 1];
 
     fn frame(tags: &[u8], packet: &[u8]) -> Vec<u8> {
         [&ADDRESSES, tags, &[8, 6], packet].concat()
     }
 
-    fn vlan(tags: &[u8], taken: Option<u16>) -> Option<u16> {
-        read(&frame(tags, &REQUEST), taken).map(|arp| arp.unwrap().vlan)
+    fn ipv4(tags: &[u8], header: &[u8]) -> Vec<u8> {
+        [&ADDRESSES, tags, &[8, 0], header].concat()
     }
 
-    fn verdict(packet: &[u8]) -> Result<Operation, Malformed> {
-        read(&frame(&[], packet), None).unwrap().map(|arp| arp.operation)
+    /// The tag that is told, if it is the same for ARP and IPv4.
+    fn told_tag(tags: &[u8], taken: Option<u16>) -> Option<u16> {
+        let [arp, ipv4] = [frame(tags, &REQUEST), ipv4(tags, &HEADER)]
+            .map(|frame| read(&frame, taken).map(|claim| claim.unwrap().tag));
+        assert_eq!(arp, ipv4);
+        arp
+    }
+
+    fn verdict(packet: &[u8]) -> Result<Kind, Malformed> {
+        read(&frame(&[], packet), None).unwrap().map(|claim| claim.kind)
     }
 
     #[test]
     fn each_field_comes_from_its_place() {
-        let want = Arp {
-            vlan: 0,
-            ether_destination: [0xff; 6],
+        let want = Claim {
+            kind: Kind::Request,
+            tag: 0,
             ether_source: [2, 0, 0, 0, 0, 1],
-            operation: Operation::Request,
-            sender_mac: [2, 0, 0, 0, 0, 2],
-            sender: [10, 8, 64, 2],
-            target_mac: [2, 0, 0, 0, 0, 3],
-            target: [10, 8, 64, 1],
+            mac: [2, 0, 0, 0, 0, 2],
+            address: [10, 8, 64, 2],
         };
         assert_eq!(read(&frame(&[], &REQUEST), None), Some(Ok(want)));
         let padded = [frame(&[], &REQUEST), [0; 18].to_vec()].concat();
         assert_eq!(read(&padded, None), Some(Ok(want)));
+        let want = Claim { kind: Kind::Ipv4, mac: want.ether_source, ..want };
+        assert_eq!([read, read_plain].map(|read| read(&ipv4(&[], &HEADER), None)), [Some(Ok(want)); 2]);
+    }
+
+    #[test]
+    fn a_probe_is_about_what_it_asks_for() {
+        let mut probe = REQUEST;
+        probe[14..18].fill(0);
+        let claim = read(&frame(&[], &probe), None).unwrap().unwrap();
+        assert_eq!((claim.kind, claim.address), (Kind::Probe, [10, 8, 64, 1]));
+        probe[7] = 2;
+        let claim = read(&frame(&[], &probe), None).unwrap().unwrap();
+        assert_eq!((claim.kind, claim.address), (Kind::Reply, [0; 4]), "a reply from 0.0.0.0 claims it");
     }
 
     #[test]
     fn the_outermost_tag_names_the_vlan() {
-        assert_eq!(vlan(&[], None), Some(0));
-        assert_eq!(vlan(&[], Some(0xe00c)), Some(12));
-        assert_eq!(vlan(&[0x81, 0, 0xe0, 12], None), Some(12));
-        assert_eq!(vlan(&[0x81, 0, 0, 7], Some(12)), Some(12));
-        assert_eq!(vlan(&[0x88, 0xa8, 0x0f, 0xfe, 0x81, 0, 0, 7], None), Some(4094));
-        assert_eq!(vlan(&[0x88, 0xa8, 0, 5, 0x81, 0, 0, 7], Some(12)), Some(12));
-        assert_eq!(vlan(&[0x81, 0, 0xe0, 0], None), Some(0));
+        assert_eq!(told_tag(&[], None), Some(0));
+        assert_eq!(told_tag(&[], Some(0xe00c)), Some(12));
+        assert_eq!(told_tag(&[0x81, 0, 0xe0, 12], None), Some(12));
+        assert_eq!(told_tag(&[0x81, 0, 0, 7], Some(12)), Some(12));
+        assert_eq!(told_tag(&[0x88, 0xa8, 0x0f, 0xfe, 0x81, 0, 0, 7], None), Some(4094));
+        assert_eq!(told_tag(&[0x88, 0xa8, 0, 5, 0x81, 0, 0, 7], Some(12)), Some(12));
+        assert_eq!(told_tag(&[0x81, 0, 0xe0, 0], None), Some(0));
     }
 
     #[test]
-    fn what_is_not_arp_is_not_our_business() {
+    fn what_is_neither_arp_nor_ipv4_is_not_our_business() {
         let tag = [0x81, 0, 0, 7];
-        assert_eq!(vlan(&[tag, tag, tag].concat(), None), None);
+        assert_eq!(told_tag(&[tag, tag, tag].concat(), None), None);
         for cut in 0..18 {
             assert_eq!(read(&frame(&tag, &REQUEST)[..cut], None), None);
         }
-        let ipv4 = [&ADDRESSES[..], &[8, 0], &REQUEST].concat();
-        assert_eq!(read(&ipv4, None), None);
-        assert_eq!(
-            [0x0806, 0x8100, 0x88a8, 0x0800, 0x86dd, 0x0608].map(may_carry_arp),
-            [true, true, true, false, false, false]
-        );
+        let ipv6 = [&ADDRESSES[..], &[0x86, 0xdd], &REQUEST].concat();
+        assert_eq!(read(&ipv6, None), None);
+        let types = [0x0806, 0x8100, 0x88a8, 0x0800, 0x86dd, 0x0608];
+        assert_eq!(types.map(may_carry_arp), [true, true, true, false, false, false]);
+        assert_eq!(types.map(is_plain_ipv4), [false, false, false, true, false, false]);
+    }
+
+    #[test]
+    fn what_is_no_ipv4_header_or_has_no_source_shows_nothing() {
+        let with = |offset: usize, byte| {
+            let mut header = HEADER;
+            header[offset] = byte;
+            [read, read_plain].map(|read| read(&ipv4(&[], &header), None).is_some())
+        };
+        assert_eq!([with(0, 0x46), with(0, 0x4f)], [[true; 2]; 2], "options");
+        assert_eq!([with(0, 0x44), with(0, 0x40), with(0, 0x55), with(0, 0x65)], [[false; 2]; 4]);
+        for cut in 0..20 {
+            let cut = ipv4(&[], &HEADER[..cut]);
+            assert_eq!([read, read_plain].map(|read| read(&cut, None)), [None; 2]);
+        }
+        let mut unspecified = HEADER;
+        unspecified[12..16].fill(0);
+        assert_eq!([read, read_plain].map(|read| read(&ipv4(&[], &unspecified), None)), [None; 2]);
     }
 
     #[test]
@@ -347,7 +417,7 @@ mod tests {
             packet[offset] = byte;
             verdict(&packet)
         };
-        assert_eq!(with(7, 2), Ok(Operation::Reply));
+        assert_eq!(with(7, 2), Ok(Kind::Reply));
         assert_eq!(verdict(&REQUEST[..27]), Err(Malformed::Short));
         assert_eq!(verdict(&[]), Err(Malformed::Short));
         assert_eq!([with(0, 1), with(1, 6)], [Err(Malformed::HardwareType); 2]);
@@ -372,8 +442,8 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..64),
             taken in any::<Option<u16>>(),
         ) {
-            if let Some(Ok(arp)) = read(&bytes, taken) {
-                prop_assert!(arp.vlan < 4096);
+            if let Some(Ok(claim)) = read(&bytes, taken) {
+                prop_assert!(claim.tag < 4096);
             }
         }
 
@@ -385,6 +455,16 @@ mod tests {
         ) {
             let verdict = read(&[&ADDRESSES, start, &rest].concat(), taken).unwrap();
             prop_assert_eq!(verdict == Err(Malformed::Short), rest.len() < 28);
+        }
+
+        #[test]
+        fn one_look_sees_what_many_see(
+            first in prop::sample::select(&[0x45_u8, 0x4f, 0x44, 0x60][..]),
+            rest in prop::collection::vec(prop::sample::select(&[0_u8, 1, 0xff][..]), 0..40),
+            taken in any::<Option<u16>>(),
+        ) {
+            let frame = ipv4(&[], &[&[first], &rest[..]].concat());
+            prop_assert_eq!(read(&frame, taken), read_plain(&frame, taken));
         }
     }
 }

@@ -1,34 +1,67 @@
 //! What the ARP tap in the kernel and the agent in user space agree on: records, maps and names.
 //!
 //! The tap's reading of a frame lives here too ([`read_frame`]), as a pure function over a [`Frame`]: the program hands it
-//! a socket buffer, the tests hand it bytes.
+//! a socket buffer, the agent what it heard by a packet socket, the tests hand it bytes. So does what it does about a flood
+//! ([`Bucket`]).
 
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
+mod claim;
+mod claim_event;
 mod counters;
-mod event;
 mod frame;
+mod limit;
+mod maps;
 
-pub use counters::TapCounters;
-pub use event::{ArpEvent, Tapped};
-pub use frame::{Arp, Frame, Malformed, Operation, Report, may_carry_arp, read_frame};
+pub use claim::{Claim, Kind, Operation};
+pub use claim_event::{ClaimEvent, Tapped};
+pub use counters::{Fate, TapCounters};
+pub use frame::{Frame, Malformed, Report, is_plain_ipv4, may_carry_arp, read_frame, read_plain_ipv4};
+pub use limit::{Bucket, Limit};
+pub use maps::{KnownKey, KnownUse, OwnedKey, TappedPort};
 
-/// The program's name, in the object and in the kernel (`bpftool prog`, `tc filter show`).
-pub const PROGRAM: &str = "dupip_arp_tap";
+/// The program that listens to ARP only, as it is called in the object and in the kernel (`bpftool prog`, `tc filter
+/// show`).
+pub const ARP_PROGRAM: &str = "dupip_arp_tap";
 
-/// The map of type ring buffer that carries one [`ArpEvent`] per claim.
+/// The program that listens to ARP and looks at the source of every IPv4 packet.
+pub const IPV4_PROGRAM: &str = "dupip_ipv4_tap";
+
+/// Every program.
+pub const PROGRAMS: [&str; 2] = [ARP_PROGRAM, IPV4_PROGRAM];
+
+/// The map of type ring buffer that carries one [`ClaimEvent`] per claim that says something new.
 pub const EVENTS: &str = "EVENTS";
 
-/// The per-CPU hash map from interface index (`u32`) to [`TapCounters`]. The agent makes an interface's entry before it
-/// attaches the tap there; for interfaces without one nothing is counted.
-pub const COUNTERS: &str = "COUNTERS";
+/// The per-CPU hash map from interface index (`u32`) to [`TappedPort`]. The agent makes an interface's entry before it
+/// attaches the tap there; at interfaces without one nothing is counted and nothing reported.
+pub const PORTS: &str = "PORTS";
 
-/// The size of [`EVENTS`] in bytes unless the agent sets another: about 18,000 claims.
-pub const RING_BYTES: u32 = 1 << 20;
+/// The hash map from [`KnownKey`] to [`KnownUse`]: the claims that say nothing new. Only the agent adds and removes.
+pub const KNOWN: &str = "KNOWN";
+
+/// The hash map from [`OwnedKey`] to the interface index (`u32`) of somebody whose claim to it is known.
+pub const OWNERS: &str = "OWNERS";
+
+/// The array of one `u32`: a number that the agent counts up, never 0. What is made by an IPv4 packet bears it instead of
+/// the time, which it would take longer to ask for.
+pub const EPOCH: &str = "EPOCH";
+
+/// The global that has the [`Limit`] of news for each port and CPU.
+pub const NEWS_LIMIT: &str = "NEWS_LIMIT";
+
+/// The limit for what contradicts a known owner and is more than the port's news may be, for each port and CPU.
+pub const CONTRADICTIONS_LIMIT: Limit = Limit::new(100, 256);
+
+/// The size of [`EVENTS`] in bytes unless the agent sets another: about 100,000 claims.
+pub const RING_BYTES: u32 = 4 << 20;
 
 /// The most interfaces that can be tapped at one time: eight full bridges (`BR_MAX_PORTS` in the kernel's
 /// `net/bridge/br_private.h` is 1024).
 pub const MAX_INTERFACES: u32 = 8 * 1024;
+
+/// The most claims that can be known at one time.
+pub const MAX_KNOWN: u32 = 128 * 1024;

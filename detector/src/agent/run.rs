@@ -102,7 +102,7 @@ pub async fn start(
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let (tap, claims) = Tap::load(TapSettings { hook: settings.hook, ..TapSettings::default() })?;
+    let (tap, claims, _known) = Tap::load(TapSettings { hook: settings.hook, ..TapSettings::default() })?;
     let (news_in, news) = mpsc::unbounded_channel();
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);

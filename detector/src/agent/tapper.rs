@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::surveyor::News;
 use crate::{
-    capture::{CaptureError, Malformed, Side, Tap, TapCounters},
+    capture::{CaptureError, Malformed, Post, Side, Tap, TapCounters},
     engine::Input,
     net::{BridgeName, IfIndex},
     telemetry::{Feature, Telemetry},
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
     /// Listen at an interface, and count what is heard there for this bridge.
-    Attach(IfIndex, Side, BridgeName),
+    Attach(IfIndex, Post, BridgeName),
     /// Listen there no longer.
     Detach(IfIndex),
     /// Read what the taps have counted, and try again where one could not be attached.
@@ -64,7 +64,7 @@ struct Work {
     /// Where the tap listens: for which bridge, and what was counted when it was last read.
     counted: BTreeMap<IfIndex, Listening>,
     /// Where it should listen and could not be made to.
-    deaf: BTreeMap<IfIndex, (Side, BridgeName)>,
+    deaf: BTreeMap<IfIndex, (Post, BridgeName)>,
     /// Whether somebody waits to be told that every tap is in place.
     asked: bool,
 }
@@ -72,7 +72,7 @@ struct Work {
 /// An interface with a tap.
 #[derive(Clone, Copy)]
 struct Listening {
-    side: Side,
+    post: Post,
     bridge: BridgeName,
     /// What had been counted when it was last read.
     before: TapCounters,
@@ -82,7 +82,7 @@ impl Work {
     fn run(mut self, orders: &mpsc::Receiver<Order>) {
         for order in orders {
             match order {
-                Order::Attach(interface, side, bridge) => self.attach(interface, side, bridge),
+                Order::Attach(interface, post, bridge) => self.attach(interface, post, bridge),
                 Order::Detach(interface) => self.detach(interface),
                 Order::Count => {
                     self.try_again();
@@ -102,8 +102,8 @@ impl Work {
     }
 
     fn try_again(&mut self) {
-        for (interface, (side, bridge)) in self.deaf.clone() {
-            self.attach(interface, side, bridge);
+        for (interface, (post, bridge)) in self.deaf.clone() {
+            self.attach(interface, post, bridge);
         }
     }
 
@@ -112,17 +112,17 @@ impl Work {
         let _ = self.news.send(news);
     }
 
-    fn attach(&mut self, interface: IfIndex, side: Side, bridge: BridgeName) {
+    fn attach(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
         self.detach(interface);
-        match self.tap.attach(interface, side) {
+        match self.tap.attach(interface, post) {
             Ok(()) => {
-                self.counted.insert(interface, Listening { side, bridge, before: TapCounters::default() });
+                self.counted.insert(interface, Listening { post, bridge, before: TapCounters::default() });
                 self.tell_ports(bridge);
             }
             // That it is gone is told by the kernel next.
             Err(CaptureError::Gone { .. }) => {}
             Err(error) => {
-                self.deaf.insert(interface, (side, bridge));
+                self.deaf.insert(interface, (post, bridge));
                 self.telemetry.degraded(Feature::Taps, Some(&error));
             }
         }
@@ -141,7 +141,7 @@ impl Work {
     }
 
     fn tell_ports(&self, bridge: BridgeName) {
-        let is_port = |at: &&Listening| at.bridge == bridge && at.side == Side::Ingress;
+        let is_port = |at: &&Listening| at.bridge == bridge && at.post.side == Side::Ingress;
         self.telemetry.set_ports(bridge, self.counted.values().filter(is_port).count());
     }
 
@@ -161,8 +161,8 @@ impl Work {
         for reason in Malformed::ALL {
             self.telemetry.malformed(bridge, reason, counted.malformed(reason));
         }
-        if counted.lost > 0 {
-            self.telemetry.lost(bridge, counted.lost);
+        if counted.all_lost() > 0 {
+            self.telemetry.lost(bridge, counted.all_lost());
             self.tell(News::Input(Input::ClaimsLost(bridge)));
         }
     }

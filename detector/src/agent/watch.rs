@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     allocator::{Pool, Store},
-    capture::Side,
+    capture::{Post, Side},
     engine::{self, Claim, Evidence, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Event, Nsid, Port, VlanDevice},
@@ -195,7 +195,8 @@ impl Agent {
             self.bridges.insert(bridge.name, Some(watched.clone())).flatten().map(|before| before.bridge.index);
         if before != Some(bridge.index) {
             tracing::info!(event = "bridge_found", bridge = %bridge.name, "watches {}", bridge.name);
-            self.tapper.order(Order::Attach(bridge.index, Side::Egress, bridge.name));
+            let post = Post { bridge: bridge.index, side: Side::Egress, watch_ipv4: false };
+            self.tapper.order(Order::Attach(bridge.index, post, bridge.name));
         }
         self.tell_bridge(watched);
     }
@@ -254,7 +255,8 @@ impl Agent {
         let port = Port { pvid: pvid.unwrap_or(port.pvid), ..port };
         let known = self.ports.insert(port.index, port.clone());
         if known.as_ref().is_none_or(|known| known.bridge != port.bridge) {
-            self.tapper.order(Order::Attach(port.index, Side::Ingress, bridge));
+            let post = Post { bridge: port.bridge, side: Side::Ingress, watch_ipv4: false };
+            self.tapper.order(Order::Attach(port.index, post, bridge));
         }
         let Port { index, name, pvid, .. } = port.clone();
         self.tell(Input::PortUp(engine::Port { index, name, bridge, pvid }));

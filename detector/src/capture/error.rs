@@ -65,9 +65,36 @@ pub enum CaptureError {
         #[source]
         source: MapError,
     },
+    /// The kernel refused to take in, to leave out or to tell what the tap absorbs.
+    #[error("cannot change or read what the ARP tap absorbs: that is {} claims at most", detector_ebpf::MAX_KNOWN)]
+    Known {
+        /// What the kernel said.
+        #[source]
+        source: MapError,
+    },
+    /// This process may not listen by packet sockets.
+    #[error("not permitted to listen to ARP: run dupip as root, or with the capability CAP_NET_RAW")]
+    NotPermittedToListen,
+    /// A packet socket cannot be made to listen.
+    #[error("cannot listen to ARP at {interface}")]
+    Listen {
+        /// The interface's name, or its index if it has none.
+        interface: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl CaptureError {
+    pub(super) fn listen(interface: String, source: io::Error) -> Self {
+        match Errno::from_io_error(&source) {
+            Some(Errno::PERM | Errno::ACCESS) => Self::NotPermittedToListen,
+            Some(Errno::NODEV | Errno::NXIO) => Self::Gone { interface },
+            _ => Self::Listen { interface, source },
+        }
+    }
+
     pub(super) fn load(error: impl Into<EbpfError>) -> Self {
         let error = error.into();
         match errno(&error) {

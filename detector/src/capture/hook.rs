@@ -1,21 +1,18 @@
 //! How the program gets at an interface and away from it.
 
-use std::{
-    io::{self, ErrorKind},
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::io::{self, ErrorKind};
 
 use aya::programs::{
     LinkOrder, MultiProgLink as _, ProgramError, SchedClassifier, TcAttachType,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
 };
-use detector_ebpf::PROGRAM;
+use detector_ebpf::{ARP_PROGRAM, IPV4_PROGRAM, PROGRAMS};
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
 };
 
-use super::{CaptureError, error::tc_errno};
+use super::{CaptureError, bpf, error::tc_errno};
 use crate::net::IfIndex;
 
 /// The loopback device, which every network namespace has.
@@ -40,6 +37,25 @@ pub enum Side {
     Ingress,
     /// What the host says through it: for the bridge device itself.
     Egress,
+}
+
+/// What is heard at an interface, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// The bridge that the interface is, or is a port of.
+    pub bridge: IfIndex,
+    /// Which frames are heard.
+    pub side: Side,
+    /// Whether the source of an IPv4 packet is a claim, too. It is none if it comes from far behind the port: not to be set
+    /// for a port that leads to a router, nor for what the host itself says.
+    pub watch_ipv4: bool,
+}
+
+impl Post {
+    /// The name of the program to run there.
+    pub(super) const fn program(self) -> &'static str {
+        if self.watch_ipv4 { IPV4_PROGRAM } else { ARP_PROGRAM }
+    }
 }
 
 /// The program at one interface.
@@ -129,9 +145,13 @@ fn add_clsact(interface: &str) -> Result<(), TcError> {
     }
 }
 
-/// Removes the tap's filters from the clsact discipline, by the program's name: nobody else's.
+/// Removes the tap's filters from the clsact discipline, by the programs' names: nobody else's.
 fn remove_filters(interface: &str, side: TcAttachType) -> Result<(), TcError> {
-    match tc::qdisc_detach_program(interface, side, PROGRAM) {
+    PROGRAMS.iter().try_for_each(|program| remove_filter(interface, side, program))
+}
+
+fn remove_filter(interface: &str, side: TcAttachType, program: &str) -> Result<(), TcError> {
+    match tc::qdisc_detach_program(interface, side, program) {
         Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if matches!(tc_errno(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(()),
         done => done,
@@ -141,18 +161,5 @@ fn remove_filters(interface: &str, side: TcAttachType) -> Result<(), TcError> {
 /// Cuts a link off from its interface. Closing it would do the same, but only once nobody has it open any more: a process
 /// that is just being forked has, for a moment.
 fn sever(link: &SchedClassifierLink) -> io::Result<()> {
-    link.fd().map_or(Ok(()), bpf_link_detach)
-}
-
-/// `BPF_LINK_DETACH` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`), from Linux 5.9.
-const BPF_LINK_DETACH: libc::c_int = 34;
-
-#[expect(unsafe_code, reason = "aya has no call for it")]
-fn bpf_link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
-    // The first member of the command's part of `union bpf_attr`, and the only one.
-    let attributes = link.as_raw_fd();
-    // SAFETY: the kernel reads as many bytes of the attributes as it is told, and takes all others for 0.
-    let done =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attributes, size_of_val(&attributes)) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    link.fd().map_or(Ok(()), bpf::link_detach)
 }

@@ -2,25 +2,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, IoSliceMut},
+    io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
-};
+use nix::errno::Errno;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
 };
 
 use super::{
+    Side,
     frame_sender::{FrameSender, SendError},
-    packet_socket::{drops_of, hear_arp, tell_tags, wide_open},
+    packet_socket::{drops_of, hear_arp, make_room, receive, tell_tags},
 };
 use crate::net::{ArpPacket, ClaimKind, IfIndex, Mac, VlanId};
 
@@ -28,12 +26,8 @@ use crate::net::{ArpPacket, ClaimKind, IfIndex, Mac, VlanId};
 const BURST: usize = 64;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// As much of a frame as an ARP packet with a tag takes, and what the kernel tells of the tag.
-const FRAME: usize = 64;
-
-/// What the kernel tells of the tag, where it may write it.
-#[repr(align(8))]
-struct Told([u8; 64]);
+/// As much as a flood brings until it is read, in bytes.
+const BUFFER: libc::c_int = 4 << 20;
 
 /// More frames than the socket's buffer has room for: so many were there when the time was over, at most.
 const QUEUE: usize = 16 * 1024;
@@ -96,7 +90,9 @@ impl Prober {
         // Protocol 0 hears nothing before it is bound to the bridge, and so nothing of other interfaces.
         let heard = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
         let heard = heard.map_err(|errno| ProbeError::Listen(errno.into()))?;
-        let ready = wide_open(&heard).and_then(|()| tell_tags(&heard)).and_then(|()| hear_arp(&heard, bridge));
+        let ready = make_room(&heard, BUFFER)
+            .and_then(|()| tell_tags(&heard))
+            .and_then(|()| hear_arp(&heard, bridge, Side::Ingress));
         ready.map_err(ProbeError::Listen)?;
         Ok(Self { bridge, mac, own: own.into_iter().chain([mac]).collect(), sender, heard })
     }
@@ -210,19 +206,8 @@ impl Prober {
 
     /// One frame, if it is a sound ARP packet.
     fn read(&self) -> nix::Result<Option<Heard>> {
-        let (mut frame, mut told) = ([0; FRAME], Told([0; _]));
-        let mut parts = [IoSliceMut::new(&mut frame)];
-        let read = recvmsg::<()>(self.heard.as_raw_fd(), &mut parts, Some(&mut told.0), MsgFlags::empty())?;
-        let vlan = read.cmsgs()?.find_map(|told| vlan_of(&told));
-        let len = read.bytes;
-        Ok(frame.get(..len).and_then(ArpPacket::parse).map(|packet| Heard { packet, vlan }))
+        let frame = receive(&self.heard)?;
+        let vlan = frame.tag.and_then(|tag| VlanId::new(tag & 0x0fff));
+        Ok(ArpPacket::parse(frame.bytes()).map(|packet| Heard { packet, vlan }))
     }
-}
-
-/// The tag that the kernel has taken off the frame (`struct tpacket_auxdata`, `include/uapi/linux/if_packet.h`).
-fn vlan_of(told: &ControlMessageOwned) -> Option<VlanId> {
-    let ControlMessageOwned::Unknown(told) = told else { return None };
-    let status = u32::from_ne_bytes(told.data_bytes.get(..4)?.try_into().ok()?);
-    let tag = u16::from_ne_bytes(told.data_bytes.get(16..18)?.try_into().ok()?);
-    VlanId::new(tag & 0x0fff).filter(|_| status & libc::TP_STATUS_VLAN_VALID != 0)
 }

@@ -5,7 +5,7 @@ use aya::{
     programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType},
     sys::{is_map_supported, is_program_supported},
 };
-use detector_ebpf::PROGRAM;
+use detector_ebpf::PROGRAMS;
 use rustix::io::Errno;
 
 use super::{CaptureError, Side, error::program_errno};
@@ -34,7 +34,7 @@ impl Resident {
     /// Whether it is a tap of dupip.
     #[must_use]
     pub fn is_tap(&self) -> bool {
-        self.name == PROGRAM
+        PROGRAMS.contains(&self.name.as_str())
     }
 }
 

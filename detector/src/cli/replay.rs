@@ -205,7 +205,7 @@ impl Counts {
 
     /// What was replayed, in a few lines. What did not happen is not told.
     fn text(&self) -> String {
-        let Summary { frames, copies, foreign, out_of_order, unplaced, ports, .. } = &self.summary;
+        let Summary { frames, copies, foreign, out_of_order, passed_on, unplaced, ports, .. } = &self.summary;
         let time = self.from.iter().zip(&self.to).map(|(from, to)| format!(", {from} to {to}")).collect::<String>();
         let mut lines = vec![format!("{frames} frames of {ports} ports{time}")];
         lines.extend(self.summary.claims.iter().map(|(kind, count)| format!("  claims by {kind}: {count}")));
@@ -215,6 +215,7 @@ impl Counts {
             (copies, "copies of frames that were judged already"),
             (foreign, "not Ethernet, and so not judged"),
             (out_of_order, "behind later frames in their file"),
+            (passed_on, "IPv4 packets that may come from far behind their sender"),
             (unplaced, "of more ports than are told apart, and so not judged"),
         ] {
             lines.extend((*count > 0).then(|| format!("  {what}: {count}")));

@@ -106,7 +106,7 @@ fn unknown(name: &'static str, error: &CaptureError) -> Check {
 fn tap() -> Check {
     const NAME: &str = "kernel.tap";
     match Tap::load(TapSettings::default()) {
-        Ok((tap, _)) => {
+        Ok((tap, ..)) => {
             let hook = if tap.hook() == Hook::Tcx { "TCX" } else { "clsact" };
             Check::ok(NAME, format!("the tap loads, and hooks in by {hook}"))
         }

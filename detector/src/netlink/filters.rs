@@ -31,7 +31,7 @@ impl Filter {
     /// Whether it is a tap of dupip.
     #[must_use]
     pub fn is_tap(&self) -> bool {
-        self.name == detector_ebpf::PROGRAM
+        detector_ebpf::PROGRAMS.contains(&self.name.as_str())
     }
 }
 

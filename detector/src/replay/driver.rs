@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use detector_ebpf::{Arp, Malformed};
+use detector_ebpf::{Kind, Malformed, Tapped};
 use serde::Serialize;
 
 use super::{
     merge::Merged,
     ports::{Origin, Ports},
     recording::Frame,
-    wire::{Read, claim, read},
+    wire::{Read, read},
 };
 use crate::{
+    capture::claim_of,
     engine::{Action, Config, Engine, Evidence, Finding, Incident, Input, Outcome, Policy, Row, Survey},
     net::{BridgeName, IfIndex, Ipv4Net, Lease, Mac, MartianReason, Reach},
     time::Timestamp,
@@ -46,6 +47,8 @@ pub struct Summary {
     pub copies: u64,
     /// Frames that stand behind later ones in their file.
     pub out_of_order: u64,
+    /// IPv4 packets that may come from far behind whoever sent them, so that their source claims nothing.
+    pub passed_on: u64,
     /// Frames of more ports than are told apart.
     pub unplaced: u64,
     /// Claims, by what they are.
@@ -153,11 +156,11 @@ impl Replay {
     fn take(&mut self, recordings: &Merged, number: usize, frame: &Frame) {
         let read = read(&frame.head);
         let Some(recording) = recordings.recordings().get(number).filter(|_| read != Read::Other) else { return };
-        if let Read::Claim(arp) = read {
-            self.learn_host(&arp, frame);
+        if let Read::Claim(claim) = read {
+            self.learn_host(&claim, frame);
         }
         match self.ports.origin(number, recording, frame) {
-            Origin::Port(port) => self.read(read, port),
+            Origin::Port(port) => self.read(read, port, frame),
             Origin::NewPort(port, sandbox) => {
                 self.summary.ports += 1;
                 let index = port.index;
@@ -173,25 +176,31 @@ impl Replay {
                     };
                     self.tell(Input::Surveyed { port: index, survey });
                 }
-                self.read(read, index);
+                self.read(read, index, frame);
             }
             Origin::Copy => self.summary.copies += 1,
             Origin::Nowhere => self.summary.unplaced += 1,
         }
     }
 
-    fn learn_host(&mut self, arp: &Arp, frame: &Frame) {
-        if self.ports.learn_host(Mac(arp.sender_mac), arp.sender.into(), frame) {
+    /// What a host sends on may come from anywhere, so only ARP says who it is.
+    fn learn_host(&mut self, claim: &detector_ebpf::Claim, frame: &Frame) {
+        let says = claim.kind != Kind::Ipv4 && claim.kind != Kind::Probe;
+        if says && self.ports.learn_host(Mac(claim.mac), claim.address.into(), frame) {
             self.tell(Input::BridgeUp(self.ports.bridge()));
         }
     }
 
-    fn read(&mut self, read: Read, port: IfIndex) {
+    fn read(&mut self, read: Read, port: IfIndex, frame: &Frame) {
         match read {
             Read::Other => {}
             Read::Malformed(reason) => *self.summary.malformed.entry(Malformed::as_str(reason)).or_default() += 1,
-            Read::Claim(arp) => {
-                let claim = claim(&arp, self.now, port);
+            Read::Claim(claim) if claim.kind == Kind::Ipv4 && !self.ports.is_own(port, claim.address.into(), frame) => {
+                self.summary.passed_on += 1;
+            }
+            Read::Claim(claim) => {
+                let tapped = Tapped { nanos: self.now.as_nanos(), ifindex: port.get() };
+                let Some(claim) = claim_of(tapped, &claim) else { return };
                 *self.summary.claims.entry(Evidence::as_str(claim.evidence)).or_default() += 1;
                 self.tell(Input::Claim(claim));
             }

@@ -195,6 +195,14 @@ impl Ports {
         }
     }
 
+    /// Whether the source of an IPv4 packet is the sender's own word for its address: it is not if the sender is the host,
+    /// which sends on for others, or may be.
+    pub(super) fn is_own(&self, port: IfIndex, source: Ipv4Addr, frame: &Frame) -> bool {
+        let is_from_a_port = frame.direction == Some(Direction::In) && !self.by_station;
+        let is_at_home = self.networks.iter().any(|network| network.contains(&source));
+        port != HOST && (is_from_a_port || (self.host.is_some() && (is_at_home || !self.by_station)))
+    }
+
     /// Learns who the host is, where nothing else says so: whoever first claims its address.
     pub(super) fn learn_host(&mut self, mac: Mac, address: Ipv4Addr, frame: &Frame) -> bool {
         let is_its = self.networks.iter().any(|network| network.addr() == address);

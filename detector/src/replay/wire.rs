@@ -1,15 +1,10 @@
 //! From recorded bytes to what the tap would have reported: by its own parser.
 
-use std::{cell::Cell, net::Ipv4Addr};
+use std::cell::Cell;
 
-use detector_ebpf::{Arp, Frame, Malformed, Operation as Code, Report, read_frame};
+use detector_ebpf::{Claim, Frame, Malformed, Report, read_frame};
 
 use super::link::Head;
-use crate::{
-    engine::{Claim, Evidence},
-    net::{ArpPacket, ClaimKind, IfIndex, Mac, Operation, VlanId},
-    time::Timestamp,
-};
 
 /// What a frame is to the tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +13,8 @@ pub(super) enum Read {
     Other,
     /// Something that says it is ARP, and is not.
     Malformed(Malformed),
-    /// A claim.
-    Claim(Arp),
+    /// A claim, by ARP or by the source of an IPv4 packet.
+    Claim(Claim),
 }
 
 /// What the tap's parser makes of a frame.
@@ -27,30 +22,6 @@ pub(super) fn read(head: &Head) -> Read {
     let told = Told(Cell::new(Read::Other));
     read_frame(head, &told);
     told.0.get()
-}
-
-/// What `arp` claims, seen at `port`.
-pub(super) fn claim(arp: &Arp, at: Timestamp, port: IfIndex) -> Claim {
-    let packet = ArpPacket {
-        operation: match arp.operation {
-            Code::Request => Operation::Request,
-            Code::Reply => Operation::Reply,
-        },
-        sender_mac: Mac(arp.sender_mac),
-        sender: Ipv4Addr::from(arp.sender),
-        target_mac: Mac(arp.target_mac),
-        target: Ipv4Addr::from(arp.target),
-    };
-    let kind = packet.kind();
-    Claim {
-        at,
-        port,
-        tag: VlanId::new(arp.vlan),
-        ether_source: Mac(arp.ether_source),
-        mac: packet.sender_mac,
-        address: if kind == ClaimKind::Probe { packet.target } else { packet.sender },
-        evidence: Evidence::Arp(kind),
-    }
 }
 
 impl Frame for Head {
@@ -67,8 +38,12 @@ impl Frame for Head {
 struct Told(Cell<Read>);
 
 impl Report for Told {
-    fn claim(&self, arp: &Arp) {
-        self.0.set(Read::Claim(*arp));
+    fn arp(&self, claim: &Claim) {
+        self.0.set(Read::Claim(*claim));
+    }
+
+    fn ipv4(&self, claim: &Claim) {
+        self.0.set(Read::Claim(*claim));
     }
 
     fn malformed(&self, reason: Malformed) {

@@ -10,12 +10,16 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use detector::{
-    capture::{Claims, FrameSender, Hook, Tap, TapSettings},
-    engine::ArpFrame,
-    net::{ArpPacket, IfIndex, Mac, Operation},
+    capture::{Claims, FrameSender, Hook, Known, Post, Side, Tap, TapSettings},
+    engine::{Claim, Evidence},
+    net::{ArpPacket, ClaimKind, IfIndex, Mac, Operation},
+    time::Timestamp,
 };
 use nix::sched::{CloneFlags, unshare};
-use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+use rustix::{
+    net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
+    time::{ClockId, clock_gettime},
+};
 
 /// Long enough for any machine; only a test that fails waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,13 +54,38 @@ pub(crate) fn wire(sandbox: &str, port: &str) -> IfIndex {
     index(port)
 }
 
+/// Has each interface of this namespace answer for its own addresses only.
+pub(crate) fn answer_strictly() {
+    std::fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1").unwrap();
+}
+
 pub(crate) fn index(name: &str) -> IfIndex {
     let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
     IfIndex::new(name_to_index(socket, name).unwrap()).unwrap()
 }
 
 pub(crate) fn load(hook: Hook) -> (Tap, Claims) {
-    Tap::load(TapSettings { hook, ..TapSettings::default() }).unwrap()
+    let (tap, claims, _) = load_with(TapSettings { hook, ..TapSettings::default() });
+    (tap, claims)
+}
+
+pub(crate) fn load_with(settings: TapSettings) -> (Tap, Claims, Known) {
+    Tap::load(settings).unwrap()
+}
+
+/// The bridge that every port is said to be of.
+pub(crate) fn bridge() -> IfIndex {
+    IfIndex::new(70_000).unwrap()
+}
+
+/// Where ARP is heard.
+pub(crate) fn at(side: Side) -> Post {
+    Post { bridge: bridge(), side, watch_ipv4: false }
+}
+
+pub(crate) fn now() -> Timestamp {
+    let now = clock_gettime(ClockId::Boottime);
+    Timestamp::from_nanos((now.tv_sec * 1_000_000_000 + now.tv_nsec).try_into().unwrap())
 }
 
 pub(crate) fn say(interface: &str, frame: &[u8]) {
@@ -64,7 +93,7 @@ pub(crate) fn say(interface: &str, frame: &[u8]) {
 }
 
 /// The next `count` claims, in order.
-pub(crate) async fn hear(claims: &mut Claims, count: usize) -> Vec<ArpFrame> {
+pub(crate) async fn hear(claims: &mut Claims, count: usize) -> Vec<Claim> {
     let mut heard = Vec::new();
     while heard.len() < count {
         let batch = tokio::time::timeout(DEADLINE, claims.next_batch()).await;
@@ -83,6 +112,19 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// What a claim says, and how.
+pub(crate) type Said = (Evidence, Mac, Ipv4Addr);
+
+pub(crate) fn said(claim: &Claim) -> Said {
+    (claim.evidence, claim.mac, claim.address)
+}
+
+/// What the claim of `packet` has to say.
+pub(crate) fn says(packet: &ArpPacket) -> Said {
+    let address = if packet.kind() == ClaimKind::Probe { packet.target } else { packet.sender };
+    (Evidence::Arp(packet.kind()), packet.sender_mac, address)
+}
+
 pub(crate) fn packet(operation: Operation, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
     ArpPacket { operation, sender_mac: ALICE, sender, target_mac: BOB, target }
 }
@@ -93,7 +135,10 @@ pub(crate) fn request() -> ArpPacket {
 
 /// The frame of `packet` with VLAN `tags` in it, each as type and id.
 pub(crate) fn tagged(packet: &ArpPacket, tags: &[(u16, u16)]) -> Vec<u8> {
-    let frame = packet.broadcast_frame(None);
+    with_tags(&packet.broadcast_frame(None), tags)
+}
+
+pub(crate) fn with_tags(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
     let tags = tags.iter().flat_map(|(kind, id)| [kind.to_be_bytes(), id.to_be_bytes()]).flatten();
     [frame[..12].to_vec(), tags.collect(), frame[12..].to_vec()].concat()
 }

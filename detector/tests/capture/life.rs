@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     EbpfLoader,
-    maps::RingBuf,
+    maps::{PerCpuHashMap, PerCpuValues, RingBuf},
     programs::{LinkOrder, TcAttachType, tc},
 };
 use detector::{
@@ -17,9 +17,11 @@ use detector::{
     net::IfIndex,
 };
 
+use detector_ebpf::TappedPort;
+
 use crate::{lab::*, wire};
 
-const OURS: &str = detector_ebpf::PROGRAM;
+const OURS: &str = detector_ebpf::ARP_PROGRAM;
 /// As long as ours, so that it can stand in its place in the object.
 const OTHER: &str = "other_arp_tap";
 
@@ -35,8 +37,8 @@ fn what_was_counted_survives_until_the_end_and_then_nothing_is_heard() {
     by_each_hook(async |hook| {
         let (port, next) = (wire("s1", "p1"), wire("s2", "p2"));
         let (mut tap, mut claims) = load(hook);
-        tap.attach(port, Side::Ingress).unwrap();
-        tap.attach(next, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
+        tap.attach(next, at(Side::Ingress)).unwrap();
         say("s1", &request().broadcast_frame(None));
         hear(&mut claims, 1).await;
         assert_eq!(tap.detach(port).unwrap().unwrap().reported, 1);
@@ -54,7 +56,7 @@ fn attached_twice_it_hears_once() {
         let port = wire("s1", "p1");
         let (mut tap, mut claims) = load(hook);
         for _ in 0..2 {
-            tap.attach(port, Side::Ingress).unwrap();
+            tap.attach(port, at(Side::Ingress)).unwrap();
             say("s1", &request().broadcast_frame(None));
             hear(&mut claims, 1).await;
             assert_eq!((tap.counters(port).unwrap().seen(), programs("p1", OURS)), (1, 1));
@@ -77,10 +79,14 @@ fn another_program_on_the_hook_stays_alive() {
         };
         let program = wire::program(&mut other, OTHER);
         program.attach_with_options("p1", TcAttachType::Ingress, options).unwrap();
+        let mut ports: PerCpuHashMap<_, u32, [u64; TappedPort::WORDS]> =
+            other.take_map(detector_ebpf::PORTS).unwrap().try_into().unwrap();
+        let on_each = vec![TappedPort::new(1).to_words(); aya::util::nr_cpus().unwrap()];
+        ports.insert(port.get(), PerCpuValues::try_from(on_each).unwrap(), 0).unwrap();
         let mut heard_by_other = RingBuf::try_from(other.take_map(detector_ebpf::EVENTS).unwrap()).unwrap();
 
         let (mut tap, mut claims) = load(hook);
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         say("s1", &request().broadcast_frame(None));
         hear(&mut claims, 1).await;
         until("the other program has heard it too", || heard_by_other.next().is_some()).await;
@@ -106,14 +112,14 @@ fn a_port_deleted_while_tapped_is_detached_without_complaint() {
     by_each_hook(async |hook| {
         let (port, next) = (wire("s1", "p1"), wire("s2", "p2"));
         let (mut tap, mut claims) = load(hook);
-        tap.attach(port, Side::Ingress).unwrap();
-        tap.attach(next, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
+        tap.attach(next, at(Side::Ingress)).unwrap();
         say("s1", &request().broadcast_frame(None));
         ip("link del p1\n");
         assert_eq!(hear(&mut claims, 1).await[0].port, port);
         assert_eq!(tap.detach(port).unwrap().unwrap().reported, 1);
         assert_eq!(tap.detach(port).unwrap(), None);
-        assert!(matches!(tap.attach(port, Side::Ingress), Err(CaptureError::Gone { .. })));
+        assert!(matches!(tap.attach(port, at(Side::Ingress)), Err(CaptureError::Gone { .. })));
         assert_eq!(tap.counters(port), None);
         say("s2", &request().broadcast_frame(None));
         assert_eq!(hear(&mut claims, 1).await[0].port, next);
@@ -125,10 +131,10 @@ fn an_index_that_went_to_another_interface_is_tapped_there() {
     by_each_hook(async |hook| {
         let port = wire("s1", "p1");
         let (mut tap, mut claims) = load(hook);
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         ip(&format!("link del p1\nlink add p2 index {port} type veth peer name s2\nlink set p2 up\nlink set s2 up\n"));
         assert_eq!((index("p2"), programs("p2", OURS)), (port, 0));
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         say("s2", &request().broadcast_frame(None));
         assert_eq!(hear(&mut claims, 1).await[0].port, port);
         assert_eq!(tap.counters(port).unwrap().seen(), 1);
@@ -141,7 +147,7 @@ fn an_index_that_went_to_another_interface_is_left_alone_there() {
     alone(async || {
         let port = wire("s1", "p1");
         let (mut tap, _claims) = load(Hook::Clsact);
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         ip(&format!("link del p1\nlink add p2 index {port} type veth peer name s2\n"));
         tc::qdisc_add_clsact("p2").unwrap();
         let renamed = rename(wire::OBJECT);
@@ -158,7 +164,7 @@ fn a_port_renamed_while_tapped_is_detached_by_its_new_name() {
     by_each_hook(async |hook| {
         let port = wire("s1", "p1");
         let (mut tap, _claims) = load(hook);
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         ip("link set p1 down\nlink set p1 name p9\n");
         assert_eq!(programs("p9", OURS), 1);
         tap.detach(port).unwrap();
@@ -170,7 +176,7 @@ fn a_port_renamed_while_tapped_is_detached_by_its_new_name() {
 fn an_interface_that_never_was_is_gone() {
     alone(async || {
         let (mut tap, _claims) = load(Hook::Auto);
-        let error = tap.attach(IfIndex::new(70_000).unwrap(), Side::Ingress).unwrap_err();
+        let error = tap.attach(IfIndex::new(70_000).unwrap(), at(Side::Ingress)).unwrap_err();
         assert_eq!(error.to_string(), "interface 70000 is gone");
     });
 }
@@ -180,7 +186,7 @@ fn dropped_it_leaves_nothing() {
     by_each_hook(async |hook| {
         let port = wire("s1", "p1");
         let (mut tap, _claims) = load(hook);
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         assert_eq!(programs("p1", OURS), 1);
         drop(tap);
         assert_eq!(programs("p1", OURS), 0);
@@ -205,7 +211,7 @@ fn capabilities_for_bpf_and_networks_are_enough() {
         let port = wire("s1", "p1");
         let enough = CapsHashSet::from([Capability::CAP_BPF, Capability::CAP_NET_ADMIN]);
         caps::set(None, CapSet::Effective, &enough).unwrap();
-        load(hook).0.attach(port, Side::Ingress).unwrap();
+        load(hook).0.attach(port, at(Side::Ingress)).unwrap();
     });
 }
 
@@ -228,7 +234,7 @@ fn a_killed_agent_leaves_nothing() {
         assert_eq!(programs("p1", OURS), 1, "filters outlive their maker");
         for hook in [Hook::Clsact, Hook::Tcx] {
             let (mut tap, mut claims) = load(hook);
-            tap.attach(port, Side::Ingress).unwrap();
+            tap.attach(port, at(Side::Ingress)).unwrap();
             assert_eq!(programs("p1", OURS), 1, "the next agent removes them");
             say("s1", &request().broadcast_frame(None));
             hear(&mut claims, 1).await;
@@ -259,7 +265,7 @@ fn agent(hook: Hook) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (mut tap, _claims) = load(hook);
-        tap.attach(index("p1"), Side::Ingress).unwrap();
+        tap.attach(index("p1"), at(Side::Ingress)).unwrap();
         println!("tapping");
         pending::<()>().await;
     });

@@ -1,6 +1,14 @@
 //! The ARP tap on a real kernel: what is heard, what is counted, and what is left behind.
 
 #[cfg(test)]
+mod ear;
+#[cfg(test)]
+mod flood;
+#[cfg(test)]
+mod ipv4;
+#[cfg(test)]
+mod known;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod life;

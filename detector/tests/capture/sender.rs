@@ -12,11 +12,11 @@ fn what_is_sent_goes_over_the_wire_as_it_is() {
     alone(async || {
         let port = wire("s1", "p1");
         let (mut tap, mut claims) = load(Hook::Auto);
-        tap.attach(port, Side::Ingress).unwrap();
+        tap.attach(port, at(Side::Ingress)).unwrap();
         let sender = FrameSender::open().unwrap();
         for packet in [ArpPacket::probe(ALICE, ADDRESS), ArpPacket::announcement(ALICE, ADDRESS)] {
             sender.send(index("s1"), &packet.broadcast_frame(None)).unwrap();
-            assert_eq!(hear(&mut claims, 1).await[0].packet, packet);
+            assert_eq!(said(&hear(&mut claims, 1).await[0]), says(&packet));
         }
     });
 }

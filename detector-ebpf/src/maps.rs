@@ -1,0 +1,161 @@
+//! What stands in the maps that the kernel's half and the agent share. Nothing here has padding: a map's keys and values
+//! are handed over as bytes.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Bucket, Claim, TapCounters};
+
+/// Which claims say the same: the key of [`KNOWN`](crate::KNOWN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct KnownKey {
+    /// The interface that it is heard at, in native byte order.
+    pub ifindex: u32,
+    /// What is claimed.
+    pub address: [u8; 4],
+    /// The id in the outermost tag, in native byte order; 0 if there is none.
+    pub tag: u16,
+    /// Who claims.
+    pub mac: [u8; 6],
+}
+
+/// What became of a known claim: the value of [`KNOWN`](crate::KNOWN).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct KnownUse {
+    /// How often it was made in ARP.
+    pub hits: u64,
+    /// When it was last made in ARP, in nanoseconds since boot (`CLOCK_BOOTTIME`); 0 if never.
+    pub last_arp: u64,
+    /// The number in [`EPOCH`](crate::EPOCH) when it was last made by an IPv4 packet; 0 if never.
+    pub epoch: u32,
+    reserved: u32,
+}
+
+/// An address that has a known owner: the key of [`OWNERS`](crate::OWNERS). Its value is the owner's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OwnedKey {
+    /// The bridge's interface index.
+    pub bridge: u32,
+    /// The address.
+    pub address: [u8; 4],
+    /// The id in the outermost tag; 0 if there is none.
+    pub tag: u16,
+    reserved: u16,
+}
+
+/// What the tap has for one interface and CPU: the value of [`PORTS`](crate::PORTS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TappedPort {
+    /// What was counted.
+    pub counters: TapCounters,
+    /// The tokens for whatever is new.
+    pub news: Bucket,
+    /// The tokens for what contradicts a known owner, taken when there are none of the others.
+    pub contradictions: Bucket,
+    /// The bridge that it belongs to.
+    pub bridge: u32,
+    reserved: u32,
+}
+
+impl KnownKey {
+    /// What `claim`, heard at this interface, may be known as.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(ifindex: u32, claim: &Claim) -> Self {
+        Self { ifindex, address: claim.address, tag: claim.tag, mac: claim.mac }
+    }
+
+    /// As the map has it.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        zerocopy::transmute!(self)
+    }
+
+    /// What the map has.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        zerocopy::transmute!(bytes)
+    }
+}
+
+impl KnownUse {
+    /// How many `u64` it consists of.
+    pub const WORDS: usize = size_of::<Self>() / size_of::<u64>();
+
+    /// What the map has.
+    #[must_use]
+    pub const fn from_words(words: [u64; Self::WORDS]) -> Self {
+        zerocopy::transmute!(words)
+    }
+}
+
+impl OwnedKey {
+    /// `address` on `bridge`, with this tag.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(bridge: u32, tag: u16, address: [u8; 4]) -> Self {
+        Self { bridge, address, tag, reserved: 0 }
+    }
+
+    /// As the map has it.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        zerocopy::transmute!(self)
+    }
+}
+
+impl TappedPort {
+    /// How many `u64` it consists of.
+    pub const WORDS: usize = size_of::<Self>() / size_of::<u64>();
+
+    /// A port of `bridge`, or the bridge itself, of which nothing is counted yet.
+    #[must_use]
+    pub fn new(bridge: u32) -> Self {
+        Self { bridge, ..Self::default() }
+    }
+
+    /// As the map has it.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; Self::WORDS] {
+        zerocopy::transmute!(self)
+    }
+
+    /// What the map has.
+    #[must_use]
+    pub const fn from_words(words: [u64; Self::WORDS]) -> Self {
+        zerocopy::transmute!(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn the_layout_is_what_both_sides_were_built_for() {
+        assert_eq!([size_of::<KnownKey>(), size_of::<KnownUse>(), size_of::<OwnedKey>()], [16, 24, 12]);
+        assert_eq!([offset_of!(KnownKey, address), offset_of!(KnownKey, tag), offset_of!(KnownKey, mac)], [4, 8, 10]);
+        assert_eq!([offset_of!(KnownUse, last_arp), offset_of!(KnownUse, epoch)], [8, 16]);
+        assert_eq!([offset_of!(OwnedKey, address), offset_of!(OwnedKey, tag)], [4, 8]);
+        assert_eq!(size_of::<TappedPort>(), size_of::<TapCounters>() + 24);
+        assert_eq!(offset_of!(TappedPort, counters), 0);
+    }
+
+    #[test]
+    fn keys_and_values_come_out_as_they_went_in() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let claim = Claim { kind: Kind::Reply, tag: 12, ether_source: mac, mac, address: [10, 8, 64, 2] };
+        let key = KnownKey::new(70_000, &claim);
+        assert_eq!(key, KnownKey { ifindex: 70_000, address: [10, 8, 64, 2], tag: 12, mac });
+        assert_eq!(KnownKey::from_bytes(key.to_bytes()), key);
+        assert_eq!(KnownUse::from_words([3, 4, 0]), KnownUse { hits: 3, last_arp: 4, epoch: 0, reserved: 0 });
+        assert_eq!(TappedPort::from_words(TappedPort::new(9).to_words()), TappedPort::new(9));
+        assert_eq!(OwnedKey::new(9, 12, [10, 8, 64, 2]).to_bytes()[4..8], [10, 8, 64, 2]);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the tap need not report again.
+
+mod epochs;
+mod index;
+
+use std::{io, net::Ipv4Addr, os::fd::AsFd as _};
+
+use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
+use detector_ebpf::{KnownKey, KnownUse, OwnedKey};
+
+use self::{epochs::Epochs, index::Index};
+use super::{CaptureError, bpf};
+use crate::{
+    engine::{Heard, KnownClaim},
+    net::{IfIndex, Mac, VlanId},
+    time::{Span, Timestamp},
+};
+
+/// Entries that are read with one system call.
+const BATCH: usize = 4096;
+
+/// A program that was just noting a claim while the map was read may have noted it too late, with a time before: what is
+/// that old is told once more.
+const OVERLAP: Span = Span::from_secs(1);
+
+/// The claims that say nothing new. The tap absorbs them: it counts them, notes when they were made, and does not report
+/// them.
+///
+/// Linked to the [`Tap`](super::Tap) that it came with. With an [`Ear`](super::Ear), which absorbs nothing, it does nothing.
+pub struct Known {
+    kernel: Option<KnownMaps>,
+    index: Index,
+    epochs: Epochs,
+    read_at: Timestamp,
+}
+
+/// The maps of the program.
+pub(super) struct KnownMaps {
+    pub(super) claims: HashMap<MapData, [u8; size_of::<KnownKey>()], [u64; KnownUse::WORDS]>,
+    pub(super) owners: HashMap<MapData, [u8; size_of::<OwnedKey>()], u32>,
+    pub(super) epoch: Array<MapData, u32>,
+}
+
+impl Known {
+    /// The most claims that can be known at one time.
+    pub const MAX: usize = detector_ebpf::MAX_KNOWN as usize;
+
+    /// Nothing is known, and nothing will be.
+    pub(super) fn nothing() -> Self {
+        Self { kernel: None, index: Index::default(), epochs: Epochs::default(), read_at: Timestamp::default() }
+    }
+
+    pub(super) fn new(mut kernel: KnownMaps) -> Result<Self, MapError> {
+        let epochs = Epochs::default();
+        kernel.epoch.set(0, epochs.current(), 0)?;
+        Ok(Self { kernel: Some(kernel), epochs, ..Self::nothing() })
+    }
+
+    /// How many claims are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Has the tap absorb `claim` from now on, counting from zero; nothing changes if it does already. Whoever claims the
+    /// same address at another port of `bridge` is reported even if its port says more than its share.
+    ///
+    /// # Errors
+    /// As many claims are known as can be, or the kernel refuses: the tap goes on to report it.
+    pub fn absorb(&mut self, claim: &KnownClaim, bridge: IfIndex) -> Result<(), CaptureError> {
+        if self.index.bridge_of(claim) == Some(bridge) || self.kernel.is_none() {
+            return Ok(());
+        }
+        self.forget(claim)?;
+        self.change(|kernel, index| {
+            kernel.claims.insert(key_of(claim).to_bytes(), [0; KnownUse::WORDS], 0)?;
+            let owner = index.insert(*claim, bridge);
+            kernel.set_owner(owner)
+        })
+    }
+
+    /// Has the tap report `claim` when it is made next.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget(&mut self, claim: &KnownClaim) -> Result<(), CaptureError> {
+        if self.index.bridge_of(claim).is_none() {
+            return Ok(());
+        }
+        self.change(|kernel, index| {
+            removed(kernel.claims.remove(&key_of(claim).to_bytes()))?;
+            index.remove(claim).map_or(Ok(()), |owner| kernel.set_owner(owner))
+        })
+    }
+
+    /// Has the tap report whatever is claimed at `port`. To be called when a port goes, and before the tap is attached to
+    /// one that comes: the interface's index may have been another's.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget_port(&mut self, port: IfIndex) -> Result<(), CaptureError> {
+        self.index.of_port(port).iter().try_for_each(|claim| self.forget(claim))
+    }
+
+    /// Which claims were made again since this was last asked; what was made just before that may be told once more. Begins
+    /// a new epoch.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read(&mut self, now: Timestamp) -> Result<Vec<Heard>, CaptureError> {
+        let Some(kernel) = self.kernel.as_mut().filter(|_| self.index.len() > 0) else { return Ok(Vec::new()) };
+        self.epochs.advance(now);
+        let begun = kernel.epoch.set(0, self.epochs.current(), 0);
+        begun.map_err(|source| CaptureError::Known { source })?;
+        let (epochs, since) = (&self.epochs, self.read_at - OVERLAP);
+        let mut heard = Vec::new();
+        let read = kernel.for_each(|key, noted| {
+            let news = noted.last_arp > since.as_nanos() || epochs.is_recent(noted.epoch);
+            heard.extend(news.then(|| heard_of(&key, &noted, epochs, now)).flatten());
+        });
+        read.map_err(|error| CaptureError::Known { source: MapError::IoError(error) })?;
+        self.read_at = now;
+        Ok(heard)
+    }
+
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut KnownMaps, &mut Index) -> Result<(), MapError>,
+    ) -> Result<(), CaptureError> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        change(kernel, &mut self.index).map_err(|source| CaptureError::Known { source })
+    }
+}
+
+impl KnownMaps {
+    fn set_owner(&mut self, (owned, owner): (OwnedKey, Option<u32>)) -> Result<(), MapError> {
+        match owner {
+            Some(owner) => self.owners.insert(owned.to_bytes(), owner, 0),
+            None => removed(self.owners.remove(&owned.to_bytes())),
+        }
+    }
+
+    fn for_each(&self, mut tell: impl FnMut(KnownKey, KnownUse)) -> io::Result<()> {
+        let (mut keys, mut values) = (vec![[0; _]; BATCH], vec![[0; _]; BATCH]);
+        let mut cursor = None;
+        loop {
+            let map = self.claims.map().fd().as_fd();
+            let (count, next) = bpf::map_lookup_batch(map, cursor, &mut keys, &mut values)?;
+            for (key, value) in keys.iter().zip(&values).take(count) {
+                tell(KnownKey::from_bytes(*key), KnownUse::from_words(*value));
+            }
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// That it was not there is as good.
+fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        done => done,
+    }
+}
+
+fn key_of(claim: &KnownClaim) -> KnownKey {
+    KnownKey {
+        ifindex: claim.port.get(),
+        address: claim.address.octets(),
+        tag: claim.tag.map_or(0, VlanId::get),
+        mac: claim.mac.0,
+    }
+}
+
+fn heard_of(key: &KnownKey, noted: &KnownUse, epochs: &Epochs, now: Timestamp) -> Option<Heard> {
+    Some(Heard {
+        claim: KnownClaim {
+            port: IfIndex::new(key.ifindex)?,
+            tag: VlanId::new(key.tag),
+            mac: Mac(key.mac),
+            address: Ipv4Addr::from(key.address),
+        },
+        last_arp: (noted.last_arp > 0).then_some(Timestamp::from_nanos(noted.last_arp)),
+        last_ipv4: epochs.latest(noted.epoch, now),
+        hits: noted.hits,
+    })
+}
