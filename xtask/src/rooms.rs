@@ -25,7 +25,7 @@ use source::Source;
 use crate::shell;
 
 /// The rooms of `detector/src` from the ground up: each may use only those before it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "net",
     "time",
     "engine",
@@ -37,6 +37,7 @@ const ROOMS: [&str; 16] = [
     "telemetry",
     "replay",
     "agent",
+    "scan",
     "http",
     "reconcile",
     "cni",

@@ -1,6 +1,7 @@
 //! The agent: one loop that turns what happens into inputs, and what the engine wants into deeds.
 //!
-//! - `run` is the loop and owns everything. `watch` turns events, surveys and frames into inputs. `deeds` carries out
+//! - `run` is the loop and owns everything. `watch` turns events, surveys and claims into inputs, `kernel_log`
+//!   what kernels log. `deeds` carries out
 //!   actions.
 //! - `surveyor` looks into sandboxes and changes addresses there, `tapper` attaches the tap, both beside the loop. The
 //!   store is asked on threads that may wait. All of them answer by one channel, so that the loop itself never waits for
@@ -11,6 +12,7 @@ pub mod clock;
 mod deeds;
 mod error;
 mod handle;
+mod kernel_log;
 mod readiness;
 mod run;
 mod settings;
@@ -25,3 +27,4 @@ pub use handle::{AskError, Handle, TableRow};
 pub use readiness::{Latch, Readiness};
 pub use run::start;
 pub use settings::Settings;
+pub use surveyor::{Seen, bridge_told};

@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     allocator::{Clock, SqliteStore, Store},
-    capture::{Claims, FrameSender, Hook, Tap, TapSettings},
+    capture::{Claims, FrameSender, Hook, KernelMartian, MartianLog, Tap, TapSettings},
     engine::{Config, Engine, Input},
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port, VlanDevice},
-    telemetry::{BridgeGauges, Telemetry},
+    telemetry::{BridgeGauges, Feature, Telemetry},
     time::Timestamp,
 };
 
@@ -62,9 +62,11 @@ pub(super) struct Agent {
     pub(super) inventory: BTreeSet<BridgeName>,
     /// Ports behind which there is a namespace that could not be looked into.
     pub(super) blind: BTreeSet<IfIndex>,
+    /// Lines of the kernel's log that are known to be lost, and were told of.
+    pub(super) lost_lines: u64,
     pub(super) latches: Latches,
     pub(super) news: mpsc::UnboundedSender<News>,
-    errands: mpsc::UnboundedSender<Errand>,
+    pub(super) errands: mpsc::UnboundedSender<Errand>,
 }
 
 /// A watched bridge that is there.
@@ -83,6 +85,8 @@ struct Sources {
     claims: Claims,
     events: Events,
     queries: mpsc::Receiver<Query>,
+    /// The kernel's log; `None` if it cannot be read.
+    martians: Option<MartianLog>,
 }
 
 /// Starts to watch. The future runs the agent until it is dropped; the taps go with it.
@@ -134,12 +138,14 @@ pub async fn start(
         early: BTreeMap::new(),
         inventory: BTreeSet::new(),
         blind: BTreeSet::new(),
+        lost_lines: 0,
         latches,
         news: news_in.clone(),
         errands,
     };
     let surveyor = Surveyor::new(host, errands_out, news_in);
-    Ok((handle, agent.run(Sources { events, claims, news, queries }, surveyor)))
+    let martians = agent.open_kernel_log();
+    Ok((handle, agent.run(Sources { events, claims, news, queries, martians }, surveyor)))
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
@@ -179,11 +185,19 @@ impl Agent {
                     self.tapper.order(Order::Count);
                     self.telemetry.unreadable("netlink", sources.events.malformed());
                     self.telemetry.unreadable("tap", sources.claims.unreadable());
+                    self.count_lost_lines(sources.martians.as_ref());
                 }
                 _ = again.tick() => {
                     self.look_again();
                     self.tell_draining();
                 }
+                martian = next_martian(&mut sources.martians) => match martian {
+                    Ok(martian) => self.martian(martian),
+                    Err(error) => {
+                        sources.martians = None;
+                        self.telemetry.degraded(Feature::KernelLog, Some(&format!("the kernel's log cannot be read any more: {error}")));
+                    }
+                },
                 claims = sources.claims.next_batch() => self.claims(claims.map_err(Error::Ring)?),
             }
             self.settle();
@@ -265,6 +279,13 @@ impl Agent {
     pub(super) fn bridge_of(&self, interface: IfIndex) -> Option<BridgeName> {
         let bridge = self.ports.get(&interface).map_or(interface, |port| port.bridge);
         self.bridge_name(bridge)
+    }
+}
+
+async fn next_martian(log: &mut Option<MartianLog>) -> std::io::Result<KernelMartian> {
+    match log {
+        Some(log) => log.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::clock;
 use crate::{
     engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
-    net::{BridgeName, IfIndex, Ipv4Net, Mac},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac},
     netlink::{self, Bridge, Host, Inside, LiveAddress, Port, PortSurvey, Readdress, ReaddressError, VlanDevice},
     sandbox::SandboxIdentity,
     time::Timestamp,
@@ -25,6 +25,8 @@ pub(super) enum Errand {
     Port(Port),
     /// An address in the namespace behind a port; its answer is the action's outcome.
     Readdress { id: ActionId, port: Port, change: Readdress },
+    /// Addresses that are to be asked for, and those that the host's neighbour table knows of besides.
+    Sweep { domain: Domain, bridge: IfIndex, addresses: BTreeSet<Ipv4Addr> },
     /// The host's own neighbour entry; its answer is the action's outcome.
     Neighbour { id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac },
 }
@@ -38,6 +40,8 @@ pub(super) enum News {
     NoBridge(BridgeName, netlink::Error),
     /// What is behind one port.
     Port(Seen),
+    /// Addresses to ask for.
+    Sweep(Domain, BTreeSet<Ipv4Addr>),
     /// Every tap that was ordered before this was asked for is in place.
     Tapped,
     /// How an action ended, or something else that is an input as it is.
@@ -59,11 +63,13 @@ pub(super) struct Found {
 
 /// What a look behind a port found.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) port: Port,
+pub struct Seen {
+    /// The port.
+    pub port: Port,
     /// Why its addresses are not known, if there is a namespace that should have told.
-    pub(super) unreachable: Option<netlink::Error>,
-    pub(super) survey: Survey,
+    pub unreachable: Option<netlink::Error>,
+    /// What the engine is told.
+    pub survey: Survey,
 }
 
 /// Does errands until nobody can send any more.
@@ -86,6 +92,7 @@ impl Surveyor {
                 Errand::Bridge(name) => self.bridge(name).await,
                 Errand::Port(port) => self.port(port).await,
                 Errand::Readdress { id, port, change } => self.readdress(id, port, change).await,
+                Errand::Sweep { domain, bridge, addresses } => self.sweep(domain, bridge, addresses).await,
                 Errand::Neighbour { id, bridge, address, mac } => self.neighbour(id, bridge, address, mac).await,
             }
         }
@@ -155,6 +162,19 @@ impl Surveyor {
         changed.map(drop).map_err(|error| error.to_string())
     }
 
+    /// The neighbour table is a hint of who there may be: those in it are asked for, and nothing is believed.
+    async fn sweep(&mut self, domain: Domain, bridge: IfIndex, mut addresses: BTreeSet<Ipv4Addr>) {
+        if domain.vlan.is_none() {
+            match self.host.neighbours(bridge).await {
+                Ok(neighbours) => addresses.extend(neighbours.into_iter().map(|(address, _)| address)),
+                Err(error) => {
+                    tracing::debug!(event = "no_neighbours", "a sweep goes without the host's neighbours: {error}")
+                }
+            }
+        }
+        self.tell(News::Sweep(domain, addresses));
+    }
+
     async fn neighbour(&mut self, id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac) {
         let corrected = self.host.correct_neighbour(bridge, address, mac).await;
         self.tell(News::Input(outcome(id, corrected.map(drop).map_err(|error| error.to_string()))));
@@ -170,7 +190,9 @@ pub(super) fn outcome(action: ActionId, result: Result<(), String>) -> Input {
 }
 
 impl Seen {
-    fn new(found: PortSurvey, at: Timestamp) -> Self {
+    /// What a look that began at `at` has found.
+    #[must_use]
+    pub fn new(found: PortSurvey, at: Timestamp) -> Self {
         let PortSurvey { port, netns, inside, reach } = found;
         let sandbox = netns.as_ref().map(identify).unwrap_or_default();
         let unseen = Survey { at, sandbox, macs: BTreeSet::new(), reach, forwards: false, addresses: None };
@@ -184,6 +206,17 @@ impl Seen {
         };
         Self { port, unreachable, survey }
     }
+}
+
+/// A bridge with the host's networks on it and its VLAN devices, as the engine is told of it.
+#[must_use]
+pub fn bridge_told(bridge: Bridge, networks: Vec<Ipv4Net>, vlans: Vec<VlanDevice>) -> engine::Bridge {
+    let Bridge { name, index: port, mac, pvid, .. } = bridge;
+    let of_host = |VlanDevice { vlan, interface }: VlanDevice| {
+        let networks = if interface.up { interface.addresses } else { Vec::new() };
+        engine::VlanDevice { vlan, mac: interface.mac, networks }
+    };
+    engine::Bridge { name, port, mac, networks, pvid, vlans: vlans.into_iter().map(of_host).collect() }
 }
 
 fn configured(live: LiveAddress) -> Configured {

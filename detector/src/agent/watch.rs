@@ -4,7 +4,7 @@ use super::{
     clock,
     readiness::Latch,
     run::{Agent, Watched},
-    surveyor::{Errand, Found, News, Seen},
+    surveyor::{Errand, bridge_told, Found, News, Seen},
     tapper::Order,
 };
 use crate::{
@@ -56,6 +56,7 @@ impl Agent {
             News::Bridge(found) => self.bridge_surveyed(found),
             News::NoBridge(name, error) => self.bridge_not_surveyed(name, &error),
             News::Port(seen) => self.port_surveyed(seen),
+            News::Sweep(domain, addresses) => self.sweep(domain, addresses),
             News::Tapped => self.ready(),
             News::Input(input) => self.tell(input),
         }
@@ -86,13 +87,8 @@ impl Agent {
     }
 
     fn tell_bridge(&mut self, watched: Watched) {
-        let Watched { bridge: Bridge { name, index: port, mac, pvid, .. }, networks, vlans } = watched;
-        let of_host = |VlanDevice { vlan, interface }: VlanDevice| {
-            let networks = if interface.up { interface.addresses } else { Vec::new() };
-            engine::VlanDevice { vlan, mac: interface.mac, networks }
-        };
-        let vlans = vlans.into_iter().map(of_host).collect();
-        self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks, pvid, vlans }));
+        let Watched { bridge, networks, vlans } = watched;
+        self.tell(Input::BridgeUp(bridge_told(bridge, networks, vlans)));
     }
 
     /// Looks at the bridge that an interface is, or stands on.
@@ -283,6 +279,9 @@ impl Agent {
 
     fn port_surveyed(&mut self, seen: Seen) {
         let Seen { port, unreachable, survey } = seen;
+        if !self.ports.contains_key(&port.index) {
+            return;
+        }
         if self.ports.get(&port.index).is_some_and(|known| known.bridge == port.bridge && known.pvid != port.pvid) {
             self.port_up(port.clone(), false);
         }

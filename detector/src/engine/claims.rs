@@ -163,7 +163,9 @@ impl Engine {
         }
         if let Some(reason) = martian {
             let (address, ether_source) = (key.1, claim.ether_source);
-            self.findings.push_back(Finding::Martian { domain: key.0, station, address, ether_source, reason, news });
+            let (domain, port_name) = (key.0, self.topology.name(station.port));
+            let martian = Finding::Martian { domain, station, port_name, address, ether_source, reason, news };
+            self.findings.push_back(martian);
         }
         self.note_sighting(key, station, claim.evidence, claim.at, now);
         self.judge(key, claim.evidence, claim.at, now);
@@ -213,7 +215,8 @@ impl Engine {
         let is_new = self.bindings.get(key, station).is_none();
         let Some(binding) = self.bindings.entry(key, station, evidence, || Binding::new(evidence, at, initial)) else {
             let news = self.refused.insert(station.port);
-            self.findings.push_back(Finding::ClaimRefused { port: station.port, domain: key.0, news });
+            let (port, port_name) = (station.port, self.topology.name(station.port));
+            self.findings.push_back(Finding::ClaimRefused { port, port_name, domain: key.0, news });
             return false;
         };
         binding.last_seen = binding.last_seen.max(at);

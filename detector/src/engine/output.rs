@@ -182,6 +182,8 @@ pub enum Finding {
         domain: Domain,
         /// Who claims.
         station: Station,
+        /// The name of its port's interface.
+        port_name: String,
         /// What is claimed.
         address: Ipv4Addr,
         /// The source address of the frame.
@@ -225,6 +227,8 @@ pub enum Finding {
     ClaimRefused {
         /// The port.
         port: IfIndex,
+        /// The name of its interface.
+        port_name: String,
         /// Where.
         domain: Domain,
         /// Whether this is the port's first refused claim since it came.
