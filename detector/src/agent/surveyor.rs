@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::clock;
 use crate::{
-    engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
+    engine::{self, ActionId, Configured, Input, Outcome, Sandbox, Survey},
     net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac},
     netlink::{self, Bridge, Host, Inside, LiveAddress, Port, PortSurvey, Readdress, ReaddressError, VlanDevice},
     sandbox::SandboxIdentity,

@@ -12,7 +12,7 @@ use crate::{
     capture::{Post, Side},
     engine::{self, Claim, Evidence, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
-    netlink::{self, Bridge, Event, Nsid, Port, VlanDevice},
+    netlink::{self, Bridge, Event, Nsid, Port},
     telemetry::Feature,
     time::{Span, Timestamp},
 };
