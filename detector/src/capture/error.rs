@@ -133,7 +133,7 @@ fn map_errno(error: &MapError) -> Option<Errno> {
     }
 }
 
-fn program_errno(error: &ProgramError) -> Option<Errno> {
+pub(super) fn program_errno(error: &ProgramError) -> Option<Errno> {
     match error {
         ProgramError::LoadError { io_error, .. } | ProgramError::IOError(io_error) => Errno::from_io_error(io_error),
         ProgramError::SyscallError(error) => Errno::from_io_error(&error.io_error),

@@ -33,6 +33,8 @@ pub enum Exit {
     NotPermitted = 4,
     /// The kernel cannot do it.
     Unsupported = 5,
+    /// A file that it was to read is damaged, so the answer is of a part of it (`EX_DATAERR` of sysexits).
+    Damaged = 65,
     /// It is wrong itself.
     Bug = 70,
 }
