@@ -4,7 +4,7 @@ use super::{
     clock,
     readiness::Latch,
     run::{Agent, Watched},
-    surveyor::{Errand, bridge_told, Found, News, Seen},
+    surveyor::{Errand, Found, News, Seen, bridge_told},
     tapper::Order,
 };
 use crate::{

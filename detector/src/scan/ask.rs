@@ -88,7 +88,10 @@ impl Asker {
         let large = told.networks.iter().chain(devices).filter(|network| network.prefix_len() < WHOLE);
         self.gaps.extend(large.map(|network| Gap {
             incomplete: false,
-            ..Gap::of_bridge(name, format!("{} is too large to be asked for whole: only known addresses are", network.trunc()))
+            ..Gap::of_bridge(
+                name,
+                format!("{} is too large to be asked for whole: only known addresses are", network.trunc()),
+            )
         }));
         self.bridges.insert(name, Asked { told: told.clone(), hints, is_down: !up });
     }
@@ -195,12 +198,8 @@ impl Asker {
         let may_be_used = |lease: &&Lease| lease.state.is_held() || lease.state == LeaseState::Draining;
         let leased = self.leases.iter().filter(|lease| lease.domain == domain).filter(may_be_used);
         let hints = asked.hints.iter().copied().filter(|_| domain.vlan.is_none());
-        let addresses: BTreeSet<_> = whole
-            .flat_map(Ipv4Net::hosts)
-            .chain(seen)
-            .chain(leased.map(|lease| lease.address))
-            .chain(hints)
-            .collect();
+        let addresses: BTreeSet<_> =
+            whole.flat_map(Ipv4Net::hosts).chain(seen).chain(leased.map(|lease| lease.address)).chain(hints).collect();
         for _ in 0..ROUNDS {
             self.queue(domain, addresses.iter().copied().collect());
         }
