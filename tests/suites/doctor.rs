@@ -12,7 +12,8 @@ fn rt0() -> Result<Bridge> {
 fn checks(dupip: &Dupip) -> Result<(Option<i32>, Vec<Value>)> {
     let outcome = dupip.outcome(&["doctor", "--bridge", "rt0", "-o", "json"])?;
     let found: Value = serde_json::from_str(&outcome.output).with_context(|| outcome.complaint.clone())?;
-    Ok((outcome.status, found["checks"].as_array().cloned().unwrap_or_default()))
+    let checks = found.get("checks").and_then(Value::as_array);
+    Ok((outcome.status, checks.cloned().unwrap_or_default()))
 }
 
 fn of<'a>(checks: &'a [Value], name: &str, subject: Option<&str>) -> Result<&'a Value> {
