@@ -50,7 +50,9 @@ impl Agent {
             Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
             Action::Probe { domain, addresses } => self.probe(domain, addresses, PAUSE),
             Action::Sweep { domain, seen } => self.plan_sweep(domain, seen),
-            Action::Absorb(_) | Action::Forget(_) => {}
+            Action::IgnoreIpv4 { port } => self.ignore_ipv4(port),
+            Action::Absorb(known) => self.absorb(&known),
+            Action::Forget(known) => self.forget(&known),
         }
     }
 

@@ -23,18 +23,22 @@ use super::{
 };
 use crate::{
     allocator::{Clock, SqliteStore, Store},
-    capture::{Claims, FrameSender, Hook, KernelMartian, MartianLog, Tap, TapSettings},
-    engine::{Config, Engine, Input},
+    capture::{CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Started},
+    engine::{Engine, Input},
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port, VlanDevice},
     telemetry::{BridgeGauges, Feature, Telemetry},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
 
 /// How often the taps' counters are read for losses.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what could not be looked at is looked at again, and released addresses are looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often it is read what the tap has absorbed: well before a silent station is asked whether it is still there.
+const HEAR_EVERY: Span = Span::from_secs(15);
+/// How old that may be for whoever looks at the table.
+const JUST_HEARD: Span = Span::from_secs(1);
 /// Questions that may wait for an answer.
 const QUERIES: usize = 64;
 
@@ -44,7 +48,11 @@ pub(super) struct Agent {
     pub(super) engine: Engine,
     pub(super) tapper: Tapper,
     /// How the tap hooks in.
-    pub(super) hook: Hook,
+    pub(super) hook: Option<Hook>,
+    /// What the tap need not report again.
+    pub(super) known: Known,
+    /// When it was last read what the tap has absorbed.
+    pub(super) heard_at: Timestamp,
     pub(super) sender: Arc<FrameSender>,
     pub(super) store: Arc<dyn Store>,
     pub(super) telemetry: Arc<Telemetry>,
@@ -106,7 +114,8 @@ pub async fn start(
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let (tap, claims, _known) = Tap::load(TapSettings { hook: settings.hook, ..TapSettings::default() })?;
+    let Started { listener, claims, known, refused } = Listener::start(settings.tap)?;
+    tell_how(&telemetry, settings, refused.as_ref());
     let (news_in, news) = mpsc::unbounded_channel();
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);
@@ -120,13 +129,11 @@ pub async fn start(
     };
     let agent = Agent {
         settings: settings.clone(),
-        engine: Engine::new(Config {
-            mode: settings.mode,
-            evictions_per_minute: settings.evictions_per_minute,
-            ..Config::default()
-        }),
-        hook: tap.hook(),
-        tapper: Tapper::start(tap, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
+        engine: Engine::new(settings.engine.clone()),
+        hook: listener.hook(),
+        known,
+        heard_at: Timestamp::default(),
+        tapper: Tapper::start(listener, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
         sender: Arc::new(FrameSender::open()?),
         store,
         telemetry,
@@ -146,6 +153,18 @@ pub async fn start(
     let surveyor = Surveyor::new(host, errands_out, news_in);
     let martians = agent.open_kernel_log();
     Ok((handle, agent.run(Sources { events, claims, news, queries, martians }, surveyor)))
+}
+
+/// Says what there is to listen with, if that is less than there could be.
+fn tell_how(telemetry: &Telemetry, settings: &Settings, refused: Option<&CaptureError>) {
+    if let Some(refused) = refused {
+        let reason = format!("listens by packet sockets, which takes more of the processor: {refused}");
+        telemetry.degraded(Feature::Ebpf, Some(&reason));
+        if settings.tap.watch_ipv4 {
+            let reason = "without eBPF, whoever uses an address without a word of ARP is not seen on the wire";
+            telemetry.degraded(Feature::Ipv4Watch, Some(&reason));
+        }
+    }
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
@@ -189,6 +208,7 @@ impl Agent {
                 }
                 _ = again.tick() => {
                     self.look_again();
+                    self.hear(HEAR_EVERY);
                     self.tell_draining();
                 }
                 martian = next_martian(&mut sources.martians) => match martian {
@@ -250,7 +270,10 @@ impl Agent {
     fn answer_query(&mut self, query: Query) {
         // Who asked may have given up; then nobody needs the answer.
         match query {
-            Query::Table(reply) => drop(reply.send(self.engine.rows().collect())),
+            Query::Table(reply) => {
+                self.hear(JUST_HEARD);
+                let _ = reply.send(self.engine.rows().collect());
+            }
             Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(self.engine.rows_on(domain, address).collect())),
             Query::Gauges(reply) => {

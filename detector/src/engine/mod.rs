@@ -201,8 +201,8 @@ pub struct Engine {
     probing: Probing,
     floods: BTreeMap<IfIndex, Flood>,
     told_martians: ToldMartians,
-    /// What forwarding sandboxes send for others; the tap absorbs it, and nobody here has it.
-    foreign: BTreeSet<KnownClaim>,
+    /// Ports whose sandboxes were seen to send packets for others.
+    forwarders: BTreeSet<IfIndex>,
     swept_for_losses: BTreeMap<BridgeName, Timestamp>,
     /// When the next silent station may be asked.
     next_turn: Timestamp,
@@ -239,7 +239,7 @@ impl Engine {
             probing: Probing::default(),
             floods: BTreeMap::new(),
             told_martians: ToldMartians::default(),
-            foreign: BTreeSet::new(),
+            forwarders: BTreeSet::new(),
             swept_for_losses: BTreeMap::new(),
             next_turn: Timestamp::default(),
             closed: VecDeque::new(),

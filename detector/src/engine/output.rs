@@ -111,6 +111,11 @@ pub enum Action {
         /// The addresses that are seen.
         seen: Vec<Ipv4Addr>,
     },
+    /// Listen for ARP alone at this port: the sources of its packets are others'. There is no outcome.
+    IgnoreIpv4 {
+        /// The port.
+        port: IfIndex,
+    },
     /// Let the tap absorb this claim from now on: it says nothing new. There is no outcome, and no harm if it fails.
     Absorb(KnownClaim),
     /// Let the tap report this claim when it is made next. There is no outcome.
@@ -288,7 +293,8 @@ pub enum Info {
         /// Who looks.
         parties: Vec<Party>,
     },
-    /// A sandbox that forwards sent an IPv4 packet with a source that it does not have.
+    /// A sandbox that forwards sent an IPv4 packet with a source that it does not have. Told once of a port, where no
+    /// sources are watched any more after that.
     ForeignSource {
         /// Where.
         domain: Domain,
