@@ -49,6 +49,8 @@ pub struct Party {
     pub configured: bool,
     /// Whether it was there before the agent was.
     pub initial: bool,
+    /// Which address it was first seen with in the incident.
+    pub(super) address: Ipv4Addr,
     pub(super) key: PartyKey,
 }
 
@@ -200,12 +202,29 @@ impl Incident {
         self.parties.iter().find(|party| party.station.port == winner)
     }
 
+    /// Whoever claims the first of the contested addresses. The others have one of those that joined, and nobody says that
+    /// they should not.
+    pub fn contenders(&self) -> impl Iterator<Item = &Party> {
+        self.parties.iter().filter(|party| party.address == self.address)
+    }
+
+    /// The contenders beside the winner, if there is one.
+    pub fn losers(&self) -> impl Iterator<Item = &Party> {
+        let winner = self.contest.as_ref().and_then(|contest| contest.winner);
+        self.contenders().filter(move |party| winner.is_some_and(|winner| winner != party.station.port))
+    }
+
+    /// Whoever only says on the wire that it has the address: if there are several addresses, each of them.
+    #[must_use]
+    pub fn claimant(&self) -> Option<&Party> {
+        self.contenders().find(|party| !party.configured && !party.is_host)
+    }
+
     /// What kind of duplicate it is, as far as is known by now.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let Some(contest) = &self.contest else { return Verdict::Duplicate };
-        let losers = || self.parties.iter().filter(|party| Some(party.station.port) != contest.winner);
-        let only_says_so = || losers().count() > 0 && losers().all(Party::only_says_so);
+        let only_says_so = || self.losers().count() > 0 && self.losers().all(Party::only_says_so);
         match contest.reason {
             Reason::HostAddress => Verdict::Spoof,
             Reason::LeaseHolder { .. } | Reason::Pinned { .. } if only_says_so() => Verdict::Spoof,

@@ -38,6 +38,7 @@ impl Engine {
         }
         self.doubt_replaced(key, at);
         let sure = self.contradiction(key, Some(since)).unwrap_or_default();
+        self.split_off(key, &sure, now);
         match self.open.get(&key) {
             _ if sure.len() < 2 => {}
             Some(incident) => self.join(*incident, &sure),
@@ -115,20 +116,39 @@ impl Engine {
         Some(id)
     }
 
-    /// The open incident of somebody who only says on the wire that it has this address, and others.
+    /// The open incident of somebody who only says on the wire that it has this address, and others. If it is contested
+    /// without that one too, it is a duplicate of its own.
     fn of_same_claimant(&self, key: Key, stations: &[Station]) -> Option<IncidentId> {
-        let only_says_so = |key: Key, station: Station| {
-            let binding = self.bindings.get(key, station);
-            self.topology.host(station.port).is_none() && binding.is_some_and(|binding| !binding.configured)
-        };
-        let claims_all = |incident: &&Incident, station: Station| {
-            incident.addresses.iter().all(|address| only_says_so((incident.domain, *address), station))
-        };
-        let claimants: Vec<Station> = stations.iter().copied().filter(|station| only_says_so(key, *station)).collect();
         let open = self.open.values().filter_map(|id| self.incidents.get(id));
         let mut of_domain = open.filter(|incident| incident.domain == key.0);
-        let same = of_domain.find(|incident| claimants.iter().any(|station| claims_all(incident, *station)));
-        same.map(|incident| incident.id)
+        of_domain.find(|incident| self.is_by_claimant(incident, key, stations)).map(|incident| incident.id)
+    }
+
+    /// Whether an address is contested only because somebody says so who says the same of all the incident's addresses.
+    fn is_by_claimant(&self, incident: &Incident, (domain, address): Key, stations: &[Station]) -> bool {
+        let only_says_so = |address: Ipv4Addr, station: Station| {
+            let binding = self.bindings.get((domain, address), station);
+            self.topology.host(station.port).is_none() && binding.is_some_and(|binding| !binding.configured)
+        };
+        let claims_all = |station: &&Station| {
+            incident.addresses.iter().chain([&address]).all(|address| only_says_so(*address, **station))
+        };
+        let claimants = stations.iter().filter(claims_all).count();
+        claimants > 0 && stations.len() - claimants < 2
+    }
+
+    /// Takes an address out of the incident that it has joined, if it is contested without its claimant by now.
+    fn split_off(&mut self, key: Key, stations: &[Station], now: Timestamp) {
+        let Some(incident) = self.open.get(&key).and_then(|id| self.incidents.get(id)) else { return };
+        let (id, first) = (incident.id, (incident.domain, incident.address));
+        if key == first || stations.len() < 3 || self.is_by_claimant(incident, key, stations) {
+            return;
+        }
+        self.open.remove(&key);
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.addresses.remove(&key.1);
+        }
+        self.judge_end(first, now);
     }
 
     fn add_address(&mut self, id: IncidentId, key: Key, stations: &[Station]) {
@@ -279,7 +299,7 @@ impl Engine {
         let key = (incident.domain, incident.address);
         for party in incident.parties.iter_mut().filter(|party| stations.contains(&party.station)) {
             if let Some(binding) = self.bindings.get(key, party.station) {
-                party.configured = binding.configured;
+                (party.address, party.configured) = (key.1, binding.configured);
             }
         }
     }
@@ -287,9 +307,11 @@ impl Engine {
     /// Puts a party into an incident, in its own place if it has one; whether it is a new one.
     fn note_party(&mut self, id: IncidentId, party: &Party) -> bool {
         let Some(incident) = self.incidents.get_mut(&id) else { return false };
+        let first = incident.address;
         match incident.parties.iter_mut().find(|known| known.is_same(party)) {
             Some(known) => {
-                *known = party.clone();
+                let address = if party.address == first { first } else { known.address };
+                *known = Party { address, ..party.clone() };
                 false
             }
             None => {

@@ -362,6 +362,7 @@ impl Engine {
             evidence: binding.evidence,
             configured: binding.configured,
             initial: binding.initial,
+            address: key.1,
             key: self.topology.party(station),
         }
     }

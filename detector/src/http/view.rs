@@ -237,8 +237,8 @@ fn party(party: &Party, wall: Wall) -> api::Party {
 fn role(incident: &Incident, party: &Party) -> &'static str {
     match incident.contest.as_ref().and_then(|contest| contest.winner) {
         Some(winner) if winner == party.station.port => "winner",
-        Some(_) => "loser",
-        None => "party",
+        _ if incident.losers().any(|loser| loser.station == party.station) => "loser",
+        _ => "party",
     }
 }
 

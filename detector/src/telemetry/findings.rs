@@ -145,7 +145,12 @@ fn address_joined(incident: &Incident, address: Ipv4Addr) -> Event {
         addresses.len()
     )
     .to_string();
-    Event { address: Some(address), ..of(incident, Kind::AddressJoined, words) }
+    let event = of(incident, Kind::AddressJoined, words);
+    let event = match incident.claimant() {
+        Some(claimant) => event.by(claimant),
+        None => event,
+    };
+    Event { address: Some(address), ..event }
 }
 
 fn continues(incident: &Incident) -> Event {
@@ -234,14 +239,16 @@ fn information(info: &Info) -> Event {
             tell(*domain, *address, &[(**party).clone()], words).with(facts)
         }
         Info::SoftConflict { domain, address, parties } => {
-            let words = format!("several look at one time whether {address} is free: {}", List(parties));
+            let words =
+                format!("several look at one time whether {address} is free: {}", List(parties.iter().collect()));
             tell(*domain, *address, parties, words)
         }
         Info::ForeignSource { domain, address, party } => {
             tell(*domain, *address, &[(**party).clone()], format!("{} forwards a packet from {address}", At(party)))
         }
         Info::Lingers { domain, address, parties } => {
-            let words = format!("{address} has a new owner, and was not yet let go of by {}", List(parties));
+            let words =
+                format!("{address} has a new owner, and was not yet let go of by {}", List(parties.iter().collect()));
             tell(*domain, *address, parties, words)
         }
     }

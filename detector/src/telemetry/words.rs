@@ -18,7 +18,7 @@ impl fmt::Display for At<'_> {
 }
 
 /// Some parties.
-pub(super) struct List<'a>(pub(super) &'a [Party]);
+pub(super) struct List<'a>(pub(super) Vec<&'a Party>);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,8 +37,10 @@ pub(super) struct Parties<'a>(pub(super) &'a Incident);
 
 impl fmt::Display for Parties<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Incident { parties, address, domain, .. } = self.0;
-        write!(f, "{} {} use {address} on {domain}", List(parties), if parties.len() > 2 { "all" } else { "both" })
+        let Incident { address, domain, .. } = self.0;
+        let parties: Vec<&Party> = self.0.contenders().collect();
+        let all = if parties.len() > 2 { "all" } else { "both" };
+        write!(f, "{} {all} use {address} on {domain}", List(parties))
     }
 }
 

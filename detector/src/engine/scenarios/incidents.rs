@@ -15,6 +15,50 @@ fn count_of(world: &World, kind: &str) -> usize {
 
 /// Scenario 12.
 #[test]
+fn the_victims_of_whoever_answers_for_everybody_lose_nothing() {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let mut world = World::running(Mode::Enforce);
+    for (at, name) in (3..).zip(NAMES) {
+        world.lease(address(at), name);
+        world.sandbox(at.into(), name, &[address(at)]);
+    }
+    world.sandbox(2, "proxy", &[address(2)]);
+    for at in 3..6 {
+        world.says(2, Operation::Reply, address(at), HOST);
+    }
+    let ports = |parties: Vec<&Party>| parties.iter().map(|party| party.port_name.clone()).collect::<Vec<_>>();
+    let incident = world.incident();
+    assert_eq!((incident.verdict(), incident.addresses.len(), incident.parties.len()), (Verdict::Spoof, 3, 4));
+    assert_eq!(ports(incident.contenders().collect()), ["veth3", "veth2"]);
+    assert_eq!(ports(incident.losers().collect()), ["veth2"]);
+    assert_eq!(ports(incident.claimant().into_iter().collect()), ["veth2"]);
+    // Whoever takes the first address too is a victim no more.
+    world.reconfigure(5, &[address(5), address(3)]);
+    assert_eq!(ports(world.incident().losers().collect()), ["veth2", "veth5"]);
+}
+
+#[test]
+fn whoever_lies_about_many_addresses_hides_no_real_duplicate_among_them() {
+    let mut world = World::running(Mode::Enforce);
+    for (at, name) in [(3, "a"), (4, "b")] {
+        world.lease(address(at), name);
+        world.sandbox(at.into(), name, &[address(at)]);
+    }
+    world.opaque(2, "liar", &[address(3), address(4)]);
+    world.says(2, Operation::Reply, address(3), HOST);
+    world.says(2, Operation::Reply, address(4), HOST);
+    assert_eq!((world.duplicates(), world.incident().addresses.len()), (1, 2));
+    world.sandbox(5, "c", &[address(4)]);
+    assert_eq!((world.duplicates(), world.incident().address, world.incident().parties.len()), (2, address(4), 3));
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.at(4), world.engine.open_count(rt0())), (vec![address(4)], 2));
+    assert_ne!(world.at(5), [address(4)]);
+    let first = world.engine.incidents().next().unwrap();
+    assert_eq!((first.status, first.addresses.len()), (Status::Open, 1));
+}
+
+/// Scenario 12.
+#[test]
 fn whoever_answers_for_everybody_is_one_incident() {
     let mut world = World::running(Mode::Enforce);
     let victims = 10_u8..60;
