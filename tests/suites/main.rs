@@ -14,3 +14,4 @@ mod replay;
 mod runner;
 mod sandbox;
 mod scan;
+mod scenarios;

@@ -51,6 +51,7 @@ fn unicast_between_two_sandboxes_is_heard_at_their_ports() -> Result<()> {
     Ok(())
 }
 
+/// Scenario 16.
 #[test]
 fn martians_are_counted_by_reason_and_shown() -> Result<()> {
     let (bridge, dupip) = runner()?;
@@ -76,6 +77,7 @@ fn martians_are_counted_by_reason_and_shown() -> Result<()> {
     Ok(())
 }
 
+/// Scenarios 20 and 21.
 #[test]
 fn probes_and_announcements_of_ones_own_are_nothing() -> Result<()> {
     let (bridge, dupip) = runner()?;
@@ -96,6 +98,7 @@ fn probes_and_announcements_of_ones_own_are_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Scenario 19.
 #[test]
 fn malformed_frames_are_counted_and_change_nothing() -> Result<()> {
     let (bridge, dupip) = runner()?;

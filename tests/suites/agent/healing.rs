@@ -42,6 +42,7 @@ impl Incident {
     }
 }
 
+/// Scenarios 8 and 9.
 #[test]
 fn a_duplicate_that_was_there_before_is_named_and_healed() -> Result<()> {
     let lab = Incident::new()?;
@@ -90,6 +91,7 @@ fn observing_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Scenario 4.
 #[test]
 fn a_duplicate_configured_in_silence_is_healed_before_it_is_heard() -> Result<()> {
     let (bridge, dupip) = runner()?;
@@ -121,6 +123,7 @@ fn the_winners_pings_go_on_while_the_loser_is_moved() -> Result<()> {
     Ok(())
 }
 
+/// Scenario 11.
 #[test]
 fn the_gateway_is_the_hosts() -> Result<()> {
     let (bridge, dupip) = runner()?;
@@ -132,6 +135,7 @@ fn the_gateway_is_the_hosts() -> Result<()> {
     Ok(())
 }
 
+/// Scenario 15.
 #[test]
 fn without_a_lease_nobody_is_moved() -> Result<()> {
     let (bridge, dupip) = runner()?;

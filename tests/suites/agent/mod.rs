@@ -12,30 +12,30 @@ use lab::{Agent, Bridge, Dupip, Runner};
 use serde_json::Value;
 
 /// How long anything may take on a machine that does much else; it takes milliseconds on one that does not.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
-fn runner() -> Result<(Bridge, Dupip)> {
+pub(super) fn runner() -> Result<(Bridge, Dupip)> {
     let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/24")?;
     let dupip = Dupip::on(&bridge)?;
     Ok((bridge, dupip))
 }
 
-fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
     value.get(name).unwrap_or(&Value::Null)
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     field(value, name).as_str().unwrap_or_default()
 }
 
 /// Waits for the first incident with this status.
-fn closed(agent: &mut Agent, status: &str) -> Result<Value> {
+pub(super) fn closed(agent: &mut Agent, status: &str) -> Result<Value> {
     agent.wait_until(DEADLINE, &format!("an incident to be {status}"), |agent| {
         Ok(agent.conflicts()?.into_iter().find(|incident| text(incident, "status") == status))
     })
 }
 
-fn duplicate_rows(agent: &Agent, address: Ipv4Addr) -> Result<usize> {
+pub(super) fn duplicate_rows(agent: &Agent, address: Ipv4Addr) -> Result<usize> {
     let address = address.to_string();
     let is_duplicate = |row: &&Value| text(row, "address") == address && text(row, "state") == "duplicate";
     Ok(agent.table()?.iter().filter(is_duplicate).count())
