@@ -54,7 +54,7 @@ use bindings::{Bindings, Key};
 use kernel_martians::ToldMartians;
 use moves::Departures;
 use probing::Probing;
-use suspicion::Suspicion;
+use suspicion::{Book, Suspicion};
 use timers::{Timer, Timers};
 use topology::Topology;
 
@@ -381,7 +381,7 @@ impl Engine {
                 self.judge_contest(incident, contested.as_ref(), &held, now);
             }
             (Some(Purpose::Suspicion(key)), Outcome::Leases { contested, held }) => {
-                self.suspicion_answered(key, action, Some((contested, held)), now);
+                self.suspicion_answered(key, action, Some(Book { contested, held }), now);
             }
             (Some(Purpose::Eviction(incident, port)), outcome) => {
                 self.step_done(incident, port, action, outcome, now);
