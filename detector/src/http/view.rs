@@ -77,6 +77,7 @@ pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
         hits: binding.hits,
         state: state.as_str().to_owned(),
         lease: seen.lease.as_ref().map(holding),
+        lease_known: seen.lease_is_known,
     }
 }
 
