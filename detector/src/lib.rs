@@ -21,12 +21,18 @@ pub mod witness;
 
 pub mod telemetry;
 
+pub mod replay;
+
 pub mod agent;
+
+pub mod scan;
 
 pub mod http;
 
 pub mod reconcile;
 
 pub mod cni;
+
+pub mod doctor;
 
 pub mod cli;

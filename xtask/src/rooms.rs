@@ -25,7 +25,7 @@ use source::Source;
 use crate::shell;
 
 /// The rooms of `detector/src` from the ground up: each may use only those before it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 17] = [
     "net",
     "time",
     "engine",
@@ -35,10 +35,13 @@ const ROOMS: [&str; 14] = [
     "sandbox",
     "witness",
     "telemetry",
+    "replay",
     "agent",
+    "scan",
     "http",
     "reconcile",
     "cni",
+    "doctor",
     "cli",
 ];
 

@@ -47,7 +47,7 @@ pub use hand_out::{Terms, Unwitnessed, User, Witness, hand_out};
 pub use late::Late;
 use pool::without;
 pub use pool::{InvalidPool, Pool};
-pub use sqlite::{OpenError, Refusal, SqliteStore};
+pub use sqlite::{OpenError, Refusal, SqliteStore, read_leases};
 pub use store::{Change, Fence, JournalEntry, Quarantine, Standing, Store, Wish};
 
 /// Where leases are kept unless something else is said: the agent, the command line and the CNI plugin share them.

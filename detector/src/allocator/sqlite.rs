@@ -9,6 +9,7 @@ mod free;
 mod journal;
 mod lending;
 mod open;
+mod peek;
 mod row;
 mod schema;
 mod step;
@@ -23,6 +24,7 @@ use std::{
 use book::Book;
 use journal::Entry;
 use open::{Care, Identity};
+pub use peek::read_leases;
 use row::{Bytes, Key, lease, lease_columns};
 use rusqlite::{Connection, Params, Row, params};
 use rustix::io::Errno;

@@ -127,7 +127,8 @@ fn captured(record: &[u8]) -> Option<Claim> {
 }
 
 /// A claim in the engine's terms; `None` if no interface can have heard it.
-pub(super) fn claim_of(tapped: Tapped, claim: &detector_ebpf::Claim) -> Option<Claim> {
+#[must_use]
+pub fn claim_of(tapped: Tapped, claim: &detector_ebpf::Claim) -> Option<Claim> {
     Some(Claim {
         at: Timestamp::from_nanos(tapped.nanos),
         port: IfIndex::new(tapped.ifindex)?,

@@ -23,9 +23,10 @@ mod known;
 mod listener;
 mod packet_socket;
 mod prober;
+mod support;
 mod tap;
 
-pub use claims::Claims;
+pub use claims::{Claims, claim_of};
 pub use detector_ebpf::{Kind, Malformed, RING_BYTES, TapCounters};
 pub use ear::Ear;
 pub use error::CaptureError;
@@ -37,4 +38,5 @@ pub use kmsg::{
 pub use known::Known;
 pub use listener::{Listener, Started};
 pub use prober::{ProbeError, Prober, Probing};
+pub use support::{KernelFeature, Resident, tcx_programs};
 pub use tap::{Tap, TapSettings};

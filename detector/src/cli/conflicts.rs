@@ -60,7 +60,7 @@ fn show(incidents: &[Incident], output: Output) -> Result<String, Failure> {
 }
 
 /// One incident as a paragraph: a headline, when, who, and what came of it.
-fn tell(incident: &Incident, wide: bool) -> String {
+pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     let Incident { id, address, status, opened, named_us, .. } = incident;
     let place = domain(&incident.bridge, incident.vlan);
     let spoof = if incident.verdict == "spoof" { ", spoof" } else { "" };

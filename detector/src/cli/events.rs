@@ -211,7 +211,8 @@ fn write(events: &[Event], output: Output) -> Result<(), Failure> {
     if lines.is_empty() { Ok(()) } else { print(lines.concat()) }
 }
 
-fn show(event: &Event, output: Output) -> Result<String, Failure> {
+/// One event: a line for a person, or JSON on a line.
+pub(super) fn show(event: &Event, output: Output) -> Result<String, Failure> {
     match output {
         Output::Json => one_line(event),
         Output::Table => Ok(line(event, "")),

@@ -33,6 +33,8 @@ pub enum Exit {
     NotPermitted = 4,
     /// The kernel cannot do it.
     Unsupported = 5,
+    /// A file that it was to read is damaged, so the answer is of a part of it (`EX_DATAERR` of sysexits).
+    Damaged = 65,
     /// It is wrong itself.
     Bug = 70,
 }
@@ -134,9 +136,8 @@ impl From<BindError> for Failure {
 impl From<agent::Error> for Failure {
     fn from(error: agent::Error) -> Self {
         let exit = match &error {
-            agent::Error::Capture(CaptureError::NotPermitted) | agent::Error::Send(SendError::NotPermitted) => {
-                Exit::NotPermitted
-            }
+            agent::Error::Capture(CaptureError::NotPermitted | CaptureError::NotPermittedToListen)
+            | agent::Error::Send(SendError::NotPermitted) => Exit::NotPermitted,
             agent::Error::Netlink(netlink::Error::NoBridge(_) | netlink::Error::NotABridge(_)) => Exit::Usage,
             agent::Error::Capture(_)
             | agent::Error::Ring(_)

@@ -5,14 +5,18 @@
 
 mod completions;
 mod conflicts;
+mod doctor;
 mod events;
 mod exit;
 mod lease;
 mod man;
+mod policy;
 mod pool;
 mod preflight;
 mod render;
+mod replay;
 mod run;
+mod scan;
 mod table;
 
 use std::{panic, path::PathBuf};
@@ -46,6 +50,7 @@ Exit codes:
   3   the agent cannot be reached
   4   not permitted
   5   the kernel cannot do it
+  65  a file that was read is damaged (replay)
   70  a bug";
 
 /// Every IP address on a sandbox runner has exactly one live owner.
@@ -76,6 +81,12 @@ enum Verb {
     Lease(lease::Args),
     /// Make, list and remove the pools that addresses are leased from
     Pool(pool::Args),
+    /// Look once and ask once who has which address, without an agent; find duplicates and martians
+    Scan(scan::Args),
+    /// Judge recorded frames as the agent would have: pcap and pcapng files
+    Replay(replay::Args),
+    /// Say what is there, what is missing, what that means and what to do
+    Doctor(doctor::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write one for each verb
@@ -94,6 +105,9 @@ impl Cli {
             Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),
+            Verb::Scan(args) => args.run(),
+            Verb::Replay(args) => args.run(),
+            Verb::Doctor(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),
         });

@@ -1,36 +1,22 @@
 //! What the agent must be allowed to do, checked before it touches anything.
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::{Capability, CapsHashSet};
 
 use super::exit::{Exit, Failure};
-
-/// Every capability that the agent uses, and what for.
-const NEEDED: [(Capability, &str); 6] = [
-    (Capability::CAP_BPF, "load the tap"),
-    (Capability::CAP_NET_ADMIN, "attach the tap, change addresses and neighbours"),
-    (Capability::CAP_NET_RAW, "send probes and announcements"),
-    (Capability::CAP_NET_BROADCAST, "hear of address changes in every sandbox (NETLINK_LISTEN_ALL_NSID)"),
-    (Capability::CAP_SYS_ADMIN, "enter the namespaces of sandboxes"),
-    (Capability::CAP_SYS_PTRACE, "see which namespace a process is in"),
-];
+use crate::doctor::capabilities::{USES, effective, has};
 
 /// Makes sure that nothing is missing.
 pub(super) fn check() -> Result<(), Failure> {
     let unknown = |error| Failure::new(Exit::Unsupported, format_args!("cannot read own capabilities: {error}"));
-    match missing(&caps::read(None, CapSet::Effective).map_err(unknown)?).as_slice() {
+    match missing(&effective().map_err(unknown)?).as_slice() {
         [] => Ok(()),
         missing => Err(refusal(missing)),
     }
 }
 
 fn missing(effective: &CapsHashSet) -> Vec<(Capability, &'static str)> {
-    NEEDED.into_iter().filter(|(needed, _)| !has(effective, *needed)).collect()
-}
-
-/// The kernel takes `CAP_SYS_ADMIN` for `CAP_BPF` too (`bpf_capable` in `include/linux/capability.h`).
-fn has(effective: &CapsHashSet, needed: Capability) -> bool {
-    let covered = needed == Capability::CAP_BPF && effective.contains(&Capability::CAP_SYS_ADMIN);
-    covered || effective.contains(&needed)
+    let lacking = USES.iter().filter(|of| of.is_needed && !has(effective, of.capability));
+    lacking.map(|of| (of.capability, of.purpose)).collect()
 }
 
 fn refusal(missing: &[(Capability, &str)]) -> Failure {
@@ -50,9 +36,9 @@ mod tests {
 
     #[test]
     fn everything_is_missing_at_first() {
-        let all: Vec<_> = NEEDED.iter().map(|(capability, _)| capability.to_string()).collect();
-        assert_eq!(names(&[Capability::CAP_CHOWN]), all);
-        assert_eq!(names(&NEEDED.map(|(capability, _)| capability)), [""; 0]);
+        let needed: Vec<_> = USES.iter().filter(|of| of.is_needed).map(|of| of.capability).collect();
+        assert_eq!(names(&[Capability::CAP_CHOWN]), needed.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(names(&needed), [""; 0]);
     }
 
     #[test]

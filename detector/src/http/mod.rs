@@ -23,3 +23,4 @@ pub use client::{Client, ClientError, encoded};
 pub use endpoints::{BindError, Endpoints};
 pub use live_table::{LiveTable, Witnesses};
 pub use server::serve;
+pub use view::{Wall, incident, row, told};

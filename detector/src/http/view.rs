@@ -1,6 +1,9 @@
 //! From the agent's values to what goes over HTTP, and from requests to the agent's values.
 
-use std::{net::Ipv4Addr, time::SystemTime};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, SystemTime},
+};
 
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
@@ -40,24 +43,37 @@ pub(super) enum Invalid {
 /// Turns moments since boot into what a wall clock showed then. One reading for a whole answer, so that two times in it
 /// are as far apart as they were.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wall {
+pub struct Wall {
     now: Timestamp,
     wall: SystemTime,
 }
 
 impl Wall {
-    pub(super) fn read() -> Self {
+    /// As the clocks stand now.
+    #[must_use]
+    pub fn read() -> Self {
         let now = clock::now();
         Self { now, wall: clock::wall(now) }
     }
 
-    fn text(&self, at: Timestamp) -> String {
+    /// For moments that are since 1970, not since boot, as recordings have them.
+    #[must_use]
+    pub fn recorded() -> Self {
+        let now = Timestamp::from_nanos(u64::MAX / 2);
+        Self { now, wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(now.as_nanos()) }
+    }
+
+    /// A moment, not after now, as RFC 3339 has it.
+    #[must_use]
+    pub fn text(&self, at: Timestamp) -> String {
         let then = self.wall.checked_sub(self.now.since(at).into()).unwrap_or(self.wall);
         format_rfc3339_millis(then).to_string()
     }
 }
 
-pub(super) fn row(seen: &TableRow, wall: Wall) -> api::Row {
+/// A row of the live table, as the API shows it.
+#[must_use]
+pub fn row(seen: &TableRow, wall: Wall) -> api::Row {
     let Row { domain, address, station, port_name, sandbox, reach, is_host, is_external, binding, state } = &seen.row;
     api::Row {
         bridge: domain.bridge.to_string(),
@@ -150,7 +166,9 @@ impl From<&Change> for api::Released {
     }
 }
 
-pub(super) fn incident(incident: &Incident, wall: Wall) -> api::Incident {
+/// An incident, as the API shows it.
+#[must_use]
+pub fn incident(incident: &Incident, wall: Wall) -> api::Incident {
     let healed = incident.status == Status::Healed;
     api::Incident {
         id: incident.id.0,
@@ -259,10 +277,17 @@ pub(super) fn events(page: &Page) -> api::Events {
 
 fn event(stream: &Stream, entry: &Entry) -> api::Event {
     let Entry { seq, at, time, event } = entry;
+    let cursor = Cursor { stream: stream.clone(), seq: *seq }.to_string();
+    api::Event { cursor, ..told(event, *seq, *at, Wall { now: *at, wall: *time }) }
+}
+
+/// An event that is in no log, the `seq`th that was told, as the API shows it: without a cursor.
+#[must_use]
+pub fn told(event: &Event, seq: u64, at: Timestamp, wall: Wall) -> api::Event {
     api::Event {
-        seq: *seq,
-        cursor: Cursor { stream: stream.clone(), seq: *seq }.to_string(),
-        time: format_rfc3339_millis(*time).to_string(),
+        seq,
+        cursor: String::new(),
+        time: wall.text(at),
         boot_us: at.as_nanos() / 1000,
         kind: event.kind.to_string(),
         severity: event.severity.as_str().to_owned(),
@@ -275,7 +300,7 @@ fn event(stream: &Stream, entry: &Entry) -> api::Event {
         mac: event.mac.map(|mac| mac.to_string()),
         reason: event.reason.clone(),
         message: event.message.clone(),
-        detail: detail(event, Wall { now: *at, wall: *time }),
+        detail: detail(event, wall),
     }
 }
 

@@ -9,6 +9,10 @@ use super::Mac;
 pub struct IfIndex(NonZeroU32);
 
 impl IfIndex {
+    /// The lowest index that there is: the loopback device's, in every namespace (`LOOPBACK_IFINDEX` in
+    /// `include/net/flow.h`).
+    pub const LOWEST: Self = Self(NonZeroU32::MIN);
+
     /// The interface with this index; the kernel uses 0 for "none".
     #[must_use]
     pub const fn new(index: u32) -> Option<Self> {

@@ -17,9 +17,11 @@
 
 mod addresses;
 mod behind;
+mod bridges;
 mod error;
 mod events;
 mod everywhere;
+mod filters;
 mod host;
 mod links;
 mod neighbours;
@@ -34,6 +36,7 @@ pub use behind::{Behind, LiveAddress, Stacked};
 pub use error::Error;
 pub use events::{Event, Events};
 pub use everywhere::{Everywhere, Outside, Somewhere};
+pub use filters::Filter;
 pub use host::{Host, Inside, PortSurvey, Survey};
 pub use links::{Bridge, Interface, Peer, Port, PortKind, VlanDevice};
 pub use neighbours::HostNeighbour;

@@ -50,7 +50,8 @@ impl Telemetry {
     }
 
     /// What there is to tell; nothing of what was told already and only goes on.
-    fn event(&self, finding: &Finding) -> Option<Event> {
+    #[must_use]
+    pub fn event(&self, finding: &Finding) -> Option<Event> {
         Some(match finding {
             Finding::Duplicate(incident) => duplicate(incident),
             Finding::Reopened(incident) => reopened(incident),

@@ -98,7 +98,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Refusal> {
     Ok(conn)
 }
 
-fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Refusal> {
+pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Refusal> {
     let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_handler(Some(wait_for_a_turn))?;
     conn.pragma_update(None, "cell_size_check", true)?;

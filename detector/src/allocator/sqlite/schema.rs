@@ -35,6 +35,12 @@ pub enum Refusal {
         /// The newest version that is known here.
         known: usize,
     },
+    /// It was written by an older dupip, and is only to be read.
+    #[error("has version {found}: whoever opens it to write, as the agent does, brings it up to date")]
+    Older {
+        /// The file's version.
+        found: usize,
+    },
     /// It is damaged.
     #[error("is damaged ({0}): move it away, and adopt what is alive before anything new is given")]
     Corrupt(String),
@@ -126,7 +132,7 @@ pub(super) fn write_ahead(conn: &Connection) -> Result<(), Refusal> {
 }
 
 /// The version of the database, 0 if the file is empty.
-fn version(conn: &Connection) -> Result<usize, Refusal> {
+pub(super) fn version(conn: &Connection) -> Result<usize, Refusal> {
     let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let tables = || conn.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
     match (pragma("application_id")?, pragma("user_version")?, tables()?) {

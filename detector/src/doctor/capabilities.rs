@@ -1,0 +1,135 @@
+//! What a process must be allowed to do: the one table of it, for `dupip run` and for whoever asks beforehand.
+
+use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+
+use super::{Check, Lack};
+
+/// A capability, and what dupip does with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Which one.
+    pub capability: Capability,
+    /// The check's name.
+    name: &'static str,
+    /// What it is for: completes "to …".
+    pub purpose: &'static str,
+    /// What there is not without it.
+    loss: &'static str,
+    /// Whether `dupip run` cannot do without.
+    pub is_needed: bool,
+}
+
+/// Every capability that dupip uses.
+pub const USES: [Use; 7] = [
+    Use {
+        capability: Capability::CAP_BPF,
+        name: "capability.cap_bpf",
+        purpose: "load the tap",
+        loss: "what sandboxes say to each other on the wire is not heard",
+        is_needed: true,
+    },
+    Use {
+        capability: Capability::CAP_NET_ADMIN,
+        name: "capability.cap_net_admin",
+        purpose: "attach the tap, change addresses and neighbours",
+        loss: "no port is watched, and nobody is moved",
+        is_needed: true,
+    },
+    Use {
+        capability: Capability::CAP_NET_RAW,
+        name: "capability.cap_net_raw",
+        purpose: "send probes and announcements",
+        loss: "nobody can be asked who has an address, so `dupip scan` and the proof of a move do not work",
+        is_needed: true,
+    },
+    Use {
+        capability: Capability::CAP_NET_BROADCAST,
+        name: "capability.cap_net_broadcast",
+        purpose: "hear of address changes in every sandbox (NETLINK_LISTEN_ALL_NSID)",
+        loss: "a duplicate that never speaks is not seen when it takes the address",
+        is_needed: true,
+    },
+    Use {
+        capability: Capability::CAP_SYS_ADMIN,
+        name: "capability.cap_sys_admin",
+        purpose: "enter the namespaces of sandboxes",
+        loss: "what is configured in a sandbox is not known, and no address can be changed there",
+        is_needed: true,
+    },
+    Use {
+        capability: Capability::CAP_SYS_PTRACE,
+        name: "capability.cap_sys_ptrace",
+        purpose: "see which namespace a process is in",
+        loss: "sandboxes without a named namespace, as container runtimes make them, are neither named nor looked into",
+        is_needed: true,
+    },
+    Use {
+        capability: Capability::CAP_SYSLOG,
+        name: "capability.cap_syslog",
+        purpose: "read the kernel's log where kernel.dmesg_restrict is set",
+        loss: "the kernel's own word on martian sources is not heard",
+        is_needed: false,
+    },
+];
+
+/// What the process may do.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn effective() -> Result<CapsHashSet, CapsError> {
+    caps::read(None, CapSet::Effective)
+}
+
+/// Whether a process with these capabilities has one. The kernel takes `CAP_SYS_ADMIN` for `CAP_BPF` too (`bpf_capable` in
+/// `include/linux/capability.h`).
+#[must_use]
+pub fn has(effective: &CapsHashSet, needed: Capability) -> bool {
+    let covered = needed == Capability::CAP_BPF && effective.contains(&Capability::CAP_SYS_ADMIN);
+    covered || effective.contains(&needed)
+}
+
+pub(super) fn examine() -> Vec<Check> {
+    match effective() {
+        Ok(effective) => USES.iter().map(|of| check(of, has(&effective, of.capability))).collect(),
+        Err(error) => {
+            let why = format!("the process's own capabilities cannot be read: {error}");
+            USES.iter().map(|of| Check::skipped(of.name, why.clone())).collect()
+        }
+    }
+}
+
+fn check(of: &Use, has: bool) -> Check {
+    let Use { capability, name, purpose, loss, is_needed } = of;
+    let lacking = format!("no {capability} to {purpose}: {loss}");
+    let remedy = format!("run as root, or add {capability} to AmbientCapabilities= of the unit");
+    match (has, is_needed) {
+        (true, _) => Check::ok(name, format!("may {purpose}")),
+        (false, true) => Check::missing(name, Lack::Permission, lacking).cure(remedy),
+        (false, false) => Check::warning(name, lacking).cure(remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn sys_admin_can_load_programs_and_nothing_else_covers_another() {
+        let effective = [Capability::CAP_SYS_ADMIN].into_iter().collect();
+        let has: Vec<_> = USES.iter().filter(|of| has(&effective, of.capability)).map(|of| of.capability).collect();
+        assert_eq!(has, [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN]);
+    }
+
+    #[test]
+    fn what_is_missing_says_what_is_lost_and_what_to_do() {
+        for of in &USES {
+            let (with, without) = (check(of, true), check(of, false));
+            assert_eq!((with.status, with.remedy, with.lack), (Status::Ok, None, None));
+            let want = if of.is_needed { Status::Missing } else { Status::Warning };
+            assert_eq!((without.status, without.lack.is_some()), (want, of.is_needed));
+            assert!(without.remedy.unwrap().contains(&of.capability.to_string()));
+            assert_eq!(of.name, format!("capability.{}", of.capability.to_string().to_lowercase()));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Where the kernel and others show themselves as files.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::OFlags;
+
+use super::{Check, Lack};
+use crate::allocator::{Clock, since_boot};
+
+/// The inode of the machine's first PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
+const FIRST_PIDS: u64 = 0xeffffffc;
+/// Where `ip netns` and CNI bind namespaces to names.
+const NAMED: &str = "/run/netns";
+const KERNEL_LOG: &str = "/dev/kmsg";
+/// 2025, in seconds since 1970: before that, nobody had a dupip.
+const OLD: Duration = Duration::from_secs(1_735_689_600);
+
+pub(super) fn examine() -> Vec<Check> {
+    vec![proc(), named_netns(Path::new(NAMED)), kernel_log(Path::new(KERNEL_LOG)), clock()]
+}
+
+/// Sandboxes without a name are found by their processes.
+fn proc() -> Check {
+    const NAME: &str = "proc";
+    let (seen, hidden) = match processes(Path::new("/proc")) {
+        Ok(count) => count,
+        Err(error) => {
+            return Check::missing(NAME, Lack::Permission, format!("/proc cannot be read: {error}"))
+                .cure("mount /proc");
+        }
+    };
+    let pids = fs::metadata("/proc/self/ns/pid").map(|pids| pids.ino());
+    match (hidden, pids) {
+        (0, Ok(FIRST_PIDS)) => Check::ok(NAME, format!("the namespaces of all {seen} processes can be seen")),
+        (0, _) => Check::warning(
+            NAME,
+            "only the processes of its own PID namespace are seen, and not sandboxes that others have started",
+        )
+        .cure("in a container, share the host's PID namespace (hostPID, --pid=host)"),
+        _ => Check::warning(
+            NAME,
+            format!(
+                "the namespaces of {hidden} of {} processes cannot be seen: sandboxes that only they are in are not found",
+                seen + hidden
+            ),
+        )
+        .cure("run as root, or with CAP_SYS_PTRACE, in the host's user namespace; mount /proc without hidepid"),
+    }
+}
+
+/// Processes whose network namespace can be seen, and those where it cannot.
+fn processes(proc: &Path) -> io::Result<(usize, usize)> {
+    let (mut seen, mut hidden) = (0, 0);
+    for entry in fs::read_dir(proc)? {
+        let path = entry?.path();
+        let is_process =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u32>().is_ok());
+        match fs::metadata(path.join("ns/net")) {
+            Ok(_) if is_process => seen += 1,
+            Err(error) if is_process && error.kind() == io::ErrorKind::PermissionDenied => hidden += 1,
+            _ => {}
+        }
+    }
+    Ok((seen, hidden))
+}
+
+fn named_netns(directory: &Path) -> Check {
+    const NAME: &str = "netns_directory";
+    match fs::read_dir(directory) {
+        Ok(names) => {
+            let paths = names.filter_map(|entry| Some(entry.ok()?.path()));
+            let (there, left): (Vec<_>, Vec<_>) = paths.partition(|path| is_netns(path));
+            named(directory, there.len(), &left)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Check::ok(NAME, format!("{} is not there: no namespace has a name", directory.display()))
+        }
+        Err(error) => Check::warning(NAME, format!("{} cannot be read: {error}", directory.display()))
+            .cure("run as root, or mount the host's /run/netns"),
+    }
+}
+
+fn named(directory: &Path, there: usize, left: &[std::path::PathBuf]) -> Check {
+    const NAME: &str = "netns_directory";
+    let directory = directory.display();
+    match left {
+        [] => Check::ok(NAME, format!("{directory} names {there} network namespaces")),
+        [first, ..] => Check::warning(
+            NAME,
+            format!("{} of the names in {directory} lead to no namespace, such as {}", left.len(), first.display()),
+        )
+        .cure(format!("remove names that were left behind; in a container, mount {directory} with rslave propagation")),
+    }
+}
+
+/// A name that leads to a namespace is a file of another file system than its directory (nsfs).
+fn is_netns(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    path.parent().is_some_and(|parent| device(parent) != device(path))
+}
+
+fn kernel_log(path: &Path) -> Check {
+    const NAME: &str = "kernel_log";
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
+        Ok(_) => Check::ok(NAME, "the kernel's log can be read, and with it its word on martian sources"),
+        Err(error) => Check::warning(
+            NAME,
+            format!(
+                "{} cannot be read ({error}): the kernel's own word on martian sources is not heard",
+                path.display()
+            ),
+        )
+        .cure("run as root, or with CAP_SYSLOG; in a container, pass /dev/kmsg in"),
+    }
+}
+
+fn clock() -> Check {
+    const NAME: &str = "clock";
+    let year = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    match Clock::system() {
+        Err(error) => Check::missing(NAME, Lack::Permission, format!("it is not known which boot this is: {error}"))
+            .cure("mount /proc"),
+        Ok(_) if year < OLD => Check::warning(NAME, "the wall clock is years behind, and so are the times in logs")
+            .cure("set the clock, as by NTP; leases do not depend on it"),
+        Ok(_) => {
+            let up = Duration::from(since_boot().since(crate::time::Timestamp::default())).as_secs();
+            Check::ok(NAME, format!("the machine has been up for {up} s, and the wall clock is set"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(named_netns(directory.path()).status, Status::Ok);
+        fs::write(directory.path().join("left"), "").unwrap();
+        let check = named_netns(directory.path());
+        assert!(check.status == Status::Warning && check.meaning.contains("left"), "{check:?}");
+        assert_eq!(named_netns(&directory.path().join("none")).status, Status::Ok);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_told() {
+        let check = kernel_log(Path::new("/nonexistent/kmsg"));
+        assert!(check.status == Status::Warning && check.remedy.is_some(), "{check:?}");
+    }
+}
