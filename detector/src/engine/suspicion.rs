@@ -9,11 +9,11 @@ use super::{
     bindings::{Binding, Key},
     incident::IncidentId,
     input::Evidence,
-    output::{Action, ActionId, Finding, Info},
+    output::{ActionId, Finding, Info},
     timers::Timer,
 };
 use crate::{
-    net::{Lease, Owner, Station},
+    net::{Lease, Station},
     time::{Span, Timestamp},
 };
 
@@ -55,7 +55,10 @@ impl Engine {
     pub(super) fn suspect(&mut self, key: Key, evidence: Evidence, at: Timestamp, now: Timestamp) {
         match self.suspicions.get(&key).map(|suspicion| suspicion.stage) {
             None => {
-                let action = self.ask_the_book(key);
+                let ports =
+                    self.bindings.stations(key).filter_map(|(station, _)| self.topology.ports.get(&station.port));
+                let owners = ports.flat_map(|known| known.sandbox.owners.clone()).collect();
+                let action = self.ask_the_book(Purpose::Suspicion(key), key, owners);
                 let stage = Stage::LookingUp { action, since: now };
                 self.suspicions.insert(key, Suspicion { evidence, at, stage });
                 self.timers.set(Timer::Suspicion(key.0, key.1), now + PATIENCE);
@@ -66,16 +69,6 @@ impl Engine {
             }
             Some(Stage::Lingering { .. }) => {}
         }
-    }
-
-    fn ask_the_book(&mut self, key: Key) -> ActionId {
-        let (domain, contested) = key;
-        let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
-        let ports = stations.iter().filter_map(|station| self.topology.ports.get(&station.port));
-        let mut owners: Vec<Owner> = ports.flat_map(|known| known.sandbox.owners.clone()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        self.act(Purpose::Suspicion(key), |id| Action::LookUpLeases { id, domain, contested, owners })
     }
 
     /// The book has answered, if it could: `None` if not.
