@@ -172,7 +172,8 @@ fn a_survey_shows_the_bridge_its_ports_and_what_is_behind_them() {
         assert_eq!(names.len(), 6, "{names:?}");
 
         let sports = port(&survey, "veth1");
-        let Behind { interface: eth0, stacked, macs } = seen(sports);
+        let Behind { interface: eth0, stacked, macs, forwards } = seen(sports);
+        assert!(!*forwards);
         assert_eq!((eth0.name.as_str(), eth0.up), ("eth0", true));
         assert_eq!(eth0.addresses, [net("10.8.64.2/24")]);
         let mac: Mac = ip("-n sportsagent -br link show eth0").split_whitespace().nth(2).unwrap().parse().unwrap();

@@ -1,6 +1,6 @@
 //! What the engine wants, carried out: the store on threads that may wait, the kernel by the surveyor, frames at once.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::{
     clock,
@@ -8,22 +8,26 @@ use super::{
     surveyor::{Errand, News},
 };
 use crate::{
-    allocator::{Change, Fence, Store},
+    allocator::{Change, Fence, Store, StoreError},
     engine::{Action, ActionId, Input, Outcome},
-    net::{ArpPacket, Domain, IfIndex, Lease, Mac, Owner},
+    net::{ArpPacket, Domain, IfIndex, Lease, LeaseState, Mac, Owner},
     netlink::{Bridge, Readdress},
     telemetry::Telemetry,
 };
 
-/// How many probes go out together, and how long the next ones wait: a sweep must not fill the bridge's queues.
+/// How many probes go out together, and how long the next ones wait: many must not fill the bridge's queues.
 const BURST: usize = 64;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long the next ones of a sweep wait, which nobody is in a hurry for.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 impl Agent {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::LookUpLeases { id, domain, contested, owners } => {
-                self.with_store(id, move |store| look_up(store, domain, contested, &owners));
+                self.with_store(id, move |store| {
+                    look_up(store, domain, contested, &owners).map_err(|error| error.to_string())
+                });
             }
             Action::Adopt { id, domain, address, owner } => self.with_store(id, move |store| {
                 store.adopt(domain, address, &owner, None).map(Outcome::Lease).map_err(|error| error.to_string())
@@ -44,10 +48,11 @@ impl Agent {
             }),
             Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
             Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
-            Action::Probe { domain, addresses } | Action::Sweep { domain, seen: addresses } => {
-                self.probe(domain, addresses)
-            }
-            Action::Absorb(_) | Action::Forget(_) => {}
+            Action::Probe { domain, addresses } => self.probe(domain, addresses, PAUSE),
+            Action::Sweep { domain, seen } => self.plan_sweep(domain, seen),
+            Action::IgnoreIpv4 { port } => self.ignore_ipv4(port),
+            Action::Absorb(known) => self.absorb(&known),
+            Action::Forget(known) => self.forget(&known),
         }
     }
 
@@ -92,8 +97,31 @@ impl Agent {
         }
     }
 
+    /// Adds what is leased to what is seen, and has the surveyor add what the host knows of. If the store fails, what is
+    /// seen is asked for all the same.
+    fn plan_sweep(&self, domain: Domain, seen: Vec<Ipv4Addr>) {
+        let Some(bridge) = self.bridge(domain) else { return };
+        let (store, errands) = (Arc::clone(&self.store), self.errands.clone());
+        tokio::task::spawn_blocking(move || {
+            let leases = store.leases(Some(domain)).unwrap_or_else(|error| {
+                tracing::debug!(event = "store_failed", "a sweep goes without what is leased: {error}");
+                Vec::new()
+            });
+            let may_be_used = |lease: &Lease| lease.state.is_held() || lease.state == LeaseState::Draining;
+            let leased = leases.iter().filter(|lease| may_be_used(lease)).map(|lease| lease.address);
+            let addresses = seen.into_iter().chain(leased).collect();
+            // The surveyor ends only with the loop.
+            let _ = errands.send(Errand::Sweep { domain, bridge: bridge.index, addresses });
+        });
+    }
+
+    /// Asks, without hurry, for all that is known to anybody.
+    pub(super) fn sweep(&self, domain: Domain, addresses: BTreeSet<Ipv4Addr>) {
+        self.probe(domain, addresses.into_iter().collect(), SWEEP_PAUSE);
+    }
+
     /// Asks for each address by a broadcast from nobody. A probe that cannot be sent is one that nobody answers.
-    fn probe(&self, domain: Domain, addresses: Vec<Ipv4Addr>) {
+    fn probe(&self, domain: Domain, addresses: Vec<Ipv4Addr>, pause: Duration) {
         let Some(bridge) = self.bridge(domain) else { return };
         let frames: Vec<_> = addresses
             .into_iter()
@@ -111,7 +139,7 @@ impl Agent {
         tokio::spawn(async move {
             for burst in frames.chunks(BURST) {
                 burst.iter().for_each(&send);
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
         });
     }
@@ -126,11 +154,9 @@ impl Agent {
     }
 }
 
-fn look_up(store: &dyn Store, domain: Domain, contested: Ipv4Addr, owners: &[Owner]) -> Result<Outcome, String> {
-    let leases = store.leases(Some(domain)).map_err(|error| error.to_string())?;
-    let on_contested = leases.iter().find(|lease| lease.address == contested).cloned();
-    let is_held = |lease: &Lease| lease.state.is_held() && owners.contains(&lease.owner);
-    Ok(Outcome::Leases { contested: on_contested, held: leases.into_iter().filter(is_held).collect() })
+fn look_up(store: &dyn Store, domain: Domain, contested: Ipv4Addr, owners: &[Owner]) -> Result<Outcome, StoreError> {
+    let held = owners.iter().map(|owner| store.held(domain, owner, None)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Outcome::Leases { contested: store.lease(domain, contested)?, held: held.concat() })
 }
 
 fn reallocate(

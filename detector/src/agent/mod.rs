@@ -1,16 +1,20 @@
 //! The agent: one loop that turns what happens into inputs, and what the engine wants into deeds.
 //!
-//! - `run` is the loop and owns everything. `watch` turns events, surveys and frames into inputs. `deeds` carries out
+//! - `run` is the loop and owns everything. `watch` turns events, surveys and claims into inputs, `kernel_log`
+//!   what kernels log. `deeds` carries out
 //!   actions.
+//! - `absorption` keeps what the tap absorbs in step with what the engine knows.
 //! - `surveyor` looks into sandboxes and changes addresses there, `tapper` attaches the tap, both beside the loop. The
 //!   store is asked on threads that may wait. All of them answer by one channel, so that the loop itself never waits for
 //!   anything but its next input.
 //! - `handle` is how HTTP asks; `readiness` says when its answers count.
 
+mod absorption;
 pub mod clock;
 mod deeds;
 mod error;
 mod handle;
+mod kernel_log;
 mod readiness;
 mod run;
 mod settings;

@@ -23,18 +23,22 @@ use super::{
 };
 use crate::{
     allocator::{Clock, SqliteStore, Store},
-    capture::{Claims, FrameSender, Hook, Tap, TapSettings},
-    engine::{Config, Engine, Input},
+    capture::{CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Started},
+    engine::{Engine, Input},
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port, VlanDevice},
-    telemetry::{BridgeGauges, Telemetry},
-    time::Timestamp,
+    telemetry::{BridgeGauges, Feature, Telemetry},
+    time::{Span, Timestamp},
 };
 
 /// How often the taps' counters are read for losses.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what could not be looked at is looked at again, and released addresses are looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often it is read what the tap has absorbed: well before a silent station is asked whether it is still there.
+const HEAR_EVERY: Span = Span::from_secs(15);
+/// How old that may be for whoever looks at the table.
+const JUST_HEARD: Span = Span::from_secs(1);
 /// Questions that may wait for an answer.
 const QUERIES: usize = 64;
 
@@ -44,7 +48,11 @@ pub(super) struct Agent {
     pub(super) engine: Engine,
     pub(super) tapper: Tapper,
     /// How the tap hooks in.
-    pub(super) hook: Hook,
+    pub(super) hook: Option<Hook>,
+    /// What the tap need not report again.
+    pub(super) known: Known,
+    /// When it was last read what the tap has absorbed.
+    pub(super) heard_at: Timestamp,
     pub(super) sender: Arc<FrameSender>,
     pub(super) store: Arc<dyn Store>,
     pub(super) telemetry: Arc<Telemetry>,
@@ -62,9 +70,11 @@ pub(super) struct Agent {
     pub(super) inventory: BTreeSet<BridgeName>,
     /// Ports behind which there is a namespace that could not be looked into.
     pub(super) blind: BTreeSet<IfIndex>,
+    /// Lines of the kernel's log that are known to be lost, and were told of.
+    pub(super) lost_lines: u64,
     pub(super) latches: Latches,
     pub(super) news: mpsc::UnboundedSender<News>,
-    errands: mpsc::UnboundedSender<Errand>,
+    pub(super) errands: mpsc::UnboundedSender<Errand>,
 }
 
 /// A watched bridge that is there.
@@ -83,6 +93,8 @@ struct Sources {
     claims: Claims,
     events: Events,
     queries: mpsc::Receiver<Query>,
+    /// The kernel's log; `None` if it cannot be read.
+    martians: Option<MartianLog>,
 }
 
 /// Starts to watch. The future runs the agent until it is dropped; the taps go with it.
@@ -102,7 +114,8 @@ pub async fn start(
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let (tap, claims, _known) = Tap::load(TapSettings { hook: settings.hook, ..TapSettings::default() })?;
+    let Started { listener, claims, known, refused } = Listener::start(settings.tap)?;
+    tell_how(&telemetry, settings, refused.as_ref());
     let (news_in, news) = mpsc::unbounded_channel();
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);
@@ -116,13 +129,11 @@ pub async fn start(
     };
     let agent = Agent {
         settings: settings.clone(),
-        engine: Engine::new(Config {
-            mode: settings.mode,
-            evictions_per_minute: settings.evictions_per_minute,
-            ..Config::default()
-        }),
-        hook: tap.hook(),
-        tapper: Tapper::start(tap, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
+        engine: Engine::new(settings.engine.clone()),
+        hook: listener.hook(),
+        known,
+        heard_at: Timestamp::default(),
+        tapper: Tapper::start(listener, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
         sender: Arc::new(FrameSender::open()?),
         store,
         telemetry,
@@ -134,12 +145,26 @@ pub async fn start(
         early: BTreeMap::new(),
         inventory: BTreeSet::new(),
         blind: BTreeSet::new(),
+        lost_lines: 0,
         latches,
         news: news_in.clone(),
         errands,
     };
     let surveyor = Surveyor::new(host, errands_out, news_in);
-    Ok((handle, agent.run(Sources { events, claims, news, queries }, surveyor)))
+    let martians = agent.open_kernel_log();
+    Ok((handle, agent.run(Sources { events, claims, news, queries, martians }, surveyor)))
+}
+
+/// Says what there is to listen with, if that is less than there could be.
+fn tell_how(telemetry: &Telemetry, settings: &Settings, refused: Option<&CaptureError>) {
+    if let Some(refused) = refused {
+        let reason = format!("listens by packet sockets, which takes more of the processor: {refused}");
+        telemetry.degraded(Feature::Ebpf, Some(&reason));
+        if settings.tap.watch_ipv4 {
+            let reason = "without eBPF, whoever uses an address without a word of ARP is not seen on the wire";
+            telemetry.degraded(Feature::Ipv4Watch, Some(&reason));
+        }
+    }
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
@@ -179,11 +204,20 @@ impl Agent {
                     self.tapper.order(Order::Count);
                     self.telemetry.unreadable("netlink", sources.events.malformed());
                     self.telemetry.unreadable("tap", sources.claims.unreadable());
+                    self.count_lost_lines(sources.martians.as_ref());
                 }
                 _ = again.tick() => {
                     self.look_again();
+                    self.hear(HEAR_EVERY);
                     self.tell_draining();
                 }
+                martian = next_martian(&mut sources.martians) => match martian {
+                    Ok(martian) => self.martian(martian),
+                    Err(error) => {
+                        sources.martians = None;
+                        self.telemetry.degraded(Feature::KernelLog, Some(&format!("the kernel's log cannot be read any more: {error}")));
+                    }
+                },
                 claims = sources.claims.next_batch() => self.claims(claims.map_err(Error::Ring)?),
             }
             self.settle();
@@ -236,7 +270,10 @@ impl Agent {
     fn answer_query(&mut self, query: Query) {
         // Who asked may have given up; then nobody needs the answer.
         match query {
-            Query::Table(reply) => drop(reply.send(self.engine.rows().collect())),
+            Query::Table(reply) => {
+                self.hear(JUST_HEARD);
+                let _ = reply.send(self.engine.rows().collect());
+            }
             Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(self.engine.rows_on(domain, address).collect())),
             Query::Gauges(reply) => {
@@ -265,6 +302,13 @@ impl Agent {
     pub(super) fn bridge_of(&self, interface: IfIndex) -> Option<BridgeName> {
         let bridge = self.ports.get(&interface).map_or(interface, |port| port.bridge);
         self.bridge_name(bridge)
+    }
+}
+
+async fn next_martian(log: &mut Option<MartianLog>) -> std::io::Result<KernelMartian> {
+    match log {
+        Some(log) => log.next().await,
+        None => std::future::pending().await,
     }
 }
 

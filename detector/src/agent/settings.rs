@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::{capture::Hook, engine::Mode, net::BridgeName, time::Span};
+use crate::{capture::TapSettings, engine::Config, net::BridgeName, time::Span};
 
 /// What the agent is to watch, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The bridges to watch.
     pub bridges: Vec<BridgeName>,
-    /// Whether to act on what is found.
-    pub mode: Mode,
-    /// How many evictions may begin within a minute.
-    pub evictions_per_minute: usize,
+    /// How to judge what is seen, and whether to act on it.
+    pub engine: Config,
     /// The lease database.
     pub database: PathBuf,
     /// How long a released address of the bridges' networks rests before it is given again; `None` leaves a pool that is
@@ -20,6 +18,6 @@ pub struct Settings {
     pub cooldown: Option<Span>,
     /// Whether to wait for a bridge that is not there.
     pub wait: bool,
-    /// How the tap hooks in.
-    pub hook: Hook,
+    /// How to listen.
+    pub tap: TapSettings,
 }

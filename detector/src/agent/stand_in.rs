@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     allocator::{Clock, Pool, SqliteStore, Store, Wish},
-    capture::Hook,
+    capture::TapSettings,
     engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Port, Sandbox, Survey},
     net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId, Reach},
     telemetry::Telemetry,
@@ -47,12 +47,11 @@ impl StandIn {
         }
         let settings = Arc::new(Settings {
             bridges: vec![domain().bridge],
-            mode: Mode::Enforce,
-            evictions_per_minute: 5,
+            engine: Config { mode: Mode::Enforce, ..Config::default() },
             database: database.to_owned(),
             cooldown: None,
             wait: false,
-            hook: Hook::Auto,
+            tap: TapSettings::default(),
         });
         let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings };
         Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }

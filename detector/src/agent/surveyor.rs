@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::clock;
 use crate::{
     engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
-    net::{BridgeName, IfIndex, Ipv4Net, Mac},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac},
     netlink::{self, Bridge, Host, Inside, LiveAddress, Port, PortSurvey, Readdress, ReaddressError, VlanDevice},
     sandbox::SandboxIdentity,
     time::Timestamp,
@@ -25,6 +25,8 @@ pub(super) enum Errand {
     Port(Port),
     /// An address in the namespace behind a port; its answer is the action's outcome.
     Readdress { id: ActionId, port: Port, change: Readdress },
+    /// Addresses that are to be asked for, and those that the host's neighbour table knows of besides.
+    Sweep { domain: Domain, bridge: IfIndex, addresses: BTreeSet<Ipv4Addr> },
     /// The host's own neighbour entry; its answer is the action's outcome.
     Neighbour { id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac },
 }
@@ -38,6 +40,8 @@ pub(super) enum News {
     NoBridge(BridgeName, netlink::Error),
     /// What is behind one port.
     Port(Seen),
+    /// Addresses to ask for.
+    Sweep(Domain, BTreeSet<Ipv4Addr>),
     /// Every tap that was ordered before this was asked for is in place.
     Tapped,
     /// How an action ended, or something else that is an input as it is.
@@ -86,6 +90,7 @@ impl Surveyor {
                 Errand::Bridge(name) => self.bridge(name).await,
                 Errand::Port(port) => self.port(port).await,
                 Errand::Readdress { id, port, change } => self.readdress(id, port, change).await,
+                Errand::Sweep { domain, bridge, addresses } => self.sweep(domain, bridge, addresses).await,
                 Errand::Neighbour { id, bridge, address, mac } => self.neighbour(id, bridge, address, mac).await,
             }
         }
@@ -153,6 +158,19 @@ impl Surveyor {
             other => other,
         };
         changed.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The neighbour table is a hint of who there may be: those in it are asked for, and nothing is believed.
+    async fn sweep(&mut self, domain: Domain, bridge: IfIndex, mut addresses: BTreeSet<Ipv4Addr>) {
+        if domain.vlan.is_none() {
+            match self.host.neighbours(bridge).await {
+                Ok(neighbours) => addresses.extend(neighbours.into_iter().map(|(address, _)| address)),
+                Err(error) => {
+                    tracing::debug!(event = "no_neighbours", "a sweep goes without the host's neighbours: {error}")
+                }
+            }
+        }
+        self.tell(News::Sweep(domain, addresses));
     }
 
     async fn neighbour(&mut self, id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac) {

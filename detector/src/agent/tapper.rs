@@ -11,9 +11,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::surveyor::News;
 use crate::{
-    capture::{CaptureError, Malformed, Post, Side, Tap, TapCounters},
+    capture::{CaptureError, Kind, Listener, Malformed, Post, Side, TapCounters},
     engine::Input,
-    net::{BridgeName, IfIndex},
+    net::{BridgeName, ClaimKind, IfIndex},
     telemetry::{Feature, Telemetry},
 };
 
@@ -37,9 +37,13 @@ pub(super) struct Tapper {
 }
 
 impl Tapper {
-    pub(super) fn start(tap: Tap, telemetry: Arc<Telemetry>, news: UnboundedSender<News>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        listener: Listener,
+        telemetry: Arc<Telemetry>,
+        news: UnboundedSender<News>,
+    ) -> std::io::Result<Self> {
         let (orders, received) = mpsc::channel();
-        let work = Work { tap, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), asked: false };
+        let work = Work { listener, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), asked: false };
         let thread = thread::Builder::new().name("dupip-tapper".to_owned()).spawn(move || work.run(&received))?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
@@ -58,7 +62,7 @@ impl Drop for Tapper {
 }
 
 struct Work {
-    tap: Tap,
+    listener: Listener,
     telemetry: Arc<Telemetry>,
     news: UnboundedSender<News>,
     /// Where the tap listens: for which bridge, and what was counted when it was last read.
@@ -114,7 +118,7 @@ impl Work {
 
     fn attach(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
         self.detach(interface);
-        match self.tap.attach(interface, post) {
+        match self.listener.attach(interface, post) {
             Ok(()) => {
                 self.counted.insert(interface, Listening { post, bridge, before: TapCounters::default() });
                 self.tell_ports(bridge);
@@ -133,8 +137,8 @@ impl Work {
             self.telemetry.degraded(Feature::Taps, None);
         }
         let Some(Listening { bridge, before, .. }) = self.counted.remove(&interface) else { return };
-        match self.tap.detach(interface) {
-            Ok(last) => self.tell_counted(bridge, last.unwrap_or(before).since(&before)),
+        match self.listener.detach(interface) {
+            Ok(last) => self.tell_counted(interface, bridge, &last.unwrap_or(before).since(&before)),
             Err(error) => self.telemetry.degraded(Feature::Taps, Some(&error)),
         }
         self.tell_ports(bridge);
@@ -148,16 +152,22 @@ impl Work {
     fn count(&mut self) {
         let mut news = Vec::new();
         for (interface, Listening { bridge, before, .. }) in &mut self.counted {
-            if let Some(now) = self.tap.counters(*interface) {
-                news.push((*bridge, now.since(before)));
+            if let Some(now) = self.listener.counters(*interface) {
+                news.push((*interface, *bridge, now.since(before)));
                 *before = now;
             }
         }
-        news.into_iter().for_each(|(bridge, counted)| self.tell_counted(bridge, counted));
+        for (interface, bridge, counted) in news {
+            self.tell_counted(interface, bridge, &counted);
+        }
     }
 
-    /// What was lost must be asked for.
-    fn tell_counted(&self, bridge: BridgeName, counted: TapCounters) {
+    /// What was lost, and what was more than a port's share, must be asked for.
+    fn tell_counted(&self, port: IfIndex, bridge: BridgeName, counted: &TapCounters) {
+        for kind in ClaimKind::ALL {
+            self.telemetry.claims_by_kind(bridge, kind, counted.kind(tapped(kind)));
+        }
+        self.telemetry.absorbed(bridge, counted.absorbed);
         for reason in Malformed::ALL {
             self.telemetry.malformed(bridge, reason, counted.malformed(reason));
         }
@@ -165,5 +175,20 @@ impl Work {
             self.telemetry.lost(bridge, counted.all_lost());
             self.tell(News::Input(Input::ClaimsLost(bridge)));
         }
+        if counted.all_limited() > 0 {
+            self.telemetry.limited(bridge, counted.all_limited());
+            self.tell(News::Input(Input::Limited { port, count: counted.all_limited() }));
+        }
+    }
+}
+
+/// As the tap calls it.
+const fn tapped(kind: ClaimKind) -> Kind {
+    match kind {
+        ClaimKind::Request => Kind::Request,
+        ClaimKind::Reply => Kind::Reply,
+        ClaimKind::GratuitousRequest => Kind::GratuitousRequest,
+        ClaimKind::GratuitousReply => Kind::GratuitousReply,
+        ClaimKind::Probe => Kind::Probe,
     }
 }

@@ -10,21 +10,16 @@ use super::{
 use crate::{
     allocator::{Pool, Store},
     capture::{Post, Side},
-    engine::{self, Claim, Evidence, Input},
+    engine::{self, Claim, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
-    netlink::{self, Bridge, Event, Nsid, Port, VlanDevice},
+    netlink::{self, Bridge, Event, Nsid, Port, PortKind, VlanDevice},
     telemetry::Feature,
     time::{Span, Timestamp},
 };
 
 impl Agent {
     pub(super) fn claims(&mut self, claims: Vec<Claim>) {
-        for claim in claims {
-            if let (Some(bridge), Evidence::Arp(kind)) = (self.bridge_of(claim.port), claim.evidence) {
-                self.telemetry.claim(bridge, kind);
-            }
-            self.tell(Input::Claim(claim));
-        }
+        claims.into_iter().for_each(|claim| self.tell(Input::Claim(claim)));
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -56,15 +51,16 @@ impl Agent {
             News::Bridge(found) => self.bridge_surveyed(found),
             News::NoBridge(name, error) => self.bridge_not_surveyed(name, &error),
             News::Port(seen) => self.port_surveyed(seen),
+            News::Sweep(domain, addresses) => self.sweep(domain, addresses),
             News::Tapped => self.ready(),
             News::Input(input) => self.tell(input),
         }
     }
 
     fn ready(&self) {
-        let (mode, bridges) = (self.settings.mode, self.bridges.values().flatten().count());
-        let (ports, hook) = (self.ports.len(), self.hook);
-        tracing::info!(event = "ready", ?mode, ?hook, bridges, ports, "watches every port");
+        let (mode, bridges) = (self.settings.engine.mode, self.bridges.values().flatten().count());
+        let (ports, hook) = (self.ports.len(), self.hook.map(tracing::field::debug));
+        tracing::info!(event = "ready", ?mode, hook, bridges, ports, "watches every port");
         self.latches.release(Latch::Taps);
     }
 
@@ -255,8 +251,9 @@ impl Agent {
         let port = Port { pvid: pvid.unwrap_or(port.pvid), ..port };
         let known = self.ports.insert(port.index, port.clone());
         if known.as_ref().is_none_or(|known| known.bridge != port.bridge) {
-            let post = Post { bridge: port.bridge, side: Side::Ingress, watch_ipv4: false };
-            self.tapper.order(Order::Attach(port.index, post, bridge));
+            // The index may have been another interface's.
+            self.forget_port(port.index);
+            self.listen_at(&port, bridge, self.may_watch_ipv4(&port));
         }
         let Port { index, name, pvid, .. } = port.clone();
         self.tell(Input::PortUp(engine::Port { index, name, bridge, pvid }));
@@ -265,11 +262,31 @@ impl Agent {
         }
     }
 
+    fn listen_at(&self, port: &Port, bridge: BridgeName, watch_ipv4: bool) {
+        let post = Post { bridge: port.bridge, side: Side::Ingress, watch_ipv4 };
+        self.tapper.order(Order::Attach(port.index, post, bridge));
+    }
+
+    /// Whether the sources of packets from a port are those of whoever is behind it: not if that is the outside.
+    fn may_watch_ipv4(&self, port: &Port) -> bool {
+        let policy = &self.settings.engine.policy;
+        let is_open = policy.is_external(&port.name) || policy.is_ignored(&port.name);
+        port.kind != PortKind::Other && !is_open
+    }
+
+    pub(super) fn ignore_ipv4(&self, port: IfIndex) {
+        let known = self.ports.get(&port);
+        if let Some((port, bridge)) = known.and_then(|port| Some((port, self.bridge_name(port.bridge)?))) {
+            self.listen_at(port, bridge, false);
+        }
+    }
+
     fn port_down(&mut self, port: IfIndex) {
         self.sees(port);
         if self.ports.remove(&port).is_some() {
             self.tapper.order(Order::Detach(port));
             self.tell(Input::PortDown { port });
+            self.forget_port(port);
         }
     }
 
@@ -283,6 +300,9 @@ impl Agent {
 
     fn port_surveyed(&mut self, seen: Seen) {
         let Seen { port, unreachable, survey } = seen;
+        if !self.ports.contains_key(&port.index) {
+            return;
+        }
         if self.ports.get(&port.index).is_some_and(|known| known.bridge == port.bridge && known.pvid != port.pvid) {
             self.port_up(port.clone(), false);
         }

@@ -4,9 +4,9 @@
 //! each port: ARP, and IPv4 packets where their source is watched. What repeats a claim that is [`Known`] is absorbed in the
 //! kernel; whatever is not reported is counted per port ([`TapCounters`]): what was absorbed, frames that are no ARP for
 //! IPv4 over Ethernet, what was more than the port's share, and what found the ring buffer full. Where there can be no tap,
-//! an [`Ear`] hears ARP by packet sockets; [`Listener`] is whichever of them there is. [`FrameSender`] says what the agent has to say, probes and announcements.
-//! [`Prober`] asks a bridge who uses an address and waits for the answer, for those that run without a tap. [`MartianLog`]
-//! is what the kernel itself logs of packets that cannot be.
+//! an [`Ear`] hears ARP by packet sockets; [`Listener`] is whichever of them there is. [`FrameSender`] says what the agent
+//! has to say, probes and announcements. [`Prober`] asks a bridge who uses an address and waits for the answer, for those
+//! that run without a tap. [`MartianLog`] is what the kernel itself logs of packets that cannot be.
 //!
 //! The tap lets every frame pass as it is. It is gone when its process is gone, however that ended, wherever the kernel
 //! has TCX (from Linux 6.6); on older kernels a killed agent leaves its filters behind, and the next one removes them.

@@ -28,7 +28,7 @@ use crate::net::IfIndex;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/arp_tap"));
 
 /// How to load the tap.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TapSettings {
     /// How it hooks into interfaces.
     pub hook: Hook,

@@ -26,8 +26,8 @@ use super::{
 use crate::{
     agent::{self, Handle, Settings},
     allocator::DATABASE,
-    capture::Hook,
-    engine::Mode,
+    capture::{Hook, TapSettings},
+    engine::{Config, Mode},
     http::{Endpoints, serve},
     net::BridgeName,
     telemetry::Telemetry,
@@ -80,6 +80,22 @@ pub(super) struct Args {
     /// the pool has; 10m for a new one]
     #[arg(long, value_name = "TIME", env = "DUPIP_COOLDOWN", value_parser = span)]
     cooldown: Option<Span>,
+    /// How many claims that are new are taken in per second, of each port (and each CPU that its frames come in by); the
+    /// rest is counted, and asked for by probes. 0 sets no limit
+    #[arg(long, value_name = "NUMBER", env = "DUPIP_CLAIMS_PER_SECOND", default_value = "1000")]
+    claims_per_second: u32,
+    /// How many addresses a port may claim on the wire beyond those configured behind it
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "DUPIP_CLAIMS_PER_PORT",
+        default_value = "1024",
+        value_parser = value_parser!(u32).range(1..)
+    )]
+    claims_per_port: u32,
+    /// Do not watch the sources of IPv4 packets: who uses an address without a word of ARP is not seen on the wire then
+    #[arg(long, env = "DUPIP_NO_IPV4_WATCH", value_parser = BoolishValueParser::new())]
+    no_ipv4_watch: bool,
     /// How log lines look, on standard error
     #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -146,13 +162,26 @@ impl Args {
     fn settings(&self) -> Settings {
         Settings {
             bridges: self.bridges.clone(),
-            mode: self.mode.into(),
-            evictions_per_minute: self.evictions_per_minute.into(),
+            engine: self.engine(),
             database: self.database.clone(),
             cooldown: self.cooldown,
             wait: self.wait,
-            hook: self.attach.into(),
+            tap: self.tap(),
         }
+    }
+
+    fn engine(&self) -> Config {
+        Config {
+            mode: self.mode.into(),
+            evictions_per_minute: self.evictions_per_minute.into(),
+            claims_per_port: usize::try_from(self.claims_per_port).unwrap_or(usize::MAX),
+            ..Config::default()
+        }
+    }
+
+    fn tap(&self) -> TapSettings {
+        let (rate, watch_ipv4) = (self.claims_per_second, !self.no_ipv4_watch);
+        TapSettings { hook: self.attach.into(), rate, burst: rate.max(1024), watch_ipv4, ..TapSettings::default() }
     }
 }
 
@@ -261,12 +290,11 @@ mod tests {
         let args = parse(&["--bridge", "rt0"]).unwrap();
         let want = Settings {
             bridges: vec!["rt0".parse().unwrap()],
-            mode: Mode::Observe,
-            evictions_per_minute: 5,
+            engine: Config::default(),
             database: "/var/lib/dupip/leases.db".into(),
             cooldown: None,
             wait: false,
-            hook: Hook::Auto,
+            tap: TapSettings::default(),
         };
         assert_eq!((args.settings(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
     }
@@ -274,16 +302,15 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let flags = "--bridge rt0 --bridge rt1,rt2 --mode enforce --database l.db --cooldown 90s --wait --attach clsact \
-                     --evictions-per-minute 7 --listen none --log-format json";
+                     --evictions-per-minute 7 --claims-per-second 0 --claims-per-port 70 --no-ipv4-watch --listen none --log-format json";
         let args = parse(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let want = Settings {
             bridges: ["rt0", "rt1", "rt2"].map(|name| name.parse().unwrap()).into(),
-            mode: Mode::Enforce,
-            evictions_per_minute: 7,
+            engine: Config { mode: Mode::Enforce, evictions_per_minute: 7, claims_per_port: 70, ..Config::default() },
             database: "l.db".into(),
             cooldown: Some(Span::from_secs(90)),
             wait: true,
-            hook: Hook::Clsact,
+            tap: TapSettings { hook: Hook::Clsact, rate: 0, watch_ipv4: false, ..TapSettings::default() },
         };
         assert_eq!((args.settings(), args.listen), (want, Listen(None)));
     }

@@ -19,7 +19,9 @@ Examples:
   dupip table -o json | jq '.[] | select(.state == \"duplicate\")'
 
 A duplicate address has one row for each station that uses it.
-STATE is ok, duplicate or martian.";
+STATE is ok, duplicate or martian. REACH (wide) says how far dupip sees behind the port: into its
+network namespace (netns, or netns_by_id if it can only be asked about), or not at all (tap, local,
+other, closed and why); who is not seen is known by what it says on the wire.";
 
 /// Show the live table: who has which address
 #[derive(Debug, clap::Args)]
@@ -38,7 +40,7 @@ impl Args {
 }
 
 fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure> {
-    let all: [Column<'_, Row>; 14] = [
+    let all: [Column<'_, Row>; 15] = [
         ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
         ("ADDRESS", false, &|row| row.address.to_string()),
         ("MAC", false, &|row| row.mac.clone()),
@@ -46,6 +48,7 @@ fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure
         ("IFINDEX", true, &|row| row.ifindex.to_string()),
         ("SANDBOX", false, &sandbox),
         ("NETNS", false, &|row| or_dash(row.netns)),
+        ("REACH", true, &|row| or_dash(row.reach.as_ref())),
         ("LEASE", false, &|row| or_dash(row.lease.as_ref().map(lease))),
         ("GENERATION", true, &|row| or_dash(row.lease.as_ref().map(|lease| lease.generation))),
         ("EVIDENCE", true, &|row| row.evidence.clone()),
@@ -94,6 +97,7 @@ mod tests {
             sandbox: None,
             host: true,
             external: false,
+            reach: None,
             first_seen: "2026-06-12T09:00:00.000Z".to_owned(),
             last_seen: "2026-06-12T09:59:48.250Z".to_owned(),
             evidence: "configured".to_owned(),
@@ -109,6 +113,7 @@ mod tests {
             netns: Some(4_026_532_301),
             sandbox: Some("reviewagent".to_owned()),
             host: false,
+            reach: Some("netns".to_owned()),
             evidence: "reply".to_owned(),
             hits: 12,
             state: "duplicate".to_owned(),
@@ -119,6 +124,7 @@ mod tests {
             vlan: Some(12),
             port: "tap0".to_owned(),
             netns: None,
+            reach: Some("tap".to_owned()),
             sandbox: None,
             lease: Some(Holding { owner: "vm-1".to_owned(), generation: 10, state: "reserved".to_owned() }),
             ..holder.clone()
@@ -160,6 +166,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -  
                 "IFINDEX",
                 "SANDBOX",
                 "NETNS",
+                "REACH",
                 "LEASE",
                 "GENERATION",
                 "EVIDENCE",
@@ -175,6 +182,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -  
                 "7",
                 "reviewagent",
                 "4026532301",
+                "netns",
                 "reviewagent",
                 "9",
                 "reply",
@@ -192,7 +200,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -  
         let want = json!({
             "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "ee:45:b1:fe:2d:db", "port": "veth3f2a91c0",
             "ifindex": 7, "netns": 4_026_532_301_u64, "sandbox": "reviewagent", "host": false,
-            "external": false, "hits": 12, "first_seen": "2026-06-12T09:00:00.000Z", "last_seen": "2026-06-12T09:59:48.250Z", "evidence": "reply",
+            "external": false, "reach": "netns", "hits": 12, "first_seen": "2026-06-12T09:00:00.000Z", "last_seen": "2026-06-12T09:59:48.250Z", "evidence": "reply",
             "state": "duplicate", "lease": {"owner": "reviewagent", "generation": 9, "state": "bound"}
         });
         assert_eq!(value[1], want);

@@ -58,7 +58,7 @@ impl Engine {
     /// Takes in what the tap has absorbed. What it absorbs and nobody here knows of must be reported again.
     pub(super) fn heard(&mut self, all: Vec<Heard>, now: Timestamp) {
         for heard in all {
-            if !self.take_in(&heard, now) && !self.foreign.contains(&heard.claim) {
+            if !self.take_in(&heard, now) {
                 self.actions.push_back(Action::Forget(heard.claim));
             }
         }

@@ -5,17 +5,14 @@ use std::collections::BTreeSet;
 use super::{
     Engine,
     bindings::{Binding, Key},
-    input::{Claim, Configured, Evidence, KnownClaim, Survey},
-    output::{Finding, Info},
+    input::{Claim, Configured, Evidence, Survey},
+    output::{Action, Finding, Info},
     topology::{Bridge, KnownPort, Port},
 };
 use crate::{
     net::{BridgeName, ClaimKind, Domain, IfIndex, Ipv4Net, Station},
     time::Timestamp,
 };
-
-/// Sources that forwarding sandboxes were seen to send from and that are not told of again.
-const FOREIGN_SOURCES: usize = 4096;
 
 impl Engine {
     pub(super) fn bridge_up(&mut self, bridge: Bridge, now: Timestamp) {
@@ -75,7 +72,7 @@ impl Engine {
 
     fn forget_port(&mut self, port: IfIndex, now: Timestamp) {
         self.refused.remove(&port);
-        self.foreign.retain(|known| known.port != port);
+        self.forwarders.remove(&port);
         self.probing.forget_port(port);
         self.forget_flood(port);
         for (key, station) in self.bindings.of_port(port) {
@@ -145,7 +142,7 @@ impl Engine {
         match claim.evidence {
             Evidence::Arp(ClaimKind::Probe) => self.probed(key, station, claim.at),
             _ if self.speaks_for_another(station) || self.is_superseded(key, station, claim.at) => {}
-            Evidence::Ipv4 if self.forwards_for_another(key, station) => self.forwarded(key, station, &claim),
+            Evidence::Ipv4 if self.forwards_for_another(key, station) => self.forwarded(key, station, claim.at),
             _ => self.take_claim(key, station, &claim, now),
         }
     }
@@ -163,7 +160,9 @@ impl Engine {
         }
         if let Some(reason) = martian {
             let (address, ether_source) = (key.1, claim.ether_source);
-            self.findings.push_back(Finding::Martian { domain: key.0, station, address, ether_source, reason, news });
+            let (domain, port_name) = (key.0, self.topology.name(station.port));
+            let martian = Finding::Martian { domain, station, port_name, address, ether_source, reason, news };
+            self.findings.push_back(martian);
         }
         self.note_sighting(key, station, claim.evidence, claim.at, now);
         self.judge(key, claim.evidence, claim.at, now);
@@ -185,14 +184,15 @@ impl Engine {
         forwards && self.is_surveyed(station) && !has
     }
 
-    fn forwarded(&mut self, key: Key, station: Station, claim: &Claim) {
-        let known = KnownClaim { port: station.port, tag: claim.tag, mac: station.mac, address: key.1 };
-        if self.foreign.len() >= FOREIGN_SOURCES || !self.foreign.insert(known) {
-            return;
+    /// The sources of a router's packets say nothing of who it is, and there is no end to them.
+    fn forwarded(&mut self, (domain, address): Key, station: Station, at: Timestamp) {
+        let port = station.port;
+        if self.forwarders.insert(port) {
+            let binding = Binding::new(Evidence::Ipv4, at, false);
+            let party = Box::new(self.describe((domain, address), station, &binding));
+            self.findings.push_back(Finding::Info(Info::ForeignSource { domain, address, party }));
+            self.actions.push_back(Action::IgnoreIpv4 { port });
         }
-        let party = Box::new(self.describe(key, station, &Binding::new(claim.evidence, claim.at, false)));
-        self.findings.push_back(Finding::Info(Info::ForeignSource { domain: key.0, address: key.1, party }));
-        self.actions.push_back(super::Action::Absorb(known));
     }
 
     /// Whether somebody has looked behind the port since the frame was sent, and found the address not there.
@@ -213,7 +213,8 @@ impl Engine {
         let is_new = self.bindings.get(key, station).is_none();
         let Some(binding) = self.bindings.entry(key, station, evidence, || Binding::new(evidence, at, initial)) else {
             let news = self.refused.insert(station.port);
-            self.findings.push_back(Finding::ClaimRefused { port: station.port, domain: key.0, news });
+            let (port, port_name) = (station.port, self.topology.name(station.port));
+            self.findings.push_back(Finding::ClaimRefused { port, port_name, domain: key.0, news });
             return false;
         };
         binding.last_seen = binding.last_seen.max(at);

@@ -21,8 +21,7 @@ impl Engine {
         match self.floods.get_mut(&port) {
             Some(flood) => flood.limited += count,
             None => {
-                let known = self.topology.ports.get(&port).map(|known| known.port.name.clone());
-                let port_name = known.unwrap_or_else(|| bridge.to_string());
+                let port_name = self.topology.name(port);
                 let flood = Flood { port, port_name, bridge, limited: count };
                 self.findings.push_back(Finding::Flood(flood.clone()));
                 self.floods.insert(port, flood);

@@ -141,6 +141,8 @@ pub struct Row {
     pub reach: Option<Reach>,
     /// Whether it is the runner itself.
     pub is_host: bool,
+    /// Whether it is outside, beyond an uplink.
+    pub is_external: bool,
     /// How it is known.
     pub binding: Binding,
     /// How it stands.
@@ -199,8 +201,8 @@ pub struct Engine {
     probing: Probing,
     floods: BTreeMap<IfIndex, Flood>,
     told_martians: ToldMartians,
-    /// What forwarding sandboxes send for others; the tap absorbs it, and nobody here has it.
-    foreign: BTreeSet<KnownClaim>,
+    /// Ports whose sandboxes were seen to send packets for others.
+    forwarders: BTreeSet<IfIndex>,
     swept_for_losses: BTreeMap<BridgeName, Timestamp>,
     /// When the next silent station may be asked.
     next_turn: Timestamp,
@@ -237,7 +239,7 @@ impl Engine {
             probing: Probing::default(),
             floods: BTreeMap::new(),
             told_martians: ToldMartians::default(),
-            foreign: BTreeSet::new(),
+            forwarders: BTreeSet::new(),
             swept_for_losses: BTreeMap::new(),
             next_turn: Timestamp::default(),
             closed: VecDeque::new(),
@@ -332,6 +334,7 @@ impl Engine {
             sandbox: party.sandbox,
             reach: self.topology.ports.get(&station.port).and_then(|known| known.reach),
             is_host: party.is_host,
+            is_external: party.is_external,
             binding: *binding,
             state: self.row_state(key, station, binding),
         }
@@ -348,14 +351,10 @@ impl Engine {
     }
 
     fn describe(&self, key: Key, station: Station, binding: &Binding) -> Party {
-        let host = self.topology.host(station.port);
         let port = self.topology.ports.get(&station.port);
         Party {
             station,
-            port_name: host
-                .map(|bridge| bridge.name.to_string())
-                .or(port.map(|known| known.port.name.clone()))
-                .unwrap_or_default(),
+            port_name: self.topology.name(station.port),
             sandbox: port.map(|port| port.sandbox.clone()).unwrap_or_default(),
             is_host: self.topology.bridges.get(&key.0.bridge).is_some_and(|bridge| bridge.port == station.port),
             is_external: self.topology.is_external(station.port),

@@ -111,6 +111,11 @@ pub enum Action {
         /// The addresses that are seen.
         seen: Vec<Ipv4Addr>,
     },
+    /// Listen for ARP alone at this port: the sources of its packets are others'. There is no outcome.
+    IgnoreIpv4 {
+        /// The port.
+        port: IfIndex,
+    },
     /// Let the tap absorb this claim from now on: it says nothing new. There is no outcome, and no harm if it fails.
     Absorb(KnownClaim),
     /// Let the tap report this claim when it is made next. There is no outcome.
@@ -182,6 +187,8 @@ pub enum Finding {
         domain: Domain,
         /// Who claims.
         station: Station,
+        /// The name of its port's interface.
+        port_name: String,
         /// What is claimed.
         address: Ipv4Addr,
         /// The source address of the frame.
@@ -225,6 +232,8 @@ pub enum Finding {
     ClaimRefused {
         /// The port.
         port: IfIndex,
+        /// The name of its interface.
+        port_name: String,
         /// Where.
         domain: Domain,
         /// Whether this is the port's first refused claim since it came.
@@ -284,7 +293,8 @@ pub enum Info {
         /// Who looks.
         parties: Vec<Party>,
     },
-    /// A sandbox that forwards sent an IPv4 packet with a source that it does not have.
+    /// A sandbox that forwards sent an IPv4 packet with a source that it does not have. Told once of a port, where no
+    /// sources are watched any more after that.
     ForeignSource {
         /// Where.
         domain: Domain,

@@ -189,7 +189,8 @@ impl Play {
             Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {
                 (id, Outcome::Finished)
             }
-            Action::Probe { .. } | Action::Sweep { .. } | Action::Absorb(_) | Action::Forget(_) => return,
+            Action::Probe { .. } | Action::Sweep { .. } => return,
+            Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => return,
         };
         match succeeds {
             true => self.tell(Input::Done { action, outcome }),
@@ -214,7 +215,7 @@ impl Play {
     fn check(&self, action: &Action) {
         match action {
             Action::Probe { .. } | Action::Sweep { .. } | Action::LookUpLeases { .. } => {}
-            Action::Absorb(_) | Action::Forget(_) => {}
+            Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => {}
             _ if self.mode == Mode::Observe => panic!("{action:?} in observe mode"),
             Action::Readdress { port, from, to, .. } => {
                 assert_ne!(from, to);

@@ -152,6 +152,12 @@ impl Topology {
         }
     }
 
+    /// The name of a port's interface, or of the bridge device's.
+    pub(super) fn name(&self, port: IfIndex) -> String {
+        let name = self.ports.get(&port).map(|known| known.port.name.clone());
+        name.or_else(|| self.host(port).map(|bridge| bridge.name.to_string())).unwrap_or_default()
+    }
+
     pub(super) fn is_external(&self, port: IfIndex) -> bool {
         self.ports.get(&port).is_some_and(|known| known.external)
     }

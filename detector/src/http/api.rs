@@ -32,6 +32,10 @@ pub struct Row {
     /// Whether the station is outside, beyond an uplink.
     #[serde(default)]
     pub external: bool,
+    /// How far it could be looked behind the port: `netns`, `netns_by_id`, `tap`, `local`, `other`, or `closed` with a
+    /// reason; null for the host, and before anybody has looked.
+    #[serde(default)]
+    pub reach: Option<String>,
     /// When the station was first known to use the address.
     pub first_seen: String,
     /// When it last showed.

@@ -101,11 +101,11 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
 }
 
 async fn about(State(agent): State<Handle>) -> Json<About> {
-    let Settings { bridges, mode, database, .. } = agent.settings();
+    let Settings { bridges, engine, database, .. } = agent.settings();
     let bridges = bridges.iter().map(ToString::to_string).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let waits_for = agent.readiness().waits_for().iter().map(|latch| latch.as_str().to_owned()).collect();
-    Json(About { version, database: database.clone(), mode: mode.as_str().to_owned(), bridges, waits_for })
+    Json(About { version, database: database.clone(), mode: engine.mode.as_str().to_owned(), bridges, waits_for })
 }
 
 async fn table(

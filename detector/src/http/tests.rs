@@ -122,7 +122,8 @@ async fn both_sockets_tell_the_same_table() {
     );
     let want = json!({
         "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "02:00:00:00:00:02", "port": "veth2", "ifindex": 2,
-        "netns": 2, "sandbox": "reviewagent", "host": false, "external": false, "first_seen": "", "last_seen": "",
+        "netns": 2, "sandbox": "reviewagent", "host": false, "external": false, "reach": "netns",
+        "first_seen": "", "last_seen": "",
         "evidence": "configured", "hits": 0, "state": "duplicate",
         "lease": {"owner": "reviewagent", "generation": 1, "state": "bound"},
     });

@@ -74,7 +74,7 @@ impl Wall {
 /// A row of the live table, as the API shows it.
 #[must_use]
 pub fn row(seen: &TableRow, wall: Wall) -> api::Row {
-    let Row { domain, address, station, port_name, sandbox, reach: _, is_host, binding, state } = &seen.row;
+    let Row { domain, address, station, port_name, sandbox, reach, is_host, is_external, binding, state } = &seen.row;
     api::Row {
         bridge: domain.bridge.to_string(),
         vlan: domain.vlan.map(VlanId::get),
@@ -85,8 +85,8 @@ pub fn row(seen: &TableRow, wall: Wall) -> api::Row {
         netns: sandbox.netns.map(|netns| netns.inode),
         sandbox: sandbox.name.clone(),
         host: *is_host,
-        // The engine's rows do not say it yet.
-        external: false,
+        external: *is_external,
+        reach: reach.map(|reach| reach.as_str().to_owned()),
         first_seen: wall.text(binding.first_seen),
         last_seen: wall.text(binding.last_seen),
         evidence: binding.evidence.as_str().to_owned(),

@@ -289,6 +289,11 @@ impl Event {
         Self { port: Some(station.port), mac: Some(station.mac), ..self }
     }
 
+    /// Whoever it is about is behind the port of this name, and the words begin with that.
+    pub(super) fn behind(self, port_name: &str) -> Self {
+        Self { message: format!("port {port_name}: {}", self.message), port_name: Some(port_name.to_owned()), ..self }
+    }
+
     pub(super) fn because(self, reason: impl fmt::Display) -> Self {
         Self { reason: Some(reason.to_string()), ..self }
     }

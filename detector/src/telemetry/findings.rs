@@ -69,8 +69,8 @@ impl Telemetry {
             Finding::Martian { news: false, .. }
             | Finding::KernelMartian { news: false, .. }
             | Finding::ClaimRefused { news: false, .. } => return None,
-            Finding::Martian { domain, station, address, ether_source, reason, .. } => {
-                martian(*domain, *station, *address, *ether_source, *reason)
+            Finding::Martian { domain, station, port_name, address, ether_source, reason, .. } => {
+                martian(*domain, *station, *address, *ether_source, *reason).behind(port_name)
             }
             Finding::KernelMartian { domain, martian, sender, incident, .. } => {
                 kernel_martian(*domain, martian, sender, *incident)
@@ -79,7 +79,7 @@ impl Telemetry {
             Finding::Info(info) => information(info),
             Finding::Flood(flood) => flooding(flood),
             Finding::FloodEnded(flood) => flood_ended(flood),
-            Finding::ClaimRefused { port, domain, .. } => claims_refused(*port, *domain),
+            Finding::ClaimRefused { port, port_name, domain, .. } => claims_refused(*port, *domain).behind(port_name),
             Finding::NotAdopted { domain, address, failure } => not_adopted(*domain, *address, failure),
             Finding::StoreFailed { domain, address, failure } => store_failed(*domain, *address, failure),
             Finding::MoveWaits(lease) => move_waits(lease),
@@ -191,12 +191,12 @@ fn closed(incident: &Incident, event: Event) -> Event {
 }
 
 fn martian(domain: Domain, station: Station, address: Ipv4Addr, ether_source: Mac, reason: MartianReason) -> Event {
-    let Station { port, mac } = station;
+    let mac = station.mac;
     let words = match reason {
         MartianReason::EtherMismatch => {
-            format!("a frame of {ether_source} at port {port} says that {mac} has {address}")
+            format!("a frame of {ether_source} says that {mac} has {address}")
         }
-        _ => format!("{mac} at port {port} claims {address}, which nobody on {domain} can have: {reason}"),
+        _ => format!("{mac} claims {address}, which nobody on {domain} can have: {reason}"),
     };
     let facts = Facts { source_mac: Some(ether_source.to_string()), ..Facts::default() };
     let event = Event::new(Kind::Martian, Severity::Warning, words).at(domain, address).from(station);
@@ -264,7 +264,7 @@ fn of_flood(flood: &Flood, event: Event) -> Event {
 }
 
 fn claims_refused(port: IfIndex, domain: Domain) -> Event {
-    let words = format!("port {port} claims more addresses than are kept for one port; the rest is only counted");
+    let words = "claims more addresses than are kept for one port; the rest is only counted";
     let event = Event::new(Kind::ClaimsRefused, Severity::Warning, words);
     Event { bridge: Some(domain.bridge), vlan: domain.vlan, port: Some(port), ..event }
 }

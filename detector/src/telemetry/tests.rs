@@ -14,7 +14,7 @@ use crate::{
         Bridge, Config, Configured, Engine, Finding, Flood, Held, Incident, Info, Input, KernelMartian, Port, Sandbox,
         Step, Survey,
     },
-    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, MartianReason, NetnsId, Station},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, MartianReason, NetnsId, Reach, Station},
     time::{Span, Timestamp},
 };
 
@@ -59,10 +59,14 @@ fn duplicate(addresses: &[Ipv4Addr]) -> Box<Incident> {
                 name: Some(name),
             },
             macs: [mac].into(),
-            addresses: Some(vec![Configured { address: *address, mac }]),
+            reach: Reach::Netns,
+            forwards: false,
+            addresses: Some(vec![Configured { tag: None, address: *address, mac }]),
         };
         engine.handle(Input::Surveyed { port: index, survey }, at(when + 5));
     }
+    // The book of leases does not answer, and is not waited for.
+    engine.handle(Input::Timeout, at(1000));
     let mut findings = std::iter::from_fn(|| engine.next_finding());
     let found = findings.find_map(|finding| match finding {
         Finding::Duplicate(incident) => Some(incident),
@@ -73,7 +77,15 @@ fn duplicate(addresses: &[Ipv4Addr]) -> Box<Incident> {
 
 fn martian(reason: MartianReason, news: bool) -> Finding {
     let station = Station { port: port(7), mac: mac(7) };
-    Finding::Martian { domain: domain(), station, address: [192, 0, 2, 1].into(), ether_source: mac(8), reason, news }
+    Finding::Martian {
+        domain: domain(),
+        station,
+        port_name: "veth7".to_owned(),
+        address: [192, 0, 2, 1].into(),
+        ether_source: mac(8),
+        reason,
+        news,
+    }
 }
 
 /// What a log writes to.
@@ -184,12 +196,17 @@ fn what_goes_on_is_only_counted() {
     let kernels = KernelMartian { source: CONTESTED, target: HOST, device: "eth0".to_owned(), mac: None };
     for news in [true, false, false] {
         telemetry.finding(&martian(MartianReason::Loopback, news));
-        telemetry.finding(&Finding::ClaimRefused { port: port(7), domain: domain(), news });
+        telemetry.finding(&Finding::ClaimRefused {
+            port: port(7),
+            port_name: "veth7".to_owned(),
+            domain: domain(),
+            news,
+        });
         let (martian, sender) = (kernels.clone(), party.clone());
         telemetry.finding(&Finding::KernelMartian { domain: domain(), martian, sender, incident: None, news });
     }
     let [first, refused, kernel] = told(&telemetry).try_into().unwrap();
-    assert_eq!(first.message, "02:00:00:00:00:07 at port 7 claims 192.0.2.1, which nobody on rt0 can have: loopback");
+    assert_eq!(first.message, "port veth7: 02:00:00:00:00:07 claims 192.0.2.1, which nobody on rt0 can have: loopback");
     assert_eq!(refused.kind, Kind::ClaimsRefused);
     assert_eq!((kernel.kind, kernel.reason.as_deref()), (Kind::Martian, Some("kernel")));
     assert_eq!((kernel.port_name.as_deref(), kernel.facts.target), (Some("veth2"), Some(HOST)));

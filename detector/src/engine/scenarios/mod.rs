@@ -240,6 +240,7 @@ impl World {
             Action::Retire { id, .. } => ("retire", Some(*id)),
             Action::Probe { .. } => ("probe", None),
             Action::Sweep { .. } => ("sweep", None),
+            Action::IgnoreIpv4 { .. } => ("ignore_ipv4", None),
             Action::Absorb(_) | Action::Forget(_) => return,
         };
         *self.asked.entry(name).or_default() += 1;
@@ -281,7 +282,7 @@ impl World {
             Action::Probe { addresses, .. } | Action::Sweep { seen: addresses, .. } => {
                 return addresses.into_iter().for_each(|address| self.probed(address));
             }
-            Action::Absorb(_) | Action::Forget(_) => return,
+            Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => return,
         };
         self.tell(Input::Done { action, outcome });
     }

@@ -42,6 +42,7 @@ fn find_martian(agent: &StandIn, last: u8) {
     agent.telemetry().finding(&Finding::Martian {
         domain: domain(),
         station: Station { port, mac },
+        port_name: "veth7".to_owned(),
         address: [192, 0, 2, last].into(),
         ether_source: mac,
         reason: MartianReason::OutsideSubnet,
@@ -84,9 +85,9 @@ async fn an_event_is_a_contract() {
     }
     let want = json!({
         "seq": null, "cursor": null, "time": null, "boot_us": null, "kind": "martian", "severity": "warning",
-        "bridge": "rt0", "vlan": null, "address": "192.0.2.9", "incident": null, "port": null, "ifindex": 7,
+        "bridge": "rt0", "vlan": null, "address": "192.0.2.9", "incident": null, "port": "veth7", "ifindex": 7,
         "mac": "02:00:00:00:00:09", "reason": "outside_subnet",
-        "message": "02:00:00:00:00:09 at port 7 claims 192.0.2.9, which nobody on rt0 can have: outside_subnet",
+        "message": "port veth7: 02:00:00:00:00:09 claims 192.0.2.9, which nobody on rt0 can have: outside_subnet",
         "detail": {"source_mac": "02:00:00:00:00:09"},
     });
     assert_eq!(event, want);
