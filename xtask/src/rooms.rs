@@ -25,7 +25,7 @@ use source::Source;
 use crate::shell;
 
 /// The rooms of `detector/src` from the ground up: each may use only those before it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "net",
     "time",
     "engine",
@@ -42,6 +42,7 @@ const ROOMS: [&str; 16] = [
     "cni",
     "doctor",
     "cli",
+    "fuzzing",
 ];
 
 /// The folder that the rooms are in.
