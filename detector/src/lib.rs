@@ -25,6 +25,8 @@ pub mod replay;
 
 pub mod agent;
 
+pub mod scan;
+
 pub mod http;
 
 pub mod reconcile;

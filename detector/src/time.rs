@@ -18,6 +18,9 @@ pub struct Timestamp(u64);
 pub struct Span(u64);
 
 impl Timestamp {
+    /// The last moment that there is.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The moment `nanos` nanoseconds after boot.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {

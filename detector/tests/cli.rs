@@ -90,6 +90,12 @@ fn wrong_usage_is_exit_2() {
         ("run", "--bridge <NAME>"),
         ("run --bridge a/b", "cannot be an interface's name"),
         ("run --bridge rt0 --mode heal", "[possible values: observe, enforce]"),
+        ("replay", "<[PORT=]FILE>..."),
+        ("replay a.pcap --network 10.8.64", "--network <ADDRESS/LEN>"),
+        ("replay a.pcap --pin 10.8.64.2", "write ADDRESS=OWNER"),
+        ("scan --bridge a/b", "cannot be an interface's name"),
+        ("scan --timeout soon", "--timeout <TIME>"),
+        ("doctor -o yaml", "[possible values: text, json]"),
         ("lease allocate --bridge rt0 --owner a --vlan 4095", "VLANs go from 1 to 4094"),
         ("lease allocate --bridge rt0 --owner a --pool 10.0.0.0/24", "--offline"),
         ("lease release --bridge rt0 --address 10.8.64.2 --owner a", "--generation <NUMBER>"),
@@ -125,6 +131,83 @@ fn an_agent_that_does_not_run_is_exit_3_with_what_to_try() {
             assert!(ran.err.ends_with(hint), "{ran:?}");
         }
     }
+}
+
+/// A pcap file with one ARP request for each hardware address given, all for 10.8.64.2.
+fn capture(macs: &[u8]) -> Vec<u8> {
+    let mut file = [&0xa1b2_c3d4_u32.to_le_bytes()[..], &[2, 0, 4, 0], &[0; 8], &[0, 0, 4, 0], &[1, 0, 0, 0]].concat();
+    for (second, mac) in (1_u32..).zip(macs) {
+        let mac = [2, 0, 0, 0, 0, *mac];
+        let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &mac, &[10, 8, 64, 2], &[0; 6], &[10, 8, 64, 1]].concat();
+        let frame = [&[0xff; 6][..], &mac, &[8, 6], &arp].concat();
+        let (time, len) = ((1_781_222_400 + second).to_le_bytes(), u32::try_from(frame.len()).unwrap().to_le_bytes());
+        file.extend([&time[..], &[0; 4], &len, &len, &frame].concat());
+    }
+    file
+}
+
+#[test]
+fn a_capture_is_judged_and_a_damaged_one_as_far_as_it_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.pcap");
+    let replay = |bytes: &[u8], args: &str| {
+        fs::write(&path, bytes).unwrap();
+        dupip(&format!("replay {} --network 10.8.64.1/24 --bridge rt0 {args}", path.display()))
+    };
+    let one = replay(&capture(&[7]), "");
+    assert_eq!((one.code, one.err.as_str()), (Some(0), ""), "{one:?}");
+    assert!(one.out.starts_with("1 frames of 1 ports, 2026-06-12T00:00:01.000Z to "), "{one:?}");
+    let two = replay(&capture(&[7, 9]), "");
+    assert_eq!((two.code, two.err.as_str()), (Some(1), ""), "{two:?}");
+    for words in [
+        "2026-06-12T00:00:02.000Z  error     duplicate",
+        "10.8.64.2 on rt0: open (incident 1)",
+        "  02:00:00:00:00:07  02:00:00:00:00:07  02:00:00:00:00:07",
+    ] {
+        assert!(two.out.contains(words), "no `{words}` in {}", two.out);
+    }
+    let found: Value = serde_json::from_str(&replay(&capture(&[7, 9]), "-o json").out).unwrap();
+    assert_eq!(
+        (&found["incidents"][0]["address"], &found["findings"][0]["kind"]),
+        (&"10.8.64.2".into(), &"duplicate".into())
+    );
+    let whole = capture(&[7, 9]);
+    let cut = replay(&[&whole[..], &whole[24..70]].concat(), "");
+    assert_eq!((cut.code, cut.out.contains("10.8.64.2 on rt0: open")), (Some(65), true), "{cut:?}");
+    assert!(cut.err.contains(&format!("is cut off within the block at byte {}", whole.len())), "{cut:?}");
+    let none = replay(b"#!/bin/sh and nothing else in here", "");
+    assert_eq!((none.code, none.err.contains("is neither a pcap nor a pcapng file")), (Some(2), true), "{none:?}");
+    let missing = dupip("replay /nonexistent.pcap --network 10.8.64.1/24");
+    assert_eq!((missing.code, missing.out.as_str()), (Some(2), ""), "{missing:?}");
+}
+
+#[test]
+fn doctor_needs_nothing_and_keeps_its_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let (database, socket) = (directory.path().join("l.db"), directory.path().join("s"));
+    let ran = dupip(&format!("--socket {} doctor --database {} -o json", socket.display(), database.display()));
+    let found: Value = serde_json::from_str(&ran.out).unwrap();
+    let names: Vec<_> = found["checks"].as_array().unwrap().iter().filter_map(|check| check["name"].as_str()).collect();
+    for name in [
+        "kernel.version",
+        "kernel.bpf",
+        "kernel.tc_programs",
+        "kernel.ring_buffer",
+        "kernel.tcx",
+        "kernel.tap",
+        "capability.cap_bpf",
+        "capability.cap_syslog",
+        "proc",
+        "netns_directory",
+        "kernel_log",
+        "clock",
+        "bridge",
+        "lease_database",
+        "agent.reachable",
+    ] {
+        assert!(names.contains(&name), "no {name} in {names:?}");
+    }
+    assert!(!database.exists(), "to look makes nothing");
 }
 
 #[test]

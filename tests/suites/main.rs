@@ -4,10 +4,13 @@
 
 mod agent;
 mod cni;
+mod doctor;
 mod import;
 mod incident;
 mod kit;
 mod leftovers;
 mod reconcile;
+mod replay;
 mod runner;
 mod sandbox;
+mod scan;

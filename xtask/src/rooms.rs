@@ -37,6 +37,7 @@ const ROOMS: [&str; 17] = [
     "telemetry",
     "replay",
     "agent",
+    "scan",
     "http",
     "reconcile",
     "cni",

@@ -29,3 +29,4 @@ pub use handle::{AskError, Handle, TableRow};
 pub use readiness::{Latch, Readiness};
 pub use run::start;
 pub use settings::Settings;
+pub use surveyor::{Seen, bridge_told};

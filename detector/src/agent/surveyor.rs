@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::clock;
 use crate::{
-    engine::{ActionId, Configured, Input, Outcome, Sandbox, Survey},
+    engine::{self, ActionId, Configured, Input, Outcome, Sandbox, Survey},
     net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac},
     netlink::{self, Bridge, Host, Inside, LiveAddress, Port, PortSurvey, Readdress, ReaddressError, VlanDevice},
     sandbox::SandboxIdentity,
@@ -63,11 +63,13 @@ pub(super) struct Found {
 
 /// What a look behind a port found.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) port: Port,
+pub struct Seen {
+    /// The port.
+    pub port: Port,
     /// Why its addresses are not known, if there is a namespace that should have told.
-    pub(super) unreachable: Option<netlink::Error>,
-    pub(super) survey: Survey,
+    pub unreachable: Option<netlink::Error>,
+    /// What the engine is told.
+    pub survey: Survey,
 }
 
 /// Does errands until nobody can send any more.
@@ -188,7 +190,9 @@ pub(super) fn outcome(action: ActionId, result: Result<(), String>) -> Input {
 }
 
 impl Seen {
-    fn new(found: PortSurvey, at: Timestamp) -> Self {
+    /// What a look that began at `at` has found.
+    #[must_use]
+    pub fn new(found: PortSurvey, at: Timestamp) -> Self {
         let PortSurvey { port, netns, inside, reach } = found;
         let sandbox = netns.as_ref().map(identify).unwrap_or_default();
         let unseen = Survey { at, sandbox, macs: BTreeSet::new(), reach, forwards: false, addresses: None };
@@ -202,6 +206,17 @@ impl Seen {
         };
         Self { port, unreachable, survey }
     }
+}
+
+/// A bridge with the host's networks on it and its VLAN devices, as the engine is told of it.
+#[must_use]
+pub fn bridge_told(bridge: Bridge, networks: Vec<Ipv4Net>, vlans: Vec<VlanDevice>) -> engine::Bridge {
+    let Bridge { name, index: port, mac, pvid, .. } = bridge;
+    let of_host = |VlanDevice { vlan, interface }: VlanDevice| {
+        let networks = if interface.up { interface.addresses } else { Vec::new() };
+        engine::VlanDevice { vlan, mac: interface.mac, networks }
+    };
+    engine::Bridge { name, port, mac, networks, pvid, vlans: vlans.into_iter().map(of_host).collect() }
 }
 
 fn configured(live: LiveAddress) -> Configured {

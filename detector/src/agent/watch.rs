@@ -4,7 +4,7 @@ use super::{
     clock,
     readiness::Latch,
     run::{Agent, Watched},
-    surveyor::{Errand, Found, News, Seen},
+    surveyor::{Errand, Found, News, Seen, bridge_told},
     tapper::Order,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     capture::{Post, Side},
     engine::{self, Claim, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
-    netlink::{self, Bridge, Event, Nsid, Port, PortKind, VlanDevice},
+    netlink::{self, Bridge, Event, Nsid, Port, PortKind},
     telemetry::Feature,
     time::{Span, Timestamp},
 };
@@ -82,13 +82,8 @@ impl Agent {
     }
 
     fn tell_bridge(&mut self, watched: Watched) {
-        let Watched { bridge: Bridge { name, index: port, mac, pvid, .. }, networks, vlans } = watched;
-        let of_host = |VlanDevice { vlan, interface }: VlanDevice| {
-            let networks = if interface.up { interface.addresses } else { Vec::new() };
-            engine::VlanDevice { vlan, mac: interface.mac, networks }
-        };
-        let vlans = vlans.into_iter().map(of_host).collect();
-        self.tell(Input::BridgeUp(engine::Bridge { name, port, mac, networks, pvid, vlans }));
+        let Watched { bridge, networks, vlans } = watched;
+        self.tell(Input::BridgeUp(bridge_told(bridge, networks, vlans)));
     }
 
     /// Looks at the bridge that an interface is, or stands on.

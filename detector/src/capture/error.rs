@@ -7,6 +7,7 @@ use aya::{
     maps::MapError,
     programs::{ProgramError, tc::TcError},
 };
+use caps::{CapSet, Capability};
 use rustix::io::Errno;
 
 /// Why the tap cannot be loaded, or cannot listen at an interface.
@@ -26,6 +27,15 @@ pub enum CaptureError {
          a container's seccomp profile or a security module forbids the bpf system call)"
     )]
     NotPermitted,
+    /// The kernel's verifier does not let a process like this one do what the program does.
+    #[error(
+        "this kernel's verifier does not let the ARP tap in: before Linux 6.11 it takes the capability CAP_PERFMON, too"
+    )]
+    NotTrusted {
+        /// What the verifier said.
+        #[source]
+        source: EbpfError,
+    },
     /// The kernel refused the program or a map.
     #[error("cannot load the ARP tap")]
     Load(#[source] EbpfError),
@@ -99,6 +109,7 @@ impl CaptureError {
         let error = error.into();
         match errno(&error) {
             Some(Errno::PERM) => Self::NotPermitted,
+            Some(Errno::ACCESS) if !is_trusted() => Self::NotTrusted { source: error },
             Some(Errno::NOSYS) => Self::Unsupported {
                 feature: "bpf system call",
                 remedy: "it takes a kernel built with CONFIG_BPF_SYSCALL",
@@ -115,6 +126,14 @@ impl CaptureError {
             _ => Self::Attach { interface, source },
         }
     }
+}
+
+/// Whether the verifier takes the process's programs for harmless to the kernel's secrets (`perfmon_capable` in
+/// `include/linux/capability.h`). It refuses the others much, in older kernels even a byte written on the stack beside
+/// another ("attempt to corrupt spilled pointer on stack").
+fn is_trusted() -> bool {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or_default();
+    has(Capability::CAP_PERFMON) || has(Capability::CAP_SYS_ADMIN)
 }
 
 fn errno(error: &EbpfError) -> Option<Errno> {

@@ -136,9 +136,8 @@ impl From<BindError> for Failure {
 impl From<agent::Error> for Failure {
     fn from(error: agent::Error) -> Self {
         let exit = match &error {
-            agent::Error::Capture(CaptureError::NotPermitted) | agent::Error::Send(SendError::NotPermitted) => {
-                Exit::NotPermitted
-            }
+            agent::Error::Capture(CaptureError::NotPermitted | CaptureError::NotPermittedToListen)
+            | agent::Error::Send(SendError::NotPermitted) => Exit::NotPermitted,
             agent::Error::Netlink(netlink::Error::NoBridge(_) | netlink::Error::NotABridge(_)) => Exit::Usage,
             agent::Error::Capture(_)
             | agent::Error::Ring(_)

@@ -16,6 +16,7 @@ mod preflight;
 mod render;
 mod replay;
 mod run;
+mod scan;
 mod table;
 
 use std::{panic, path::PathBuf};
@@ -80,6 +81,8 @@ enum Verb {
     Lease(lease::Args),
     /// Make, list and remove the pools that addresses are leased from
     Pool(pool::Args),
+    /// Look once and ask once who has which address, without an agent; find duplicates and martians
+    Scan(scan::Args),
     /// Judge recorded frames as the agent would have: pcap and pcapng files
     Replay(replay::Args),
     /// Say what is there, what is missing, what that means and what to do
@@ -102,6 +105,7 @@ impl Cli {
             Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),
+            Verb::Scan(args) => args.run(),
             Verb::Replay(args) => args.run(),
             Verb::Doctor(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),

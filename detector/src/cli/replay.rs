@@ -251,7 +251,7 @@ impl Progress {
     }
 
     fn tell(&mut self, frames: u64, merged: &Merged) {
-        if !self.is_wanted || frames % ROUND != 0 || self.begun.elapsed() < PATIENCE {
+        if !self.is_wanted || !frames.is_multiple_of(ROUND) || self.begun.elapsed() < PATIENCE {
             return;
         }
         let (len, read) = merged.progress();

@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     exit::{self, Exit, Failure},
+    policy::PolicyArgs,
     preflight,
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     engine::{Config, Mode},
     http::{Endpoints, serve},
     net::BridgeName,
-    telemetry::Telemetry,
+    telemetry::{Suppressed, Telemetry},
     time::Span,
 };
 
@@ -96,6 +97,12 @@ pub(super) struct Args {
     /// Do not watch the sources of IPv4 packets: who uses an address without a word of ARP is not seen on the wire then
     #[arg(long, env = "DUPIP_NO_IPV4_WATCH", value_parser = BoolishValueParser::new())]
     no_ipv4_watch: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// A kind of finding that is only counted, neither logged nor streamed, such as `martian:outside_subnet`, `info` or
+    /// `moved`; what opens, changes or ends an incident cannot be suppressed
+    #[arg(long, value_name = "KIND", env = "DUPIP_SUPPRESS", value_delimiter = ',')]
+    suppress: Vec<Suppressed>,
     /// How log lines look, on standard error
     #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -155,28 +162,31 @@ impl Args {
         preflight::check()?;
         start_log(self.log_format);
         let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
-        runtime.block_on(live(&self.settings(), socket, self.listen))?;
+        let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
+        let telemetry = telemetry.suppress(self.suppress.clone());
+        runtime.block_on(live(&self.settings()?, telemetry, socket, self.listen))?;
         Ok(Exit::Fine)
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
+    fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings {
             bridges: self.bridges.clone(),
-            engine: self.engine(),
+            engine: self.engine()?,
             database: self.database.clone(),
             cooldown: self.cooldown,
             wait: self.wait,
             tap: self.tap(),
-        }
+        })
     }
 
-    fn engine(&self) -> Config {
-        Config {
+    fn engine(&self) -> Result<Config, Failure> {
+        Ok(Config {
             mode: self.mode.into(),
             evictions_per_minute: self.evictions_per_minute.into(),
             claims_per_port: usize::try_from(self.claims_per_port).unwrap_or(usize::MAX),
+            policy: self.policy.policy()?,
             ..Config::default()
-        }
+        })
     }
 
     fn tap(&self) -> TapSettings {
@@ -220,8 +230,7 @@ fn start_log(format: LogFormat) {
 }
 
 /// The whole life of the agent: it listens before it touches anything, and ends at a signal.
-async fn live(settings: &Settings, socket: &Path, listen: Listen) -> Result<(), Failure> {
-    let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
+async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listen: Listen) -> Result<(), Failure> {
     let end = Signals::new().map_err(exit::no_runtime)?;
     let endpoints = Endpoints::bind(socket, listen.0).await?;
     let http = endpoints.tcp_address().map(tracing::field::display);
@@ -276,7 +285,10 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Verb};
+    use crate::{
+        cli::{Cli, Verb},
+        engine::Policy,
+    };
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
         match Cli::try_parse_from([&["dupip", "run"], flags].concat())?.verb {
@@ -296,23 +308,31 @@ mod tests {
             wait: false,
             tap: TapSettings::default(),
         };
-        assert_eq!((args.settings(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
+        assert_eq!((args.settings().unwrap(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
     }
 
     #[test]
     fn everything_can_be_said() {
         let flags = "--bridge rt0 --bridge rt1,rt2 --mode enforce --database l.db --cooldown 90s --wait --attach clsact \
-                     --evictions-per-minute 7 --claims-per-second 0 --claims-per-port 70 --no-ipv4-watch --listen none --log-format json";
+                     --evictions-per-minute 7 --claims-per-second 0 --claims-per-port 70 --no-ipv4-watch \
+                     --shared 10.8.64.9 --suppress info,moved --listen none --log-format json";
         let args = parse(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let policy = Policy { shared: vec!["10.8.64.9/32".parse().unwrap()], ..Policy::default() };
         let want = Settings {
             bridges: ["rt0", "rt1", "rt2"].map(|name| name.parse().unwrap()).into(),
-            engine: Config { mode: Mode::Enforce, evictions_per_minute: 7, claims_per_port: 70, ..Config::default() },
+            engine: Config {
+                mode: Mode::Enforce,
+                evictions_per_minute: 7,
+                claims_per_port: 70,
+                policy,
+                ..Config::default()
+            },
             database: "l.db".into(),
             cooldown: Some(Span::from_secs(90)),
             wait: true,
             tap: TapSettings { hook: Hook::Clsact, rate: 0, watch_ipv4: false, ..TapSettings::default() },
         };
-        assert_eq!((args.settings(), args.listen), (want, Listen(None)));
+        assert_eq!((args.settings().unwrap(), args.listen), (want, Listen(None)));
     }
 
     #[test]
@@ -326,6 +346,8 @@ mod tests {
             (&["--bridge", "rt0", "--listen", "9477"], "such as 127.0.0.1:9477"),
             (&["--bridge", "rt0", "--evictions-per-minute", "0"], "0 is not in 1..=65535"),
             (&["--bridge", "rt0", "--database", ""], "--database <PATH>"),
+            (&["--bridge", "rt0", "--suppress", "duplicate"], "--suppress <KIND>"),
+            (&["--bridge", "rt0", "--shared", "10.8.64"], "a network such as 10.8.64.0/24"),
         ] {
             let error = parse(flags).unwrap_err().to_string();
             assert!(error.contains(reason), "{flags:?}: {error}");

@@ -39,7 +39,7 @@ impl Args {
     }
 }
 
-fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure> {
+pub(super) fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure> {
     let all: [Column<'_, Row>; 15] = [
         ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
         ("ADDRESS", false, &|row| row.address.to_string()),

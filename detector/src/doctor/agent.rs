@@ -3,12 +3,19 @@
 use std::path::Path;
 
 use super::{Check, Lack};
-use crate::http::{Client, ClientError, api::About};
+use crate::{
+    http::{Client, ClientError, api::About},
+    telemetry::degraded_in,
+};
 
 pub(super) async fn examine(socket: &Path) -> Vec<Check> {
     const NAME: &str = "agent.reachable";
-    let checks = match Client::new(socket).ask::<About>("/api/v1/about").await {
-        Ok(about) => running(&about),
+    let client = Client::new(socket);
+    let checks = match client.ask::<About>("/api/v1/about").await {
+        Ok(about) => {
+            let metrics = client.text("/metrics").await;
+            running(&about).into_iter().chain(metrics.map(|text| degraded(&text)).unwrap_or_default()).collect()
+        }
         Err(error @ ClientError::Unreachable { .. }) => {
             vec![
                 Check::warning(NAME, error.to_string())
@@ -35,4 +42,16 @@ fn running(about: &About) -> Vec<Check> {
         }
     };
     vec![runs, ready]
+}
+
+fn degraded(metrics: &str) -> Vec<Check> {
+    const NAME: &str = "agent.degraded";
+    let less = |feature: &str| {
+        Check::warning(NAME, format!("the agent cannot do `{feature}` fully"))
+            .cure("its log and `dupip events` say why")
+    };
+    match degraded_in(metrics).as_slice() {
+        [] => vec![Check::ok(NAME, "the agent can do all that it does")],
+        features => features.iter().map(|feature| less(feature)).collect(),
+    }
 }

@@ -115,6 +115,8 @@ fn tap() -> Check {
                 "run as root, or with CAP_BPF and CAP_NET_ADMIN; in a container, allow bpf in its seccomp profile",
             )
         }
+        Err(error @ CaptureError::NotTrusted { .. }) => Check::missing(NAME, Lack::Permission, error.to_string())
+            .cure("run as root, or add CAP_PERFMON to AmbientCapabilities= of the unit"),
         Err(error @ CaptureError::Unsupported { .. }) => Check::missing(NAME, Lack::Kernel, error.to_string()),
         Err(error) => {
             let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());

@@ -1,4 +1,4 @@
-//! What the tap need not report any more. It absorbs a claim only after it was taken in here, and only while it
+//! What the tap need not report. It absorbs only what is known here, be that said or configured, and only while it
 //! contradicts nobody: whatever is in doubt is heard each time.
 
 use super::{
@@ -8,32 +8,29 @@ use super::{
     output::Action,
 };
 use crate::{
-    net::{Ipv4Net, MartianReason, Station},
+    net::{Ipv4Net, MartianReason, Station, VlanId},
     time::Timestamp,
 };
 
 impl Engine {
-    /// Lets the tap absorb what a station has just said, if that was plain.
+    /// Lets the tap absorb what a station has just shown under a tag, if that was plain.
     ///
     /// What cannot be true is reported each time, because each time is counted; of IPv4 packets only the first.
-    pub(super) fn absorb(&mut self, key: Key, station: Station, claim: &Claim) {
+    pub(super) fn absorb(&mut self, key: Key, station: Station, tag: Option<VlanId>) {
         if self.is_contested(key) {
             return;
         }
-        let Some(binding) = self.bindings.get_mut(key, station) else { return };
-        let is_plain = binding.martian.is_none() || !claim.evidence.is_arp();
-        match binding.absorbed {
-            Some(absorbed) if absorbed.tag == claim.tag => {}
-            _ if !is_plain => {}
-            _ => {
-                self.stop_absorbing(key, station);
-                if let Some(binding) = self.bindings.get_mut(key, station) {
-                    binding.absorbed = Some(Absorbed { tag: claim.tag, hits: 0 });
-                }
-                let known = KnownClaim { port: station.port, tag: claim.tag, mac: station.mac, address: key.1 };
-                self.actions.push_back(Action::Absorb(known));
-            }
+        let Some(binding) = self.bindings.get(key, station) else { return };
+        let is_plain = binding.martian.is_none() || !binding.evidence.is_arp();
+        if !is_plain || binding.absorbed.is_some_and(|absorbed| absorbed.tag == tag) {
+            return;
         }
+        self.stop_absorbing(key, station);
+        if let Some(binding) = self.bindings.get_mut(key, station) {
+            binding.absorbed = Some(Absorbed { tag, hits: 0 });
+        }
+        let known = KnownClaim { port: station.port, tag, mac: station.mac, address: key.1 };
+        self.actions.push_back(Action::Absorb(known));
     }
 
     /// Has the tap report whatever is said next for an address.
@@ -50,7 +47,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn forget_known(&mut self, key: Key, station: Station, tag: Option<crate::net::VlanId>) {
+    pub(super) fn forget_known(&mut self, key: Key, station: Station, tag: Option<VlanId>) {
         let known = KnownClaim { port: station.port, tag, mac: station.mac, address: key.1 };
         self.actions.push_back(Action::Forget(known));
     }

@@ -1,6 +1,6 @@
 //! How an event becomes knowledge: bridges, ports, surveys and claims are turned into bindings.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::{
     Engine,
@@ -10,7 +10,7 @@ use super::{
     topology::{Bridge, KnownPort, Port},
 };
 use crate::{
-    net::{BridgeName, ClaimKind, Domain, IfIndex, Ipv4Net, Station},
+    net::{BridgeName, ClaimKind, Domain, IfIndex, Ipv4Net, Station, VlanId},
     time::Timestamp,
 };
 
@@ -25,7 +25,7 @@ impl Engine {
         }
         let of_host = |vlan, mac, networks: &[Ipv4Net]| {
             let key = |network: &Ipv4Net| ((Domain { bridge: name, vlan }, network.addr()), Station { port, mac });
-            networks.iter().map(key).collect::<Vec<_>>()
+            networks.iter().map(|network| (key(network), vlan)).collect::<Vec<_>>()
         };
         let in_vlans = bridge.vlans.iter().flat_map(|device| of_host(Some(device.vlan), device.mac, &device.networks));
         let configured = of_host(None, bridge.mac, &bridge.networks).into_iter().chain(in_vlans).collect();
@@ -93,26 +93,33 @@ impl Engine {
         if !ignored {
             let key = |configured: &Configured| {
                 let domain = self.topology.domain_of(port, configured.tag).unwrap_or(Domain::untagged(bridge));
-                ((domain, configured.address), Station { port, mac: configured.mac })
+                (((domain, configured.address), Station { port, mac: configured.mac }), configured.tag)
             };
             let configured = addresses.iter().map(key).collect();
             self.set_configured(port, configured, survey.at, now);
         }
     }
 
-    /// What is configured behind a port is known in full as of `at`: what was said before and is not there any more is
-    /// withdrawn.
-    fn set_configured(&mut self, port: IfIndex, configured: BTreeSet<(Key, Station)>, at: Timestamp, now: Timestamp) {
+    /// What is configured behind a port, each with the tag that its frames bear, is known in full as of `at`: what was said
+    /// before and is not there any more is withdrawn.
+    fn set_configured(
+        &mut self,
+        port: IfIndex,
+        configured: BTreeMap<(Key, Station), Option<VlanId>>,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
         // What is new comes first: a station whose hardware address has changed never lets go of its address.
         let before = self.bindings.of_port(port);
-        for (key, station) in &configured {
+        for (key, station) in configured.keys() {
             self.claim(*key, *station, Evidence::Configured, at, now);
         }
-        for (key, station) in before.into_iter().filter(|known| !configured.contains(known)) {
+        for (key, station) in before.into_iter().filter(|known| !configured.contains_key(known)) {
             self.unconfigured(key, station, at, now);
         }
-        for (key, _) in configured {
+        for ((key, station), tag) in configured {
             self.judge(key, Evidence::Configured, at, now);
+            self.absorb(key, station, tag);
         }
     }
 
@@ -166,7 +173,7 @@ impl Engine {
         }
         self.note_sighting(key, station, claim.evidence, claim.at, now);
         self.judge(key, claim.evidence, claim.at, now);
-        self.absorb(key, station, claim);
+        self.absorb(key, station, claim.tag);
     }
 
     /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, and the agent's own

@@ -63,6 +63,11 @@ impl Party {
         }
     }
 
+    /// Whether it is known not to have the address that it claims.
+    fn only_says_so(&self) -> bool {
+        !self.configured && self.sandbox.netns.is_some()
+    }
+
     /// Whether it is the same one: in the same namespace, or the same station.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.key == other.key || self.station == other.station
@@ -200,7 +205,7 @@ impl Incident {
     pub fn verdict(&self) -> Verdict {
         let Some(contest) = &self.contest else { return Verdict::Duplicate };
         let losers = || self.parties.iter().filter(|party| Some(party.station.port) != contest.winner);
-        let only_says_so = || losers().all(|party| !party.configured && party.sandbox.netns.is_some());
+        let only_says_so = || losers().count() > 0 && losers().all(Party::only_says_so);
         match contest.reason {
             Reason::HostAddress => Verdict::Spoof,
             Reason::LeaseHolder { .. } | Reason::Pinned { .. } if only_says_so() => Verdict::Spoof,

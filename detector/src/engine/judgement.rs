@@ -6,7 +6,7 @@ use super::{
     CLOSED_KEPT, Engine, Purpose,
     bindings::{Binding, Key},
     contest::{Contest, Rights},
-    eviction::{Step, backoff},
+    eviction::{Eviction, Step, backoff},
     incident::{Incident, IncidentId, Party, Sighting, Status},
     input::Evidence,
     output::{Action, Finding, Held},
@@ -20,6 +20,8 @@ use crate::{
 
 /// How soon after its end a duplicate that is back is the same incident.
 const REOPENS: Span = Span::from_secs(300);
+/// How many addresses of an incident are told of one by one; after that, when there are twice as many.
+const TOLD_ADDRESSES: usize = 8;
 /// How often it is told that an incident goes on.
 const TOLD_EVERY: Span = Span::from_secs(60);
 
@@ -137,8 +139,11 @@ impl Engine {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         incident.addresses.insert(key.1);
         self.open.insert(key, id);
-        let incident = Box::new(incident.clone());
-        self.findings.push_back(Finding::AddressJoined { incident, address: key.1 });
+        let count = incident.addresses.len();
+        if count <= TOLD_ADDRESSES || count.is_power_of_two() {
+            let incident = Box::new(incident.clone());
+            self.findings.push_back(Finding::AddressJoined { incident, address: key.1 });
+        }
         self.listen_to(key);
     }
 
@@ -363,7 +368,9 @@ impl Engine {
         let is_over = !incident.addresses.iter().any(is_contested);
         let (done, under_way): (Vec<_>, Vec<_>) =
             incident.evictions.values().partition(|eviction| eviction.step == Step::Done);
-        let status = if done.is_empty() { Status::Gone } else { Status::Healed };
+        // Those of an earlier time have not ended this one.
+        let is_recent = |eviction: &&Eviction| eviction.taken.last().is_some_and(|(_, at)| *at >= incident.first_at);
+        let status = if done.into_iter().any(|eviction| is_recent(&eviction)) { Status::Healed } else { Status::Gone };
         if under_way.is_empty() && is_over {
             self.close(id, status, now);
         }

@@ -129,7 +129,8 @@ pub enum Finding {
     Duplicate(Box<Incident>),
     /// A duplicate that had ended is back: the same parties, soon after.
     Reopened(Box<Incident>),
-    /// Whoever is in an open incident by word of mouth alone claims one more address of somebody else's.
+    /// Whoever is in an open incident by word of mouth alone claims one more address of somebody else's. Of many, told only
+    /// now and then.
     AddressJoined {
         /// The incident, with the address in it.
         incident: Box<Incident>,

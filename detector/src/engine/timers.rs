@@ -41,10 +41,13 @@ pub(super) struct Timers {
 }
 
 impl Timers {
+    /// At the end of time, where a span added to a moment changes nothing, nothing is due any more.
     pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
         self.cancel(timer);
-        self.by_key.insert(timer, at);
-        self.by_time.insert((at, timer));
+        if at < Timestamp::MAX {
+            self.by_key.insert(timer, at);
+            self.by_time.insert((at, timer));
+        }
     }
 
     /// Sets a timer that is not set yet.
@@ -92,5 +95,7 @@ mod tests {
         assert_eq!(timers.next(), Some(at(7)));
         assert_eq!(timers.pop_due(at(6)), None);
         assert_eq!([timers.pop_due(at(9)), timers.pop_due(at(9)), timers.pop_due(at(9))], [Some(b), Some(a), None]);
+        timers.set(a, Timestamp::MAX);
+        assert_eq!((timers.next(), timers.pop_due(Timestamp::MAX)), (None, None));
     }
 }

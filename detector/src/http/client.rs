@@ -74,6 +74,18 @@ impl Client {
         within(PATIENCE, self.send(Method::GET, path, Vec::new())).await
     }
 
+    /// What the agent answers to `path`, as text: for `/metrics`, which is no JSON.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let (status, body) = within(PATIENCE, self.exchange(Method::GET, path, Vec::new())).await?;
+        match status.is_success() {
+            true => Ok(String::from_utf8_lossy(&body).into_owned()),
+            false => Err(refusal(status, &body)),
+        }
+    }
+
     /// What the agent answers to `path`, if it was asked to take its time and may wait so long.
     ///
     /// # Errors
@@ -92,6 +104,11 @@ impl Client {
     }
 
     async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
+        let (status, body) = self.exchange(method, path, body).await?;
+        understand(status, &body)
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let request = Request::builder()
@@ -104,12 +121,11 @@ impl Client {
         let answer = async { read(sender.send_request(request).await.map_err(broken)?).await };
         let mut connection = std::pin::pin!(connection);
         let mut answer = std::pin::pin!(answer);
-        let (status, body) = select! {
-            answer = &mut answer => answer?,
+        select! {
+            answer = &mut answer => answer,
             // The connection may end before the last of the answer is taken from it.
-            _ = &mut connection => answer.await?,
-        };
-        understand(status, &body)
+            _ = &mut connection => answer.await,
+        }
     }
 }
 
@@ -127,8 +143,12 @@ fn understand<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T,
     if status.is_success() {
         return Ok(serde_json::from_slice(body)?);
     }
+    Err(refusal(status, body))
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     let said_otherwise = |_| Problem::new(status, format!("the agent answered {status}"));
-    Err(ClientError::Refused(serde_json::from_slice(body).unwrap_or_else(said_otherwise)))
+    ClientError::Refused(serde_json::from_slice(body).unwrap_or_else(said_otherwise))
 }
 
 fn unreachable(socket: &Path, source: io::Error) -> ClientError {

@@ -221,25 +221,20 @@ impl Replay {
                 tell(self.now, &finding);
             }
             let Some(action) = self.engine.next_action() else { return };
-            if let Some(answer) = self.answer(action) {
+            if let Some(answer) = answer_from(&self.leases, action) {
                 self.tell(answer);
             }
         }
     }
+}
 
-    fn answer(&self, action: Action) -> Option<Input> {
-        match action {
-            Action::LookUpLeases { id, domain, contested, owners } => {
-                let in_domain = || self.leases.iter().filter(|lease| lease.domain == domain);
-                let held = in_domain().filter(|lease| lease.state.is_held() && owners.contains(&lease.owner));
-                let outcome = Outcome::Leases {
-                    contested: in_domain().find(|lease| lease.address == contested).cloned(),
-                    held: held.cloned().collect(),
-                };
-                Some(Input::Done { action: id, outcome })
-            }
-            // An engine that observes wants nothing else that has an outcome.
-            _ => None,
-        }
-    }
+/// What an engine that only observes is answered from leases that are known: nobody is there to be asked or to be moved,
+/// and nothing else that it wants has an outcome.
+#[must_use]
+pub fn answer_from(leases: &[Lease], action: Action) -> Option<Input> {
+    let Action::LookUpLeases { id, domain, contested, owners } = action else { return None };
+    let in_domain = || leases.iter().filter(|lease| lease.domain == domain);
+    let held = in_domain().filter(|lease| lease.state.is_held() && owners.contains(&lease.owner));
+    let contested = in_domain().find(|lease| lease.address == contested).cloned();
+    Some(Input::Done { action: id, outcome: Outcome::Leases { contested, held: held.cloned().collect() } })
 }

@@ -22,7 +22,7 @@ mod recording;
 mod tests;
 mod wire;
 
-pub use driver::{Replay, Settings, Summary};
+pub use driver::{Replay, Settings, Summary, answer_from};
 pub use error::{Flaw, Unreadable};
 pub use merge::Merged;
 pub use recording::{Recording, Source};

@@ -23,6 +23,16 @@ use crate::{
 const SECONDS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0, 60.0];
 
+/// 1 for each feature that the agent cannot do fully.
+const DEGRADED: &str = "dupip_degraded";
+
+/// The features that an agent cannot do fully, by what it says on `/metrics`.
+#[must_use]
+pub fn degraded_in(metrics: &str) -> Vec<&str> {
+    let of_features = metrics.lines().filter_map(|line| line.strip_prefix(DEGRADED)?.strip_prefix("{feature=\""));
+    of_features.filter_map(|line| line.strip_suffix("\"} 1")).collect()
+}
+
 /// Something that the agent can do without, worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
@@ -164,7 +174,7 @@ impl Telemetry {
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
-            degraded: gauge(at, "dupip_degraded", "1 for what the agent cannot do fully", &["feature"])?,
+            degraded: gauge(at, DEGRADED, "1 for what the agent cannot do fully", &["feature"])?,
             events: EventLog::new(),
             suppressed: Vec::new(),
             reasons: Mutex::default(),
@@ -347,6 +357,15 @@ fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_degraded_can_be_read_back() {
+        let telemetry = Telemetry::new().unwrap();
+        let text = || String::from_utf8(telemetry.render().unwrap()).unwrap();
+        assert_eq!(degraded_in(&text()), [""; 0]);
+        telemetry.degraded(Feature::Store, Some(&"gone"));
+        assert_eq!(degraded_in(&text()), ["store"]);
+    }
 
     #[test]
     fn what_alerts_stand_on_is_there_from_the_first_scrape() {

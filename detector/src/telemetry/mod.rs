@@ -17,5 +17,5 @@ mod words;
 
 pub use event::{Event, Facts, Kind, Severity, UnknownKind};
 pub use log::{Asked, BadCursor, Cursor, Entry, EventLog, Page, Stream};
-pub use metrics::{BridgeGauges, Feature, Telemetry};
+pub use metrics::{BridgeGauges, Feature, Telemetry, degraded_in};
 pub use suppressed::{NotSuppressed, Suppressed};

@@ -19,9 +19,7 @@ fn flood(interface: &'static str, count: u32) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for number in 0..count {
             let claim = ArpPacket { sender: Ipv4Addr::from(0x0a80_0000 + number), ..request() };
-            while sender.send(index, &claim.broadcast_frame(None)).is_err() {
-                thread::yield_now();
-            }
+            send(&sender, index, &claim.broadcast_frame(None));
         }
     })
 }
@@ -113,21 +111,21 @@ fn whoever_floods_cannot_hide_a_contradiction() {
         known.absorb(&KnownClaim { address: on_another_bridge, ..owned }, elsewhere).unwrap();
 
         // Says it a hundred times, and tells how often it was reported and limited.
-        let say_often = async |address, vlan| {
+        let say_hundred_times = async |address, vlan| {
             let before = tap.counters(liar).unwrap();
             let frame = ArpPacket { sender: address, ..request() }.broadcast_frame(vlan);
-            (0..100).for_each(|_| say("s1", &frame));
+            say_often("s1", &frame, 100);
             until("all are counted", || tap.counters(liar).unwrap().seen() == before.seen() + 100).await;
             let since = tap.counters(liar).unwrap().since(&before);
             (since.reported, since.limited)
         };
         for (address, vlan) in [(own, None), (on_another_bridge, None), (ADDRESS, VlanId::new(7))] {
-            let (_, limited) = say_often(address, vlan).await;
+            let (_, limited) = say_hundred_times(address, vlan).await;
             assert!(limited > 0, "{address} is nobody else's there");
         }
-        assert_eq!(say_often(ADDRESS, None).await, (100, 0));
+        assert_eq!(say_hundred_times(ADDRESS, None).await, (100, 0));
         known.forget(&owned).unwrap();
-        assert!(say_often(ADDRESS, None).await.1 > 0, "it is nobody's any more");
+        assert!(say_hundred_times(ADDRESS, None).await.1 > 0, "it is nobody's any more");
     });
 }
 
@@ -138,8 +136,7 @@ fn even_contradictions_have_a_limit() {
         let (mut tap, _claims, mut known) = load_with(one_each());
         tap.attach(liar, at(Side::Ingress)).unwrap();
         known.absorb(&KnownClaim { port: owner, tag: None, mac: BOB, address: ADDRESS }, bridge()).unwrap();
-        let sender = FrameSender::open().unwrap();
-        (0..20_000).for_each(|_| sender.send(index("s1"), &request().broadcast_frame(None)).unwrap());
+        say_often("s1", &request().broadcast_frame(None), 20_000);
         until("all are counted", || tap.counters(liar).unwrap().seen() == 20_000).await;
         let counted = tap.counters(liar).unwrap();
         assert!(counted.reported >= 256 && counted.limited > 0, "{counted:?}");
@@ -155,7 +152,7 @@ fn packets_share_the_ports_share_and_are_counted_apart() {
         tap.attach(port, Post { watch_ipv4: true, ..at(Side::Ingress) }).unwrap();
         let mut packet = [&BOB.0[..], &ALICE.0, &[8, 0, 0x45], &[0; 19]].concat();
         packet[26..30].copy_from_slice(&ADDRESS.octets());
-        (0..1000).for_each(|_| say("s1", &packet));
+        say_often("s1", &packet, 1000);
         say("s1", &[0; 60]);
         until("all are counted", || {
             let counted = tap.counters(port).unwrap();

@@ -1,7 +1,7 @@
 //! A network namespace per test, wires in it, and frames to put on them.
 
 use std::{
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     net::Ipv4Addr,
     process::{Command, Stdio},
     thread,
@@ -10,7 +10,7 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use detector::{
-    capture::{Claims, FrameSender, Hook, Known, Post, Side, Tap, TapSettings},
+    capture::{Claims, FrameSender, Hook, Known, Post, SendError, Side, Tap, TapSettings},
     engine::{Claim, Evidence},
     net::{ArpPacket, ClaimKind, IfIndex, Mac, Operation},
     time::Timestamp,
@@ -90,6 +90,19 @@ pub(crate) fn now() -> Timestamp {
 
 pub(crate) fn say(interface: &str, frame: &[u8]) {
     FrameSender::open().unwrap().send(index(interface), frame).unwrap();
+}
+
+pub(crate) fn say_often(interface: &str, frame: &[u8], count: usize) {
+    let (sender, index) = (FrameSender::open().unwrap(), index(interface));
+    (0..count).for_each(|_| send(&sender, index, frame));
+}
+
+/// Sends, as soon as there is room for it.
+pub(crate) fn send(sender: &FrameSender, index: IfIndex, frame: &[u8]) {
+    while let Err(error) = sender.send(index, frame) {
+        assert!(matches!(&error, SendError::Refused(io) if io.kind() == ErrorKind::WouldBlock), "{error:?}");
+        thread::yield_now();
+    }
 }
 
 /// The next `count` claims, in order.

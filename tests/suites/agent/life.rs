@@ -94,7 +94,7 @@ fn with_clsact_nothing_is_left_after_a_stop_and_a_killed_ones_filters_are_replac
     let sandbox = bridge.sandbox("a").address("10.8.64.2/24").start()?;
     let filters = || -> Result<usize> {
         let shown = bridge.runner().run(["tc", "filter", "show", "dev", sandbox.port(), "ingress"])?;
-        Ok(shown.lines().filter(|line| line.contains("dupip_arp_tap")).count())
+        Ok(shown.lines().filter(|line| line.contains("_tap")).count())
     };
     let start = || -> Result<lab::Agent> {
         let mut agent = dupip.spawn(Mode::Observe, &["--attach", "clsact"])?;

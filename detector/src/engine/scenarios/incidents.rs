@@ -26,7 +26,7 @@ fn whoever_answers_for_everybody_is_one_incident() {
     for host in victims.clone() {
         world.says(2, Operation::Reply, address(host), HOST);
     }
-    assert_eq!((world.duplicates(), count_of(&world, "address_joined")), (1, 49));
+    assert_eq!((world.duplicates(), count_of(&world, "address_joined")), (1, 9), "2 to 8, 16, 32");
     assert_eq!(world.incident().addresses.len(), 50);
     assert_eq!(world.engine.incidents().count(), 1);
     assert_eq!(world.engine.open_count(rt0()), 50, "contested addresses");
@@ -99,6 +99,23 @@ fn a_duplicate_that_is_back_soon_is_the_same_incident() {
     assert_eq!((incident.id.0, incident.status, incident.times), (1, Status::Open, 2));
     assert_eq!((world.duplicates(), count_of(&world, "reopened")), (1, 1));
     assert_eq!(world.states(CONTESTED), [RowState::Duplicate; 2]);
+}
+
+#[test]
+fn a_healed_duplicate_that_is_back_and_ends_by_itself_is_gone() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.incident().status, Status::Healed);
+    let moved_to = world.at(3)[0];
+    world.leases.remove(&CONTESTED);
+    world.reconfigure(3, &[moved_to, CONTESTED]);
+    assert_eq!((world.incident().status, world.incident().times), (Status::Open, 2));
+    world.reconfigure(3, &[moved_to]);
+    world.pass(Span::from_secs(120));
+    assert_eq!((world.incident().status, world.duplicates()), (Status::Gone, 1));
 }
 
 #[test]
