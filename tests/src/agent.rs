@@ -39,6 +39,7 @@ pub struct Dupip {
     program: PathBuf,
     /// The program and its arguments that run dupip, if something is to be taken from it first.
     wrapper: Vec<String>,
+    database: String,
 }
 
 /// What a verb of dupip came to: for those whose exit status is part of the answer.
@@ -75,7 +76,12 @@ impl Dupip {
     /// # Errors
     /// If there is none.
     pub fn on(bridge: &Bridge) -> Result<Self> {
-        Ok(Self { bridge: bridge.clone(), program: beside("dupip", "DUPIP_BIN")?, wrapper: Vec::new() })
+        Ok(Self {
+            bridge: bridge.clone(),
+            program: beside("dupip", "DUPIP_BIN")?,
+            wrapper: Vec::new(),
+            database: DATABASE.to_owned(),
+        })
     }
 
     /// Where the program is, as seen from the runner too.
@@ -90,7 +96,13 @@ impl Dupip {
     /// If it is not there.
     pub fn at(bridge: &Bridge, program: &Path) -> Result<Self> {
         let program = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
-        Ok(Self { bridge: bridge.clone(), program, wrapper: Vec::new() })
+        Ok(Self { bridge: bridge.clone(), program, wrapper: Vec::new(), database: DATABASE.to_owned() })
+    }
+
+    /// The program with its lease database at another place in the runner.
+    #[must_use]
+    pub fn keeping(self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self }
     }
 
     /// The program without these capabilities, such as `["bpf", "net_raw"]` (capabilities(7), in lower case), for good:
@@ -149,7 +161,7 @@ impl Dupip {
     /// If the allocator refuses.
     pub fn allocate(&self, owner: &str) -> Result<Value> {
         let (pool, gateway) = (self.bridge.subnet().to_string(), self.bridge.gateway().to_string());
-        let lease = self.command(["lease", "allocate", "--offline", "--database", DATABASE]);
+        let lease = self.command(["lease", "allocate", "--offline", "--database", &self.database]);
         let lease = lease.args(["--bridge", self.bridge.name(), "--pool", &pool, "--gateway", &gateway]);
         parse(&lease.args(["--owner", owner, "-o", "json"]).run()?)
     }
@@ -194,7 +206,7 @@ impl Dupip {
     /// If the program cannot be started.
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
         let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
-        let run = run.args(["--database", DATABASE, "--socket", SOCKET, "--listen", LISTEN]).args(args);
+        let run = run.args(["--database", &self.database, "--socket", SOCKET, "--listen", LISTEN]).args(args);
         Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", "info,detector=debug").spawn()? })
     }
 }

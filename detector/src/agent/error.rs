@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::{
-    allocator::{OpenError, StoreError},
+    allocator::OpenError,
     capture::{CaptureError, SendError},
     netlink,
 };
@@ -29,12 +29,9 @@ pub enum Error {
     /// The kernel's network cannot be asked.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
-    /// The lease database cannot be opened.
+    /// The lease database is damaged, of a newer dupip, or another program's.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The lease database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The machine's boot cannot be told from others.
     #[error("cannot read which boot this is: {0}; dupip needs /proc")]
     Clock(#[source] io::Error),

@@ -17,7 +17,7 @@ use crate::{
     capture::Probing,
     engine::{Incident, Row},
     net::{Domain, IfName, Lease, Owner},
-    telemetry::{EventLog, Feature, Telemetry},
+    telemetry::{EventLog, Telemetry},
     witness::Wire,
 };
 
@@ -37,8 +37,10 @@ pub(super) enum Query {
 pub struct TableRow {
     /// What is seen.
     pub row: Row,
-    /// What is written; `None` if nobody has a lease on the address.
+    /// What is written; `None` if nobody has a lease on the address, or that is not known.
     pub lease: Option<Lease>,
+    /// Whether the store could be asked for it.
+    pub lease_is_known: bool,
 }
 
 /// Why a question has no answer.
@@ -100,20 +102,22 @@ impl Witness for Seen<'_> {
 
 impl Handle {
     /// The live table, by domain, address and station, each row with the lease on its address; only the rows of a domain
-    /// or an address, if one is named.
+    /// or an address, if one is named. Who is there is told even if the store cannot be read.
     ///
     /// # Errors
-    /// When the agent is stopping or the store cannot be read.
+    /// When the agent is stopping.
     pub async fn table(&self, domain: Option<Domain>, address: Option<Ipv4Addr>) -> Result<Vec<TableRow>, AskError> {
         if let (Some(domain), Some(address)) = (domain, address) {
             return self.table_of(domain, address).await;
         }
         let mut rows = self.ask(Query::Table).await?;
         rows.retain(|row| domain.is_none_or(|of| of == row.domain) && address.is_none_or(|of| of == row.address));
-        let leases = self.leases().await?.into_iter().map(|lease| ((lease.domain, lease.address), lease));
+        let leases = self.with_store(|store| store.leases(None)).await?;
+        let lease_is_known = leases.is_ok();
+        let leases = leases.unwrap_or_default().into_iter().map(|lease| ((lease.domain, lease.address), lease));
         let leases: BTreeMap<_, _> = leases.collect();
         let lease_of = |row: &Row| leases.get(&(row.domain, row.address)).cloned();
-        Ok(rows.into_iter().map(|row| TableRow { lease: lease_of(&row), row }).collect())
+        Ok(rows.into_iter().map(|row| TableRow { lease: lease_of(&row), lease_is_known, row }).collect())
     }
 
     /// The incidents, open and lately closed, oldest first.
@@ -146,8 +150,10 @@ impl Handle {
 
     async fn table_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Vec<TableRow>, AskError> {
         let rows = self.ask(|reply| Query::On(domain, address, reply)).await?;
-        let lease = self.with_store(move |store| store.lease(domain, address)).await??;
-        Ok(rows.into_iter().map(|row| TableRow { row, lease: lease.clone() }).collect())
+        let lease = self.with_store(move |store| store.lease(domain, address)).await?;
+        let lease_is_known = lease.is_ok();
+        let lease = lease.unwrap_or_default();
+        Ok(rows.into_iter().map(|row| TableRow { row, lease: lease.clone(), lease_is_known }).collect())
     }
 
     /// The leases with how they stand, by domain and address.
@@ -241,13 +247,11 @@ impl Handle {
     pub async fn metrics(&self) -> Result<Vec<u8>, AskError> {
         self.ask(Query::Gauges).await?;
         let read = |store: &dyn Store| Ok::<_, StoreError>((store.leases(None)?, store.pools()?, store.fenced()?));
-        match self.with_store(read).await? {
-            Ok((leases, pools, fenced)) => {
-                self.telemetry.set_leases(&leases);
-                self.telemetry.set_pools(&pools);
-                self.telemetry.set_fenced(&fenced);
-            }
-            Err(error) => self.telemetry.degraded(Feature::Store, Some(&error)),
+        // The store itself sees to it that its failures are told.
+        if let Ok((leases, pools, fenced)) = self.with_store(read).await? {
+            self.telemetry.set_leases(&leases);
+            self.telemetry.set_pools(&pools);
+            self.telemetry.set_fenced(&fenced);
         }
         Ok(self.telemetry.render()?)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     future::Future,
     sync::Arc,
     time::Duration,
@@ -22,7 +23,7 @@ use super::{
     tapper::{Order, Tapper},
 };
 use crate::{
-    allocator::{Clock, SqliteStore, Store},
+    allocator::{Clock, Late, Store, StoreError},
     capture::{CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Started},
     engine::{Engine, Input},
     net::{BridgeName, IfIndex, Ipv4Net},
@@ -61,6 +62,10 @@ pub(super) struct Agent {
     pub(super) ports: BTreeMap<IfIndex, Port>,
     /// Subnets whose pool is in the store.
     pub(super) pools: BTreeSet<(BridgeName, Ipv4Net)>,
+    /// Bridges whose pools the store has been asked to keep and has not answered yet.
+    pub(super) keeping: BTreeSet<BridgeName>,
+    /// Whether the engine knows of the moves that the store says were under way.
+    moves_told: bool,
     /// Looks at bridges that have not ended yet, and what the kernel has told of since the first of them began.
     pub(super) looks: usize,
     pub(super) told: BTreeMap<IfIndex, Timestamp>,
@@ -100,13 +105,14 @@ struct Sources {
 /// Starts to watch. The future runs the agent until it is dropped; the taps go with it.
 ///
 /// # Errors
-/// When the kernel cannot do it or does not let us, a bridge is missing that was not to be waited for, or the store
-/// cannot be opened.
+/// When the kernel cannot do it or does not let us, a bridge is missing that was not to be waited for, or the lease
+/// database is damaged, newer or another program's. One that cannot be reached is waited for while the agent watches.
 pub async fn start(
     settings: &Settings,
     telemetry: Arc<Telemetry>,
 ) -> Result<(Handle, impl Future<Output = Result<(), Error>> + use<>), Error> {
-    let store = open_store(settings)?;
+    let (news_in, news) = mpsc::unbounded_channel();
+    let store = open_store(settings, Arc::clone(&telemetry), news_in.clone())?;
     // From here on nothing is missed: events wait in the socket until the first survey is done.
     let events = Events::open()?;
     let mut host = Host::open()?;
@@ -116,7 +122,6 @@ pub async fn start(
     }
     let Started { listener, claims, known, refused } = Listener::start(settings.tap)?;
     tell_how(&telemetry, settings, refused.as_ref());
-    let (news_in, news) = mpsc::unbounded_channel();
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);
     let (latches, readiness) = latches();
@@ -140,6 +145,8 @@ pub async fn start(
         bridges: settings.bridges.iter().map(|name| (*name, None)).collect(),
         ports: BTreeMap::new(),
         pools: BTreeSet::new(),
+        keeping: BTreeSet::new(),
+        moves_told: false,
         looks: 0,
         told: BTreeMap::new(),
         early: BTreeMap::new(),
@@ -167,10 +174,21 @@ fn tell_how(telemetry: &Telemetry, settings: &Settings, refused: Option<&Capture
     }
 }
 
-fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
+/// Opens the store, now or later, and has it told aloud when it fails and to the loop when it works again.
+fn open_store(
+    settings: &Settings,
+    telemetry: Arc<Telemetry>,
+    news: mpsc::UnboundedSender<News>,
+) -> Result<Arc<dyn Store>, Error> {
     let clock = Clock::system().map_err(Error::Clock)?;
-    let store = SqliteStore::open(&settings.database, "agent", clock)?;
-    Ok(Arc::new(store))
+    let tell = move |failure: Option<&StoreError>| {
+        telemetry.degraded(Feature::Store, failure.map(|failure| failure as &dyn Display));
+        if failure.is_none() {
+            // Nobody listens any more only while the agent stops.
+            let _ = news.send(News::StoreRestored);
+        }
+    };
+    Ok(Arc::new(Late::open(&settings.database, "agent", clock, tell)?))
 }
 
 async fn require_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result<(), Error> {
@@ -190,7 +208,7 @@ impl Agent {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again = interval(LOOK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.begin()?;
+        self.begin();
         loop {
             let timeout = self.until_timeout();
             // Whatever is ready gets its turn, in random order: nothing that a sandbox can send in a flood starves the rest.
@@ -225,12 +243,20 @@ impl Agent {
     }
 
     /// Tells what the store still knows of, and asks for a first look at everything.
-    fn begin(&mut self) -> Result<(), Error> {
-        for lease in self.store.pending_moves()? {
-            self.tell(Input::MovePending(lease));
-        }
+    fn begin(&mut self) {
+        self.tell_pending_moves();
         self.look_at_everything();
-        Ok(())
+    }
+
+    /// Once; if the store cannot be read, as soon as it can.
+    pub(super) fn tell_pending_moves(&mut self) {
+        if self.moves_told {
+            return;
+        }
+        // A failure is told by the store itself.
+        let Ok(moves) = self.store.pending_moves() else { return };
+        self.moves_told = true;
+        moves.into_iter().for_each(|lease| self.tell(Input::MovePending(lease)));
     }
 
     pub(super) fn look_at_everything(&mut self) {

@@ -44,6 +44,10 @@ pub(super) enum News {
     Sweep(Domain, BTreeSet<Ipv4Addr>),
     /// Every tap that was ordered before this was asked for is in place.
     Tapped,
+    /// Which networks of a bridge have a pool in the store.
+    Pools(BridgeName, Vec<Ipv4Net>),
+    /// The store works, after it could not be asked or had failed.
+    StoreRestored,
     /// How an action ended, or something else that is an input as it is.
     Input(Input),
 }

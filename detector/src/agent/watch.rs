@@ -1,5 +1,7 @@
 //! What happens around the agent, turned into inputs: bridges and ports come and go, frames come in, events are lost.
 
+use std::{sync::Arc, time::Duration};
+
 use super::{
     clock,
     readiness::Latch,
@@ -8,7 +10,7 @@ use super::{
     tapper::Order,
 };
 use crate::{
-    allocator::{Pool, Store},
+    allocator::{InvalidPool, Pool, PoolError, Store},
     capture::{Post, Side},
     engine::{self, Claim, Input},
     net::{BridgeName, Domain, IfIndex, Ipv4Net},
@@ -16,6 +18,9 @@ use crate::{
     telemetry::Feature,
     time::{Span, Timestamp},
 };
+
+/// How long the loop waits at most until the store has the pools of a bridge.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Agent {
     pub(super) fn claims(&mut self, claims: Vec<Claim>) {
@@ -53,6 +58,8 @@ impl Agent {
             News::Port(seen) => self.port_surveyed(seen),
             News::Sweep(domain, addresses) => self.sweep(domain, addresses),
             News::Tapped => self.ready(),
+            News::Pools(bridge, kept) => self.pools_kept(bridge, kept),
+            News::StoreRestored => self.store_restored(),
             News::Input(input) => self.tell(input),
         }
     }
@@ -212,9 +219,7 @@ impl Agent {
         if self.looks == 0 {
             self.inventory.clone().into_iter().for_each(|name| self.look_at(name));
         }
-        for Watched { bridge, networks, .. } in self.bridges.values().flatten().cloned().collect::<Vec<_>>() {
-            self.keep_pools(bridge.name, &networks);
-        }
+        self.keep_all_pools();
         let blind: Vec<Port> = self.blind.iter().filter_map(|port| self.ports.get(port).cloned()).collect();
         blind.into_iter().for_each(|port| self.send_errand(Errand::Port(port)));
     }
@@ -325,35 +330,77 @@ impl Agent {
         }
     }
 
-    /// Each network of the bridge is a pool, with the host's first address in it for the gateway; its others are in use
-    /// and so not given away. Waits for the disk, once per network, so that whatever is done next finds the pool. What
-    /// cannot be kept is tried again.
-    fn keep_pools(&mut self, bridge: BridgeName, networks: &[Ipv4Net]) {
-        for network in networks {
-            let pool = (bridge, network.trunc());
-            if self.pools.contains(&pool) {
-                continue;
-            }
-            match keep_pool(self.store.as_ref(), bridge, *network, self.settings.cooldown) {
-                Ok(()) => {
-                    self.pools.insert(pool);
-                }
-                Err(reason) => {
-                    tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {reason}");
-                }
-            }
+    /// Goes on with what the store could not do.
+    fn store_restored(&mut self) {
+        self.keep_all_pools();
+        self.tell_pending_moves();
+        self.tell(Input::StoreRestored);
+    }
+
+    fn keep_all_pools(&mut self) {
+        for Watched { bridge, networks, .. } in self.bridges.values().flatten().cloned().collect::<Vec<_>>() {
+            self.keep_pools(bridge.name, &networks);
         }
     }
+
+    /// Each network of the bridge is a pool, with the host's first address in it for the gateway; its others are in use
+    /// and so not given away. Waits for the disk, once per network, so that whatever is done next finds the pool; but not
+    /// for another process that keeps the store to itself. What cannot be kept is tried again.
+    fn keep_pools(&mut self, bridge: BridgeName, networks: &[Ipv4Net]) {
+        let is_new = |network: &&Ipv4Net| !self.pools.contains(&(bridge, network.trunc()));
+        let new: Vec<Ipv4Net> = networks.iter().filter(is_new).copied().collect();
+        if new.is_empty() || !self.keeping.insert(bridge) {
+            return;
+        }
+        let (store, news, cooldown) = (Arc::clone(&self.store), self.news.clone(), self.settings.cooldown);
+        let (kept, answer) = std::sync::mpsc::sync_channel(1);
+        tokio::task::spawn_blocking(move || {
+            let is_kept = |network: &Ipv4Net| is_kept(store.as_ref(), bridge, *network, cooldown);
+            // Nobody listens any more only while the agent stops, or when it has lost its patience.
+            let _ = news.send(News::Pools(bridge, new.into_iter().filter(is_kept).collect()));
+            let _ = kept.send(());
+        });
+        let _ = answer.recv_timeout(PATIENCE);
+    }
+
+    fn pools_kept(&mut self, bridge: BridgeName, kept: Vec<Ipv4Net>) {
+        self.keeping.remove(&bridge);
+        self.pools.extend(kept.into_iter().map(|network| (bridge, network.trunc())));
+    }
+}
+
+/// Why there is no pool for a network.
+#[derive(Debug, thiserror::Error)]
+enum Unkept {
+    #[error(transparent)]
+    Invalid(#[from] InvalidPool),
+    #[error(transparent)]
+    Refused(#[from] PoolError),
+}
+
+/// Sees to it that there is a pool; tells why not, unless the store does so itself.
+fn is_kept(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Option<Span>) -> bool {
+    let kept = keep_pool(store, bridge, network, cooldown);
+    match &kept {
+        Ok(()) => {}
+        Err(Unkept::Refused(PoolError::Store(error))) => {
+            tracing::debug!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {error}");
+        }
+        Err(reason) => {
+            tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {reason}");
+        }
+    }
+    kept.is_ok()
 }
 
 /// Sees to it that the network's addresses can be leased, and the host's own cannot. What else an operator has decided
 /// about the pool stays as it is.
-fn keep_pool(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Option<Span>) -> Result<(), String> {
+fn keep_pool(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Option<Span>) -> Result<(), Unkept> {
     let (domain, subnet, gateway) = (Domain::untagged(bridge), network.trunc(), network.addr());
-    let pools = store.pools().map_err(|error| error.to_string())?;
+    let pools = store.pools().map_err(PoolError::from)?;
     let pool = match pools.into_iter().find(|pool| (pool.domain(), pool.subnet()) == (domain, subnet)) {
         Some(known) => known.altered(gateway, cooldown),
         None => Pool::new(domain, subnet, Some(gateway), cooldown.unwrap_or(Pool::COOLDOWN)),
     };
-    store.ensure_pool(&pool.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+    Ok(store.ensure_pool(&pool?)?)
 }

@@ -1,6 +1,6 @@
 //! The time that cooldowns run by.
 
-use std::{fmt, fs, io};
+use std::{fmt, fs, io, sync::Arc};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -9,9 +9,10 @@ use crate::time::Timestamp;
 /// Which boot of the machine this is, and how long ago it began.
 ///
 /// The wall clock has no say in when an address may be given again: an operator or NTP can set it.
+#[derive(Clone)]
 pub struct Clock {
     boot: String,
-    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Clock {
@@ -27,7 +28,7 @@ impl Clock {
 
     /// A clock that reads `now`, in the boot called `boot`. Within one boot `now` must not go back.
     pub fn new(boot: impl Into<String>, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { boot: boot.into(), now: Box::new(now) }
+        Self { boot: boot.into(), now: Arc::new(now) }
     }
 
     pub(super) fn boot(&self) -> &str {

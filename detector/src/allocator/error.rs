@@ -106,6 +106,9 @@ pub enum AdoptError {
 /// The book could not be read or written. What was asked for is either done or not, never half: ask again.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// It could not be opened yet, and why.
+    #[error("the lease database cannot be used yet, which is tried again and again: {0}")]
+    Unopened(String),
     /// Somebody else writes, and does not come to an end.
     #[error("another process has been writing to the lease database for a minute: find it with `fuser` and ask again")]
     Busy,
@@ -125,6 +128,36 @@ impl From<rusqlite::Error> for StoreError {
             Some(rusqlite::ErrorCode::DatabaseBusy) => Self::Busy,
             _ => Self::Sqlite(error),
         }
+    }
+}
+
+/// An error that may be the store's.
+pub(super) trait MayBeOfStore: From<StoreError> {
+    /// The store's error, if it is one.
+    fn of_store(&self) -> Option<&StoreError>;
+}
+
+impl MayBeOfStore for StoreError {
+    fn of_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+impl MayBeOfStore for PoolError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { Some(error) } else { None }
+    }
+}
+
+impl MayBeOfStore for AllocateError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { Some(error) } else { None }
+    }
+}
+
+impl MayBeOfStore for AdoptError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { Some(error) } else { None }
     }
 }
 

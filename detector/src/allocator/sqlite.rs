@@ -22,10 +22,12 @@ use std::{
 };
 
 use book::Book;
+use journal::Entry;
 use open::{Care, Identity};
 pub use peek::read_leases;
 use row::{Bytes, Key, lease, lease_columns};
 use rusqlite::{Connection, Params, Row, params};
+use rustix::io::Errno;
 pub use schema::Refusal;
 use step::Step;
 
@@ -49,6 +51,9 @@ const DRAINING: &str = concat!("SELECT ", lease_columns!(), " FROM lease WHERE s
 const LIFE: &str = "SELECT entry, wall_ms, boot, boot_ns, actor, op, domain, address, owner, interface, generation,
                            from_state, to_state, reason
     FROM journal WHERE address = ?1 AND (?2 IS NULL OR domain = ?2) ORDER BY entry";
+
+/// More bytes than any change writes: each of its pages has 1 KiB, and there are some eight of them.
+const LARGEST: usize = 16 << 10;
 
 /// A book of leases in an SQLite file. Many threads may use one; their changes take turns.
 #[derive(Clone, Debug)]
@@ -107,6 +112,24 @@ impl SqliteStore {
         let (writer, reader, identity) = connect().map_err(|reason| OpenError { path: path.to_owned(), reason })?;
         let file = File { writer: Mutex::new(writer), reader: reader.map(Mutex::new), identity, clock };
         Ok(Self { file: Arc::new(file), actor: actor.into() })
+    }
+
+    /// Fails where it can only be read, as on a file system that was mounted so: SQLite opens that too.
+    pub(super) fn require_writable(&self) -> Result<(), Refusal> {
+        match lock(&self.file.writer).is_readonly("main")? {
+            true => Err(Refusal::Unreachable(Errno::ROFS.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Shows that changes reach the disk, by a line in the journal that takes at first as much room as any of them. That
+    /// another one succeeded does not show it: if it finds everything as it should be, it writes nothing.
+    pub(super) fn prove(&self) -> Result<(), StoreError> {
+        let reason = "changes had failed, and reach the disk again";
+        let wide = format!("{reason:LARGEST$}");
+        let entry =
+            self.change(|book| book.write_journal(&Entry { op: "recover", reason: &wide, ..Entry::default() }))?;
+        self.change(|book| book.run("UPDATE journal SET reason = ?2 WHERE entry = ?1", params![entry, reason]))
     }
 
     fn change<T, E: From<StoreError>>(&self, change: impl FnOnce(&Book<'_>) -> Result<T, E>) -> Result<T, E> {

@@ -147,7 +147,7 @@ impl From<agent::Error> for Failure {
             | agent::Error::Clock(_) => Exit::Unsupported,
             agent::Error::Open(OpenError { reason: Refusal::Unreachable(source), .. }) => of_io(source),
             agent::Error::Surveyor => Exit::Bug,
-            agent::Error::Open(_) | agent::Error::Store(_) => Exit::No,
+            agent::Error::Open(_) => Exit::No,
         };
         Self::new(exit, with_causes(&error))
     }

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::{ValueEnum, builder::BoolishValueParser, value_parser};
@@ -45,6 +46,9 @@ Examples:
 
 SIGTERM and SIGINT end it; its taps go with it, however it ends (with clsact, a killed agent
 leaves filters that change nothing, and the next one replaces them).";
+
+/// How long changes of leases that are under way may take to finish when the agent ends.
+const LAST_CHANGES: Duration = Duration::from_secs(3);
 
 /// Run the agent: watch bridges, name duplicates and, in enforce mode, heal them
 #[derive(Debug, clap::Args)]
@@ -164,8 +168,10 @@ impl Args {
         let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
         let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
         let telemetry = telemetry.suppress(self.suppress.clone());
-        runtime.block_on(live(&self.settings()?, telemetry, socket, self.listen))?;
-        Ok(Exit::Fine)
+        let ended = runtime.block_on(live(&self.settings()?, telemetry, socket, self.listen));
+        // A change that waits for another process's lock is none that anybody was promised.
+        runtime.shutdown_timeout(LAST_CHANGES);
+        ended.map(|()| Exit::Fine)
     }
 
     fn settings(&self) -> Result<Settings, Failure> {

@@ -124,7 +124,10 @@ impl Answer {
             leases.iter().find(is_its).cloned()
         };
         Ok(Self {
-            rows: rows.into_iter().map(|of| row(&TableRow { lease: lease(&of), row: of }, wall)).collect(),
+            rows: rows
+                .into_iter()
+                .map(|of| row(&TableRow { lease: lease(&of), lease_is_known: true, row: of }, wall))
+                .collect(),
             incidents: incidents.iter().map(|of| incident(of, wall)).collect(),
             findings: (1..).zip(events).map(|(seq, event)| told(&event, seq, now, wall)).collect(),
             incomplete: gaps.iter().any(|gap| gap.incomplete),

@@ -4,7 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use super::{
     ask,
-    exit::{Exit, Failure},
+    exit::{self, Exit, Failure},
     render::{Column, Format, Output, ago, columns, domain, json, or_dash, print},
 };
 use crate::http::{
@@ -34,6 +34,11 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let rows: Vec<Row> = ask(&Client::new(socket), "/api/v1/table")?;
+        if rows.iter().any(|row| !row.lease_known) {
+            exit::note(
+                "the agent cannot read the lease database, so who holds which address is not known (LEASE is ?)",
+            );
+        }
         print(show(&rows, self.format.output, SystemTime::now())?)?;
         Ok(Exit::Fine)
     }
@@ -49,7 +54,7 @@ pub(super) fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<Stri
         ("SANDBOX", false, &sandbox),
         ("NETNS", false, &|row| or_dash(row.netns)),
         ("REACH", true, &|row| or_dash(row.reach.as_ref())),
-        ("LEASE", false, &|row| or_dash(row.lease.as_ref().map(lease))),
+        ("LEASE", false, &|row| holder(row)),
         ("GENERATION", true, &|row| or_dash(row.lease.as_ref().map(|lease| lease.generation))),
         ("EVIDENCE", true, &|row| row.evidence.clone()),
         ("HITS", true, &|row| row.hits.to_string()),
@@ -69,6 +74,11 @@ fn sandbox(row: &Row) -> String {
         (false, true) => "(outside)".to_owned(),
         (false, false) => or_dash(row.sandbox.as_ref()),
     }
+}
+
+/// Who holds the address, as far as that can be known.
+fn holder(row: &Row) -> String {
+    if row.lease_known { or_dash(row.lease.as_ref().map(lease)) } else { "?".to_owned() }
 }
 
 /// The owner; with the lease's state if it is not the usual one.
@@ -104,6 +114,7 @@ mod tests {
             hits: 0,
             state: "ok".to_owned(),
             lease: None,
+            lease_known: true,
         };
         let holder = Row {
             address: [10, 8, 64, 2].into(),
@@ -147,6 +158,16 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  tap0          -            -           vm-
 rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -                11s ago    duplicate
 ";
         assert_eq!(shown(Output::Table), want);
+    }
+
+    #[test]
+    fn a_lease_that_is_not_known_is_not_shown_as_none() {
+        let mut rows = rows();
+        rows.truncate(1);
+        rows[0].lease_known = false;
+        let shown = show(&rows, Output::Table, humantime::parse_rfc3339("2026-06-12T10:00:00Z").unwrap()).unwrap();
+        let cells: Vec<_> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells[6..8], ["-", "?"], "{shown}");
     }
 
     #[test]
@@ -201,7 +222,7 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -  
             "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "ee:45:b1:fe:2d:db", "port": "veth3f2a91c0",
             "ifindex": 7, "netns": 4_026_532_301_u64, "sandbox": "reviewagent", "host": false,
             "external": false, "reach": "netns", "hits": 12, "first_seen": "2026-06-12T09:00:00.000Z", "last_seen": "2026-06-12T09:59:48.250Z", "evidence": "reply",
-            "state": "duplicate", "lease": {"owner": "reviewagent", "generation": 9, "state": "bound"}
+            "state": "duplicate", "lease": {"owner": "reviewagent", "generation": 9, "state": "bound"}, "lease_known": true
         });
         assert_eq!(value[1], want);
         assert_eq!((&value[0]["lease"], &value[2]["vlan"]), (&Value::Null, &json!(12)));

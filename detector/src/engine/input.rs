@@ -53,6 +53,8 @@ pub enum Input {
     Draining(Vec<Lease>),
     /// The store holds a lease whose owner was still being moved to it when the agent last stopped.
     MovePending(Lease),
+    /// The store works, after it could not be asked or had failed.
+    StoreRestored,
     /// An action was carried out.
     Done {
         /// Which one.

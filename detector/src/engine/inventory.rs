@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::{
     Engine, Mode, Purpose, Row, RowState,
     bindings::Key,
+    eviction::{Eviction, Step},
     output::{Action, Finding},
     timers::Timer,
 };
@@ -42,6 +43,7 @@ impl Engine {
     /// Somebody may just be looking whether the address can be handed out, or the disk may be full: told once, and tried
     /// again, later and later.
     pub(super) fn adoption_failed(&mut self, (domain, address): Key, failed: u8, failure: String, now: Timestamp) {
+        self.unadopted.insert((domain, address));
         if failed == 1 {
             self.findings.push_back(Finding::NotAdopted { domain, address, failure });
         }
@@ -50,8 +52,38 @@ impl Engine {
         }
     }
 
-    /// Only if the address still has one owner who was there first.
+    /// What the store could not do is due at once, whenever its next attempt would have been: the moves that it knows of
+    /// go on, contests are held, leases are written.
+    pub(super) fn store_restored(&mut self, now: Timestamp) {
+        if !self.inventory_done {
+            return;
+        }
+        self.resume_moves(now);
+        for timer in self.waiting_for_store() {
+            self.timers.set(timer, now);
+        }
+        for (domain, address) in self.unadopted.clone() {
+            self.adopt_again(domain, address, 1);
+        }
+    }
+
+    /// What is tried again later of all that asks the store.
+    fn waiting_for_store(&self) -> Vec<Timer> {
+        let open = self.open.values().filter_map(|id| self.incidents.get(id));
+        let timers = open.flat_map(|incident| {
+            let asks = |eviction: &Eviction| matches!(eviction.step, Step::Reallocate | Step::Bind);
+            let evictions = incident.evictions.iter().filter(move |(_, eviction)| asks(eviction));
+            let evictions = evictions.map(|(port, _)| Timer::Eviction(incident.id, *port));
+            evictions.chain([Timer::Contest(incident.id)])
+        });
+        timers.filter(|timer| self.timers.due(*timer).is_some()).collect()
+    }
+
+    /// Only if the address still has one owner who was there first, and was not adopted meanwhile.
     pub(super) fn adopt_again(&mut self, domain: Domain, address: Ipv4Addr, failed: u8) {
+        if !self.unadopted.contains(&(domain, address)) {
+            return;
+        }
         let adoptees: Vec<_> = self.rows_on(domain, address).filter_map(|row| self.adoptee(row)).collect();
         if let [(_, _, owner)] = &adoptees[..] {
             let owner = owner.clone();

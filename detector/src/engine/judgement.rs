@@ -1,6 +1,9 @@
 //! Incidents: opened at the first contradiction, judged by contest, closed when one owner is left.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     CLOSED_KEPT, Engine, Purpose,
@@ -9,7 +12,7 @@ use super::{
     eviction::{Eviction, Step, backoff},
     incident::{Incident, IncidentId, Party, Sighting, Status},
     input::Evidence,
-    output::{Action, Finding, Held},
+    output::{Action, ActionId, Finding, Held},
     rules,
     timers::Timer,
 };
@@ -302,11 +305,16 @@ impl Engine {
     /// Asks the store who has a right to the address.
     pub(super) fn hold_contest(&mut self, id: IncidentId) {
         let Some(incident) = self.incidents.get(&id).filter(|incident| incident.status == Status::Open) else { return };
-        let (domain, contested) = (incident.domain, incident.address);
-        let mut owners: Vec<Owner> = incident.parties.iter().flat_map(|party| party.sandbox.owners.clone()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        self.act(Purpose::Contest(id), |id| Action::LookUpLeases { id, domain, contested, owners });
+        let key = (incident.domain, incident.address);
+        let owners = incident.parties.iter().flat_map(|party| party.sandbox.owners.clone()).collect();
+        self.ask_the_book(Purpose::Contest(id), key, owners);
+    }
+
+    /// Has it looked up whose an address is, and what those who contest it hold.
+    pub(super) fn ask_the_book(&mut self, purpose: Purpose, key: Key, owners: BTreeSet<Owner>) -> ActionId {
+        let (domain, contested) = key;
+        let owners = owners.into_iter().collect();
+        self.act(purpose, |id| Action::LookUpLeases { id, domain, contested, owners })
     }
 
     pub(super) fn judge_contest(&mut self, id: IncidentId, contested: Option<&Lease>, held: &[Lease], now: Timestamp) {

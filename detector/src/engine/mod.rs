@@ -54,7 +54,7 @@ use bindings::{Bindings, Key};
 use kernel_martians::ToldMartians;
 use moves::Departures;
 use probing::Probing;
-use suspicion::Suspicion;
+use suspicion::{Book, Suspicion};
 use timers::{Timer, Timers};
 use topology::Topology;
 
@@ -213,6 +213,8 @@ pub struct Engine {
     findings: VecDeque<Finding>,
     /// Moves that the store says were under way when the agent last stopped.
     pending_moves: Vec<Lease>,
+    /// Addresses whose adoption has failed so far.
+    unadopted: BTreeSet<Key>,
     /// Leases that drain and that nothing shows in use, with the tellings since.
     drains: BTreeMap<(Domain, Ipv4Addr, Generation), u8>,
     /// Ports whose claims have been refused since they came.
@@ -248,6 +250,7 @@ impl Engine {
             actions: VecDeque::new(),
             findings: VecDeque::new(),
             pending_moves: Vec::new(),
+            unadopted: BTreeSet::new(),
             drains: BTreeMap::new(),
             refused: BTreeSet::new(),
             recent_evictions: VecDeque::new(),
@@ -273,6 +276,7 @@ impl Engine {
             Input::KernelMartian(martian) => self.kernel_martian(martian, now),
             Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
+            Input::StoreRestored => self.store_restored(now),
             Input::Done { action, outcome } => self.done(action, outcome, now),
             Input::Failed { action, failure } => self.failed(action, failure, now),
             Input::Timeout => {}
@@ -381,10 +385,13 @@ impl Engine {
                 self.judge_contest(incident, contested.as_ref(), &held, now);
             }
             (Some(Purpose::Suspicion(key)), Outcome::Leases { contested, held }) => {
-                self.suspicion_answered(key, action, Some((contested, held)), now);
+                self.suspicion_answered(key, action, Some(Book { contested, held }), now);
             }
             (Some(Purpose::Eviction(incident, port)), outcome) => {
                 self.step_done(incident, port, action, outcome, now);
+            }
+            (Some(Purpose::Adoption(domain, address, _)), _) => {
+                self.unadopted.remove(&(domain, address));
             }
             _ => {}
         }

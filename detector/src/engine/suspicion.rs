@@ -7,12 +7,13 @@
 use super::{
     Engine, Purpose,
     bindings::{Binding, Key},
+    incident::IncidentId,
     input::Evidence,
-    output::{Action, ActionId, Finding, Info},
+    output::{ActionId, Finding, Info},
     timers::Timer,
 };
 use crate::{
-    net::{Lease, Owner, Station},
+    net::{Lease, Station},
     time::{Span, Timestamp},
 };
 
@@ -32,6 +33,15 @@ pub(super) struct Suspicion {
     stage: Stage,
 }
 
+/// What the book says of a contested address.
+#[derive(Clone, Debug)]
+pub(super) struct Book {
+    /// The lease on it.
+    pub(super) contested: Option<Lease>,
+    /// The leases of those who contest it.
+    pub(super) held: Vec<Lease>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The book is being asked.
@@ -45,60 +55,48 @@ impl Engine {
     pub(super) fn suspect(&mut self, key: Key, evidence: Evidence, at: Timestamp, now: Timestamp) {
         match self.suspicions.get(&key).map(|suspicion| suspicion.stage) {
             None => {
-                let action = self.ask_the_book(key);
+                let ports =
+                    self.bindings.stations(key).filter_map(|(station, _)| self.topology.ports.get(&station.port));
+                let owners = ports.flat_map(|known| known.sandbox.owners.clone()).collect();
+                let action = self.ask_the_book(Purpose::Suspicion(key), key, owners);
                 let stage = Stage::LookingUp { action, since: now };
                 self.suspicions.insert(key, Suspicion { evidence, at, stage });
                 self.timers.set(Timer::Suspicion(key.0, key.1), now + PATIENCE);
             }
             Some(Stage::LookingUp { .. }) => {}
-            Some(Stage::Lingering { since }) if self.older_speak(key, since) => self.confirm(key, evidence, at, now),
+            Some(Stage::Lingering { since }) if self.older_speak(key, since) || self.another_came(key, since) => {
+                self.confirm(key, evidence, at, now);
+            }
             Some(Stage::Lingering { .. }) => {}
         }
     }
 
-    fn ask_the_book(&mut self, key: Key) -> ActionId {
-        let (domain, contested) = key;
-        let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
-        let ports = stations.iter().filter_map(|station| self.topology.ports.get(&station.port));
-        let mut owners: Vec<Owner> = ports.flat_map(|known| known.sandbox.owners.clone()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        self.act(Purpose::Suspicion(key), |id| Action::LookUpLeases { id, domain, contested, owners })
-    }
-
     /// The book has answered, if it could: `None` if not.
-    pub(super) fn suspicion_answered(
-        &mut self,
-        key: Key,
-        action: ActionId,
-        book: Option<(Option<Lease>, Vec<Lease>)>,
-        now: Timestamp,
-    ) {
-        let Some(Suspicion { stage: Stage::LookingUp { action: asked, since }, evidence, at }) =
-            self.suspicions.get(&key).copied()
-        else {
-            return;
-        };
+    pub(super) fn suspicion_answered(&mut self, key: Key, action: ActionId, book: Option<Book>, now: Timestamp) {
+        let Some(suspicion) = self.suspicions.get(&key).copied() else { return };
+        let Stage::LookingUp { action: asked, since } = suspicion.stage else { return };
         if asked != action {
             return;
         }
-        self.timers.cancel(Timer::Suspicion(key.0, key.1));
         let Some(stations) = self.contradiction(key, Some(since - self.fresh())) else {
-            self.suspicions.remove(&key);
-            return;
+            return self.drop_suspicion(key);
         };
-        let (contested, held) = book.clone().unwrap_or_default();
-        match self.newcomer(key, &stations, contested.as_ref()) {
+        let lease = book.as_ref().and_then(|book| book.contested.as_ref());
+        match self.newcomer(key, &stations, lease) {
             Some(came) if !self.older_speak(key, came) => self.linger(key, came, now),
             _ => {
-                self.suspicions.remove(&key);
-                let opened = self.open(key, &stations, evidence, at, now);
-                match (opened, book) {
-                    (Some(id), Some(_)) => self.judge_contest(id, contested.as_ref(), &held, now),
-                    (Some(id), None) => self.retry_contest(id, now),
-                    (None, _) => {}
+                self.drop_suspicion(key);
+                if let Some(id) = self.open(key, &stations, suspicion.evidence, suspicion.at, now) {
+                    self.judge_by(id, book, now);
                 }
             }
+        }
+    }
+
+    fn judge_by(&mut self, id: IncidentId, book: Option<Book>, now: Timestamp) {
+        match book {
+            Some(Book { contested, held }) => self.judge_contest(id, contested.as_ref(), &held, now),
+            None => self.retry_contest(id, now),
         }
     }
 
@@ -116,6 +114,11 @@ impl Engine {
     fn older_speak(&self, key: Key, came: Timestamp) -> bool {
         let spoke = |binding: &Binding| binding.first_seen < came && binding.last_frame.is_some_and(|at| at > came);
         self.bindings.stations(key).any(|(_, binding)| spoke(binding))
+    }
+
+    /// Whether somebody has come after the lease holder did.
+    fn another_came(&self, key: Key, came: Timestamp) -> bool {
+        self.bindings.stations(key).any(|(_, binding)| binding.first_seen > came && binding.is_plausible())
     }
 
     fn linger(&mut self, key: Key, came: Timestamp, now: Timestamp) {

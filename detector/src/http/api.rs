@@ -49,6 +49,14 @@ pub struct Row {
     pub state: String,
     /// The lease on the address.
     pub lease: Option<Holding>,
+    /// Whether the lease database could be read. If not, `lease` is null and says nothing.
+    #[serde(default = "yes")]
+    pub lease_known: bool,
+}
+
+/// Of an older agent, which did not answer at all otherwise.
+const fn yes() -> bool {
+    true
 }
 
 /// Who holds an address.

@@ -10,7 +10,7 @@ use axum::{
 use super::{api::Problem, view::Invalid};
 use crate::{
     agent::AskError,
-    allocator::{AdoptError, AllocateError},
+    allocator::{AdoptError, AllocateError, StoreError},
 };
 
 impl Problem {
@@ -32,9 +32,11 @@ impl IntoResponse for Problem {
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         let status = match &error {
-            AskError::Stopping | AskError::NotReady | AskError::Allocate(AllocateError::Unwitnessed(..)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            AskError::Stopping
+            | AskError::NotReady
+            | AskError::Store(StoreError::Unopened(_))
+            | AskError::Allocate(AllocateError::Unwitnessed(..) | AllocateError::Store(StoreError::Unopened(_)))
+            | AskError::Adopt(AdoptError::Store(StoreError::Unopened(_))) => StatusCode::SERVICE_UNAVAILABLE,
             AskError::Allocate(AllocateError::NoPool(_) | AllocateError::NotInPool { .. })
             | AskError::Adopt(AdoptError::NotInPool { .. }) => StatusCode::NOT_FOUND,
             AskError::Allocate(

@@ -125,7 +125,7 @@ async fn both_sockets_tell_the_same_table() {
         "netns": 2, "sandbox": "reviewagent", "host": false, "external": false, "reach": "netns",
         "first_seen": "", "last_seen": "",
         "evidence": "configured", "hits": 0, "state": "duplicate",
-        "lease": {"owner": "reviewagent", "generation": 1, "state": "bound"},
+        "lease": {"owner": "reviewagent", "generation": 1, "state": "bound"}, "lease_known": true,
     });
     assert_eq!(serde_json::to_value(timeless(over_unix[1].clone())).unwrap(), want);
 }

@@ -93,6 +93,7 @@ pub fn row(seen: &TableRow, wall: Wall) -> api::Row {
         hits: binding.hits,
         state: state.as_str().to_owned(),
         lease: seen.lease.as_ref().map(holding),
+        lease_known: seen.lease_is_known,
     }
 }
 

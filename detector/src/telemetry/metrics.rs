@@ -279,7 +279,7 @@ impl Telemetry {
         self.ports.with_label_values(&[bridge.as_str()]).set(as_gauge(count));
     }
 
-    /// Counts the leases of each domain in each state; the store that they come from works.
+    /// Counts the leases of each domain in each state.
     pub fn set_leases(&self, leases: &[Lease]) {
         let mut counts: BTreeMap<(Domain, LeaseState), usize> = BTreeMap::new();
         for lease in leases {
@@ -290,7 +290,6 @@ impl Telemetry {
             let count = counts.get(&(domain, state)).copied().unwrap_or_default();
             self.leases.with_label_values(&[domain.to_string().as_str(), state.as_str()]).set(as_gauge(count));
         }
-        self.degraded(Feature::Store, None);
     }
 
     /// Sets how many addresses the pools of each domain have to give in all.

@@ -4,6 +4,7 @@ mod detection;
 mod events;
 mod healing;
 mod life;
+mod store;
 
 use std::{net::Ipv4Addr, time::Duration};
 

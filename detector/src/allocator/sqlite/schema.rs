@@ -52,6 +52,14 @@ pub enum Refusal {
     Store(StoreError),
 }
 
+impl Refusal {
+    /// Whether it is for what is in the file, which no waiting mends.
+    #[must_use]
+    pub const fn is_for_content(&self) -> bool {
+        matches!(self, Self::Foreign { .. } | Self::Newer { .. } | Self::Corrupt(_))
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match &error {

@@ -14,7 +14,7 @@ type Damage = fn(&mut Vec<u8>);
 const V1: &str = include_str!("../sqlite/v1.sql");
 
 /// Does `test` on a file system of its own, in memory, of so many bytes.
-fn on_a_small_disk(bytes: usize, test: impl FnOnce(Home) + Send) {
+pub(super) fn on_a_small_disk(bytes: usize, test: impl FnOnce(Home) + Send) {
     let home = Home::new();
     let alone = || {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -27,7 +27,7 @@ fn on_a_small_disk(bytes: usize, test: impl FnOnce(Home) + Send) {
 }
 
 /// Leaves no room on the disk that `ballast` is on.
-fn fill(ballast: &Path) {
+pub(super) fn fill(ballast: &Path) {
     let mut file = fs::File::create(ballast).unwrap();
     let error = loop {
         if let Err(error) = std::io::Write::write_all(&mut file, &[7; 4096]) {

@@ -492,3 +492,75 @@ fn those_found_alive_are_adopted_in_enforce_alone() {
         assert_eq!(world.asked("adopt"), adopted);
     }
 }
+
+/// Scenario 39.
+#[test]
+fn without_the_store_a_duplicate_is_named_and_nobody_is_moved_until_it_is_back() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.break_next("look_up", usize::MAX);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(300));
+    assert_eq!((world.duplicates(), world.asked("reallocate"), world.at(3)), (1, 0, vec![CONTESTED]));
+    world.break_next("look_up", 0);
+    world.tell(Input::StoreRestored);
+    world.pass(Span::from_millis(200));
+    assert_eq!((world.incident().status, world.at(2), world.duplicates()), (Status::Healed, vec![CONTESTED], 1));
+}
+
+/// Scenario 39, with a disk that can be read.
+#[test]
+fn a_lease_that_could_not_be_written_is_written_as_soon_as_the_store_is_back() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.break_next("reallocate", usize::MAX);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(300));
+    assert_eq!(world.at(3), [CONTESTED]);
+    world.break_next("reallocate", 0);
+    world.tell(Input::StoreRestored);
+    world.pass(Span::from_millis(200));
+    assert_eq!((world.incident().status, world.at(3)), (Status::Healed, vec![address(10)]));
+}
+
+#[test]
+fn an_adoption_that_was_given_up_is_due_again_when_the_store_is_back_and_newcomers_are_not_adopted() {
+    let mut world = World::new(Mode::Enforce);
+    world.sandbox(2, "a", &[address(5)]);
+    world.break_next("adopt", usize::MAX);
+    world.tell(Input::InventoryDone);
+    world.sandbox(3, "late", &[address(6)]);
+    world.pass(Span::from_secs(600));
+    assert_eq!((world.asked("adopt"), world.leases.len()), (5, 0));
+    world.tell(Input::StoreRestored);
+    world.break_next("adopt", 0);
+    world.tell(Input::StoreRestored);
+    world.pass(Span::from_secs(600));
+    assert_eq!((world.asked("adopt"), world.leases.keys().copied().collect::<Vec<_>>()), (7, vec![address(5)]));
+    assert_eq!(world.findings.len(), 1, "told once: {:?}", world.findings);
+    world.tell(Input::StoreRestored);
+    assert_eq!(world.asked("adopt"), 7, "nothing is left to do");
+}
+
+#[test]
+fn a_move_that_the_store_tells_of_late_goes_on() {
+    for early in [false, true] {
+        let mut world = World::new(Mode::Enforce);
+        let mut lease = world.lease(address(10), "b");
+        (lease.state, lease.replaces) = (LeaseState::Reserved, Some(CONTESTED));
+        world.lease(CONTESTED, "a");
+        world.sandbox(2, "a", &[CONTESTED]);
+        world.sandbox(3, "b", &[address(10)]);
+        let restored = [Input::MovePending(lease), Input::StoreRestored];
+        let done = [Input::InventoryDone];
+        let inputs = if early { [&restored[..], &done[..]] } else { [&done[..], &restored[..]] };
+        inputs.concat().into_iter().for_each(|input| world.tell(input));
+        world.pass(Span::from_secs(1));
+        assert_eq!(world.incident().status, Status::Healed, "early: {early}");
+        assert_eq!((world.asked("reallocate"), world.asked("bind")), (0, 1), "early: {early}");
+    }
+}

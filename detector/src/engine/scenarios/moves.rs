@@ -110,6 +110,17 @@ fn whoever_lingers_on_is_asked_and_then_is_a_party() {
 }
 
 #[test]
+fn whoever_comes_while_another_lingers_is_no_less_a_party() {
+    let mut world = World::running(Mode::Observe);
+    world.sandbox(2, "old", &[CONTESTED]);
+    world.lease(CONTESTED, "holder");
+    world.sandbox(3, "holder", &[CONTESTED]);
+    assert_eq!((world.duplicates(), infos(&world)), (0, vec!["lingers"]));
+    world.sandbox(4, "third", &[CONTESTED]);
+    assert_eq!((world.duplicates(), world.incident().winner().map(Party::label)), (1, Some("holder".to_owned())));
+}
+
+#[test]
 fn whoever_lingers_on_and_does_not_even_answer_is_no_party() {
     let mut world = World::running(Mode::Enforce);
     world.sandbox(2, "old", &[CONTESTED]);
