@@ -36,3 +36,6 @@ pub mod cni;
 pub mod doctor;
 
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

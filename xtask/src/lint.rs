@@ -1,17 +1,18 @@
-//! `cargo xtask lint`: format, room rules, clippy.
+//! `cargo xtask lint`: format, the fuzz targets' manifest, room rules, clippy.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 
 use anyhow::Result;
 
 use crate::{rooms, setup, shell};
 
-/// Runs all three, so that one run tells all; fails if any of them did.
+/// Runs all of them, so that one run tells all; fails if any of them did.
 pub(crate) fn run() -> Result<ExitCode> {
     // Clippy builds the eBPF programs, as every build of the agent does.
     setup::run()?;
     let clean = [
         ("format", cargo("fmt --all --check")?),
+        ("fuzz", cargo("fmt --manifest-path tests/fuzz/Cargo.toml --check")? && is_locked()?),
         ("room rules", room_rules()?),
         ("clippy", cargo("clippy --workspace --all-targets --locked -- -D warnings")?),
     ];
@@ -24,6 +25,18 @@ pub(crate) fn run() -> Result<ExitCode> {
 fn cargo(arguments: &str) -> Result<bool> {
     eprintln!("lint: cargo {arguments}");
     Ok(shell::status(&mut shell::command("cargo", arguments.split(' ')))?.success())
+}
+
+/// Whether the fuzz targets' own lock file says what there is now: else building them would write to the tree.
+fn is_locked() -> Result<bool> {
+    let mut locked = shell::command("cargo", "tree --quiet --locked --manifest-path tests/fuzz/Cargo.toml".split(' '));
+    let is_locked = shell::status(locked.stdout(Stdio::null()))?.success();
+    if !is_locked {
+        println!(
+            "tests/fuzz/Cargo.lock is behind; run: cargo update --workspace --manifest-path tests/fuzz/Cargo.toml"
+        );
+    }
+    Ok(is_locked)
 }
 
 fn room_rules() -> Result<bool> {

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod lint;
 mod rooms;
 mod setup;
@@ -50,6 +51,13 @@ enum Verb {
     /// All that is compared is measured in turns in one run, on this machine. Nothing is asserted: a target that is missed
     /// is said, and the exit code is 0.
     Bench(bench::Args),
+    /// Look for bytes that break a parser, for some seconds each
+    ///
+    /// There is a target for every parser of bytes that others wrote: frames, the kernel's log and netlink, captures,
+    /// control groups, CNI calls, HTTP requests, host-local's files. Bytes that break one are kept below `target/fuzz`, with
+    /// the command that shows it again, and the exit code is 1. Installs cargo-fuzz if it is missing. `cargo xtask test`
+    /// tries the same properties, with the seeds and with random bytes, for a moment.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -25,7 +25,7 @@ use source::Source;
 use crate::shell;
 
 /// The rooms of `detector/src` from the ground up: each may use only those before it.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "net",
     "time",
     "engine",
@@ -43,6 +43,7 @@ const ROOMS: [&str; 17] = [
     "cni",
     "doctor",
     "cli",
+    "fuzzing",
 ];
 
 /// The folder that the rooms are in.

@@ -121,7 +121,7 @@ fn listen(ear: &mut Shared) -> io::Result<Batch> {
     Ok(Batch { goes_on: heard.is_some(), records: heard.unwrap_or_default().into_iter().map(Some).collect() })
 }
 
-fn captured(record: &[u8]) -> Option<Claim> {
+pub(super) fn captured(record: &[u8]) -> Option<Claim> {
     let event = ClaimEvent::from_bytes(record)?;
     claim_of(event.tapped(), &event.claim()?)
 }

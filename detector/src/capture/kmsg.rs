@@ -13,6 +13,8 @@
 //! nothing.
 
 mod join;
+#[cfg(any(test, fuzzing))]
+pub(super) mod properties;
 mod record;
 
 use std::{

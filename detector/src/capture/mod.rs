@@ -23,6 +23,8 @@ mod known;
 mod listener;
 mod packet_socket;
 mod prober;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod support;
 mod tap;
 

@@ -19,6 +19,8 @@ mod gc;
 mod look;
 mod network;
 mod place;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod resolv_conf;
 mod status;
 mod version;

@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path) -> io::Result<Dns> {
     Ok(parse(&text))
 }
 
-fn parse(text: &str) -> Dns {
+pub(super) fn parse(text: &str) -> Dns {
     text.lines().fold(Dns::default(), |mut dns, line| {
         let mut words = line.split_whitespace().map(str::to_owned);
         match words.next().as_deref() {

@@ -35,7 +35,7 @@ impl Engine {
 
     /// Asks for every address known on a bridge: whoever has one says so.
     pub(super) fn sweep(&mut self, bridge: BridgeName, now: Timestamp) {
-        if !self.topology.bridges.contains_key(&bridge) {
+        if !self.config.asks || !self.topology.bridges.contains_key(&bridge) {
             return;
         }
         let of_bridge = self.bindings.iter().map(|((domain, _), _, _)| domain).filter(|domain| domain.bridge == bridge);
@@ -50,5 +50,29 @@ impl Engine {
     pub(super) fn forget_sweeps(&mut self, bridge: BridgeName) {
         self.timers.cancel(Timer::Sweep(bridge));
         self.swept_for_losses.remove(&bridge);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::{Bridge, Config, Input},
+        net::{IfIndex, Mac},
+    };
+
+    #[test]
+    fn an_engine_whose_questions_reach_nobody_sweeps_for_nothing() {
+        for asks in [true, false] {
+            let (mac, networks, vlans) = (Mac::ZERO, Vec::new(), Vec::new());
+            let bridge =
+                Bridge { name: "rt0".parse().unwrap(), port: IfIndex::LOWEST, mac, networks, pvid: None, vlans };
+            let mut engine = Engine::new(Config { asks, ..Config::default() });
+            engine.handle(Input::BridgeUp(bridge), Timestamp::default());
+            engine.handle(Input::InventoryDone, Timestamp::default());
+            let sweeps =
+                std::iter::from_fn(|| engine.next_action()).filter(|action| matches!(action, Action::Sweep { .. }));
+            assert_eq!((sweeps.count(), engine.poll_timeout().is_some()), (usize::from(asks), asks));
+        }
     }
 }

@@ -78,7 +78,7 @@ fn refusal(error: BadCursor) -> Problem {
 }
 
 impl EventsAfter {
-    fn asked(self) -> Result<Asked, Invalid> {
+    pub(super) fn asked(self) -> Result<Asked, Invalid> {
         let after = self.after.map(|after| after.parse()).transpose()?;
         let kinds = self.kind.iter().flat_map(|kinds| kinds.split(','));
         let kinds: BTreeSet<Kind> = kinds.map(str::parse).collect::<Result<_, _>>()?;

@@ -10,6 +10,8 @@ mod events;
 mod live_table;
 mod peer;
 mod problem;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod routes;
 mod server;
 #[cfg(test)]

@@ -76,7 +76,12 @@ impl Behind {
 
     /// `None` if there is no such interface, or it is not `port` that is at the other end: then it is another namespace,
     /// which was given the id of one that is gone.
-    fn of(links: &[LinkMessage], addresses: &[(IfIndex, Ipv4Net)], port: IfIndex, peer: IfIndex) -> Option<Self> {
+    pub(super) fn of(
+        links: &[LinkMessage],
+        addresses: &[(IfIndex, Ipv4Net)],
+        port: IfIndex,
+        peer: IfIndex,
+    ) -> Option<Self> {
         let peer = links.iter().find(|link| links::index(link) == Some(peer))?;
         (links::at_the_other_end(peer) == Some(port)).then_some(())?;
         let above = stack(links, peer).into_iter().skip(1);

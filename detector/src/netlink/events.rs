@@ -155,15 +155,9 @@ impl Events {
 
     fn take(&mut self, datagram: Datagram) {
         let bytes = self.buffer.get(..datagram.len).unwrap_or_default();
-        for message in messages(bytes) {
-            match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::InnerMessage(Heard::Route(message))) => {
-                    self.waiting.extend(event(&message, datagram.nsid));
-                }
-                Ok(NetlinkPayload::InnerMessage(Heard::Vlans(vlans))) => {
-                    self.waiting.extend(vlans_changed(&vlans, datagram.nsid));
-                }
-                Ok(_) => {}
+        for told in told(bytes, datagram.nsid) {
+            match told {
+                Ok(event) => self.waiting.extend(event),
                 Err(_) => self.malformed = self.malformed.saturating_add(1),
             }
         }
@@ -223,6 +217,17 @@ fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
 
 fn lost(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+/// What each message of a datagram says, if it is news to us.
+pub(super) fn told(datagram: &[u8], nsid: Option<Nsid>) -> impl Iterator<Item = Result<Option<Event>, DecodeError>> {
+    messages(datagram).map(move |message| {
+        Ok(match message?.payload {
+            NetlinkPayload::InnerMessage(Heard::Route(message)) => event(&message, nsid),
+            NetlinkPayload::InnerMessage(Heard::Vlans(vlans)) => vlans_changed(&vlans, nsid),
+            _ => None,
+        })
+    })
 }
 
 /// What a message says, if it is news to us. `nsid` is the namespace that it comes from; `None` is our own.

@@ -26,6 +26,8 @@ mod host;
 mod links;
 mod neighbours;
 mod netns;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod readdress;
 mod route;
 mod sysctls;

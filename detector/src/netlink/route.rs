@@ -138,7 +138,7 @@ impl Route {
     }
 }
 
-fn refusal(what: &'static str, header: &NetlinkHeader, error: &ErrorMessage) -> Result<(), Error> {
+pub(super) fn refusal(what: &'static str, header: &NetlinkHeader, error: &ErrorMessage) -> Result<(), Error> {
     verdict(what, error.raw_code(), || explanation(header, &error.header))
 }
 
@@ -146,16 +146,37 @@ fn refusal(what: &'static str, header: &NetlinkHeader, error: &ErrorMessage) -> 
 fn verdict(what: &'static str, code: i32, explanation: impl FnOnce() -> String) -> Result<(), Error> {
     match code {
         0 => Ok(()),
-        code => {
-            let errno = Errno::from_raw_os_error(code.saturating_abs());
-            Err(Error::Refused { what, errno, explanation: explanation() })
-        }
+        code => match errno(code) {
+            Some(errno) => Err(Error::Refused { what, errno, explanation: explanation() }),
+            None => {
+                Err(Error::Undecodable { what, source: format!("{code}, which is no error of the kernel's").into() })
+            }
+        },
     }
+}
+
+/// The kernel has errors from 1 to 4095 (`MAX_ERRNO` in `include/linux/err.h`); another number would be an invalid value.
+fn errno(code: i32) -> Option<Errno> {
+    let number = code.saturating_abs();
+    (1..=4095).contains(&number).then(|| Errno::from_raw_os_error(number))
 }
 
 fn inner<M: Message>(message: NetlinkMessage<M>) -> Option<M> {
     match message.payload {
         NetlinkPayload::InnerMessage(inner) => Some(inner),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_no_error_is_not_taken_for_one() {
+        let errno = |code| verdict("ask", code, String::new).unwrap_err().errno();
+        assert_eq!([-19, -4095].map(errno), [Some(Errno::NODEV), Some(Errno::from_raw_os_error(4095))]);
+        assert_eq!([-4096, i32::MIN, i32::MAX, 70_000].map(errno), [None; 4]);
+        assert!(verdict("ask", 0, String::new).is_ok());
     }
 }

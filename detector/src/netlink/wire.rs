@@ -5,7 +5,7 @@ use netlink_packet_core::{
 };
 
 /// `sizeof(struct nlmsghdr)` (`include/uapi/linux/netlink.h`).
-const HEADER_LEN: usize = 16;
+pub(super) const HEADER_LEN: usize = 16;
 /// `NLMSGERR_ATTR_MSG`: the kernel's explanation, as text.
 const EXPLANATION: u16 = 1;
 

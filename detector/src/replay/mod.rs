@@ -15,6 +15,8 @@ mod error;
 mod link;
 mod merge;
 mod ports;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod recording;
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,11 @@ fn line(line: &str) -> Option<(&str, &str)> {
 /// The innermost container on the path. Each tool writes its ids in its own way: `docker-ID.scope`, `ID`,
 /// `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `SLICE:cri-containerd:ID`.
 fn container(path: &str) -> Option<String> {
-    path.rsplit('/').find_map(|part| part.strip_prefix("lxc.payload.").or_else(|| id_in(part))).map(str::to_owned)
+    path.rsplit('/').find_map(|part| lxc_name(part).or_else(|| id_in(part))).map(str::to_owned)
+}
+
+fn lxc_name(part: &str) -> Option<&str> {
+    part.strip_prefix("lxc.payload.").filter(|name| !name.is_empty())
 }
 
 fn id_in(part: &str) -> Option<&str> {
@@ -75,7 +79,7 @@ pub(super) fn is_uuid(text: &str) -> bool {
     text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(is_hex)
 }
 
-fn is_hash(text: &str) -> bool {
+pub(super) fn is_hash(text: &str) -> bool {
     text.len() == 32 && is_hex(text)
 }
 
@@ -173,6 +177,7 @@ mod tests {
             assert_eq!(CgroupNames::parse(lines).unit, None, "{lines:?}");
         }
         assert_eq!(CgroupNames::parse("0::/\n"), CgroupNames::default());
+        check("0::/lxc.payload.\n", &names(None, None, None, Some("lxc.payload.")));
         check("0::/docker/IDff\n", &names(None, None, None, Some(&format!("{ID}ff"))));
     }
 }

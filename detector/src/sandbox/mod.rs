@@ -5,6 +5,8 @@
 //! a process in the namespace. What the tool that made the namespace called it for its own use comes after these.
 
 mod cgroup;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -2,8 +2,8 @@
 //! and, in newer ones, the interface on a second line (`plugins/ipam/host-local/backend/disk/backend.go`).
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _},
+    fs::{self, OpenOptions},
+    io::{self, Read},
     net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -15,7 +15,7 @@ use crate::net::{InvalidName, InvalidOwner};
 /// Files that a directory may have: two /16 full.
 const MOST_FILES: usize = 1 << 17;
 /// Bytes that a file may have; a container's id and an interface take a tenth of it.
-const LONGEST: u64 = 1024;
+pub(super) const LONGEST: u64 = 1024;
 
 /// What stands in host-local's directory for one network (`/var/lib/cni/networks/NAME`), by address. What is no lease of
 /// an IPv4 address has a row that says so, except host-local's own notes (`lock`, `last_reserved_ip.N`).
@@ -68,7 +68,7 @@ fn content(path: &Path) -> io::Result<Result<String, String>> {
     if file.metadata()?.is_file() { text(file) } else { Ok(Err("not a file".to_owned())) }
 }
 
-fn text(file: File) -> io::Result<Result<String, String>> {
+pub(super) fn text(file: impl Read) -> io::Result<Result<String, String>> {
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
@@ -77,7 +77,7 @@ fn text(file: File) -> io::Result<Result<String, String>> {
     Ok(String::from_utf8(bytes).map_err(|_| "no text".to_owned()))
 }
 
-fn parse(text: &str) -> Word {
+pub(super) fn parse(text: &str) -> Word {
     let mut lines = text.trim_end().lines().map(str::trim);
     match (lines.next().filter(|line| !line.is_empty()), lines.next(), lines.next()) {
         (None, ..) => {

@@ -3,6 +3,8 @@
 
 mod host_local;
 mod miren;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 
 use std::{
     io,

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// How many martians may wait for their link headers. The kernel logs fewer at a time.
-const WAITING: usize = 16;
+pub(super) const WAITING: usize = 16;
 
 /// What the log says, record by record.
 #[derive(Debug, Default)]
