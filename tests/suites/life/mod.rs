@@ -3,7 +3,6 @@
 mod domains;
 mod hand_over;
 mod losses;
-mod neighbours;
 mod reach;
 mod special;
 mod teardown;
