@@ -96,6 +96,13 @@ fn duplicates(agent: &Agent) -> Result<Option<f64>> {
     agent.metric("duplicate_ip_total{bridge=\"rt0\"}")
 }
 
+/// Waits until so many ports have a tap: what is said at a port before is heard by nobody.
+fn wait_tapped(agent: &mut Agent, ports: u8) -> Result<()> {
+    agent.wait_until(DEADLINE, &format!("{ports} ports to have a tap"), |agent| {
+        Ok((agent.metric("dupip_ports{bridge=\"rt0\"}")? == Some(f64::from(ports))).then_some(()))
+    })
+}
+
 fn is_degraded(agent: &Agent, feature: &str) -> Result<bool> {
     Ok(agent.metric(&format!("dupip_degraded{{feature=\"{feature}\"}}"))? == Some(1.0))
 }
