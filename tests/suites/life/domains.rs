@@ -25,7 +25,8 @@ fn the_same_address_on_two_bridges_is_nothing() -> Result<()> {
     mark(&mut agent, 2, |frame| after.send_frame(frame))?;
     assert_eq!(told(&agent)?, []);
     let states = rows(&agent, CONTESTED)?;
-    let states: Vec<_> = states.iter().map(|row| [text(row, "bridge"), text(row, "sandbox"), text(row, "state")]).collect();
+    let states: Vec<_> =
+        states.iter().map(|row| [text(row, "bridge"), text(row, "sandbox"), text(row, "state")]).collect();
     assert_eq!(states, [["rt0", "before", "ok"], ["rt1", "after", "ok"]]);
     for bridge in ["rt0", "rt1"] {
         assert_eq!(agent.metric(&format!("duplicate_ip_total{{bridge=\"{bridge}\"}}"))?, Some(0.0));
@@ -80,10 +81,14 @@ fn the_same_address_twice_in_one_vlan_is_a_duplicate_there() -> Result<()> {
     let duplicate = event(&mut agent, "duplicate")?;
     assert_eq!((text(&duplicate, "bridge"), &duplicate["vlan"]), ("rt0", &json!(20)));
     let message = text(&duplicate, "message");
-    assert!(message.contains(first.port()) && message.contains(second.port()) && message.contains("rt0.20"), "{message}");
+    assert!(
+        message.contains(first.port()) && message.contains(second.port()) && message.contains("rt0.20"),
+        "{message}"
+    );
     assert!(!message.contains(untagged.port()), "{message}");
     mark(&mut agent, 1, |frame| untagged.send_frame(frame))?;
-    let states: Vec<_> = rows(&agent, CONTESTED)?.iter().map(|row| (row["vlan"].clone(), text(row, "state").to_owned())).collect();
+    let states: Vec<_> =
+        rows(&agent, CONTESTED)?.iter().map(|row| (row["vlan"].clone(), text(row, "state").to_owned())).collect();
     let want = [(Value::Null, "ok"), (json!(20), "duplicate"), (json!(20), "duplicate")];
     assert_eq!(states, want.map(|(vlan, state)| (vlan, state.to_owned())));
     assert_eq!(duplicates(&agent)?, Some(1.0));
@@ -109,6 +114,9 @@ fn of_two_tags_the_outer_one_tells_domains_apart() -> Result<()> {
         both_announce([(&first, &tags(32)), (&second, &tags(32))], other)?;
         Ok(agent.conflicts()?.into_iter().next())
     })?;
-    assert_eq!((text(&duplicate, "bridge"), &duplicate["vlan"], text(&duplicate, "address")), ("rt0", &json!(32), "10.8.64.9"));
+    assert_eq!(
+        (text(&duplicate, "bridge"), &duplicate["vlan"], text(&duplicate, "address")),
+        ("rt0", &json!(32), "10.8.64.9")
+    );
     Ok(())
 }

@@ -105,7 +105,10 @@ impl Lingering {
 
     fn assert_no_duplicate(&self) -> Result<()> {
         assert_eq!((duplicates(&self.agent)?, self.agent.conflicts()?.len()), (Some(0.0), 0));
-        assert_eq!((self.old.addresses()?, self.new.addresses()?), (vec!["10.8.64.2/24".to_owned()], vec!["10.8.64.2/24".to_owned()]));
+        assert_eq!(
+            (self.old.addresses()?, self.new.addresses()?),
+            (vec!["10.8.64.2/24".to_owned()], vec!["10.8.64.2/24".to_owned()])
+        );
         Ok(())
     }
 }
@@ -125,7 +128,10 @@ fn whoever_lingers_in_silence_is_no_duplicate_and_one_as_soon_as_it_speaks() -> 
     let healed = incident(&mut lab.agent, "healed")?;
     let roles = [("new", lab.new.port(), "winner"), ("old", lab.old.port(), "loser")];
     assert_eq!(parties(&healed), roles.map(|(name, port, role)| (name.into(), port.into(), role.into())));
-    assert_eq!((lab.old.addresses()?, lab.new.addresses()?), (vec!["10.8.64.3/24".to_owned()], vec!["10.8.64.2/24".to_owned()]));
+    assert_eq!(
+        (lab.old.addresses()?, lab.new.addresses()?),
+        (vec!["10.8.64.3/24".to_owned()], vec!["10.8.64.2/24".to_owned()])
+    );
     assert_eq!(duplicates(&lab.agent)?, Some(1.0));
     Ok(())
 }
@@ -137,7 +143,12 @@ fn whoever_lingered_in_silence_and_goes_has_handed_the_address_over() -> Result<
     let (from, to) = (old.port().to_owned(), new.port().to_owned());
     old.remove()?;
     let moved = event(&mut agent, "moved")?;
-    let ports: Vec<_> = field(field(&moved, "detail"), "parties").as_array().into_iter().flatten().map(|party| text(party, "port").to_owned()).collect();
+    let ports: Vec<_> = field(field(&moved, "detail"), "parties")
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|party| text(party, "port").to_owned())
+        .collect();
     assert_eq!(ports, [from, to], "{moved}");
     let kinds: Vec<_> = told(&agent)?.into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, ["info", "moved"]);

@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result};
 use lab::{Agent, Arp, Bridge, Mode, Sandbox, wait_until};
 use serde_json::Value;
 
-use super::{CONTESTED, DEADLINE, duplicates, event, events, field, is_degraded, pause, resume, row, rows, runner, text, wait_tapped};
+use super::{
+    CONTESTED, DEADLINE, duplicates, event, events, field, is_degraded, pause, resume, row, rows, runner, text,
+    wait_tapped,
+};
 
 /// More claims than the ring between kernel and agent has room for (4 MiB, of which each takes at least 32 bytes).
 const OVERFLOW: usize = 150_000;
@@ -85,7 +88,10 @@ fn after_the_kernels_notices_overflowed_all_is_as_it_should_be() -> Result<()> {
     assert!(!is_degraded(&agent, "inventory")?);
     for (last, sandbox) in [(2, &stays), (4, &changes), (5, &changes), (6, &late)] {
         let row = row(&mut agent, [10, 8, 64, last].into())?;
-        assert_eq!((text(&row, "sandbox"), text(&row, "port"), text(&row, "state")), (sandbox.name(), sandbox.port(), "ok"));
+        assert_eq!(
+            (text(&row, "sandbox"), text(&row, "port"), text(&row, "state")),
+            (sandbox.name(), sandbox.port(), "ok")
+        );
     }
     assert_eq!(rows(&agent, [10, 8, 64, 3].into())?, Vec::<Value>::new());
     assert_eq!(held(&agent)?, leases, "nothing was freed");

@@ -111,7 +111,8 @@ fn is_degraded(agent: &Agent, feature: &str) -> Result<bool> {
 fn pause(agent: &Agent) -> Result<()> {
     signal(agent, Signal::STOP)?;
     let stat = format!("/proc/{}/stat", agent.pid());
-    let is_stopped = || Ok(fs::read_to_string(&stat)?.rsplit_once(") ").filter(|(_, state)| state.starts_with('T')).map(drop));
+    let is_stopped =
+        || Ok(fs::read_to_string(&stat)?.rsplit_once(") ").filter(|(_, state)| state.starts_with('T')).map(drop));
     wait_until(DEADLINE, "the agent to stop", is_stopped)
 }
 

@@ -6,7 +6,9 @@ use anyhow::Result;
 use lab::{Agent, Arp, Mode, Sandbox};
 use serde_json::{Value, json};
 
-use super::{CONTESTED, DEADLINE, duplicates, event, field, parties, pause, resume, row, rows, runner, text, told, wait_tapped};
+use super::{
+    CONTESTED, DEADLINE, duplicates, event, field, parties, pause, resume, row, rows, runner, text, told, wait_tapped,
+};
 
 #[test]
 fn what_is_behind_each_port_is_told_apart() -> Result<()> {
@@ -47,7 +49,10 @@ fn addresses_that_change_where_nobody_can_enter_are_seen_as_they_change() -> Res
     let mut agent = dupip.start(Mode::Enforce)?;
     sealed.address("10.8.64.9/24")?;
     let new = row(&mut agent, [10, 8, 64, 9].into())?;
-    assert_eq!((text(&new, "port"), text(&new, "evidence"), text(&new, "mac")), (sealed.port(), "configured", &*sealed.mac()?.to_string()));
+    assert_eq!(
+        (text(&new, "port"), text(&new, "evidence"), text(&new, "mac")),
+        (sealed.port(), "configured", &*sealed.mac()?.to_string())
+    );
     sealed.remove_address("10.8.64.9/24")?;
     agent.wait_until(DEADLINE, "the address to go", |agent| {
         Ok(rows(agent, [10, 8, 64, 9].into())?.is_empty().then_some(()))
@@ -123,13 +128,20 @@ fn an_agent_that_is_started_again_in_the_middle_of_an_incident_finds_it_again() 
         agent = dupip.start(Mode::Enforce)?;
         let held = event(&mut agent, "held")?;
         let open = open_incidents(&agent)?;
-        assert_eq!((open.len(), parties(&open[0])), (1, before.clone()), "the first holds the lease it was given before");
+        assert_eq!(
+            (open.len(), parties(&open[0])),
+            (1, before.clone()),
+            "the first holds the lease it was given before"
+        );
         assert_eq!(text(&held, "address"), "10.8.64.2");
         assert_eq!((duplicates(&agent)?, agent.metric("duplicate_ip_active{bridge=\"rt0\"}")?), (Some(1.0), Some(1.0)));
     }
     assert_eq!(first.addresses()?, ["10.8.64.2/24"]);
     let leases = agent.leases()?;
-    assert_eq!(leases.iter().map(|lease| [text(lease, "owner"), text(lease, "address")]).collect::<Vec<_>>(), [["first", "10.8.64.2"]]);
+    assert_eq!(
+        leases.iter().map(|lease| [text(lease, "owner"), text(lease, "address")]).collect::<Vec<_>>(),
+        [["first", "10.8.64.2"]]
+    );
     vm.remove()?;
     event(&mut agent, "gone")?;
     assert_eq!(open_incidents(&agent)?, Vec::<Value>::new());

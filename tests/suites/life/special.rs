@@ -82,7 +82,10 @@ fn odd_but_honest_claims_are_ordinary() -> Result<()> {
     assert_eq!(told(&agent)?, []);
     for (last, evidence, _) in claims(mac) {
         let row = row(&mut agent, address(last))?;
-        assert_eq!((text(&row, "evidence"), text(&row, "state"), text(&row, "mac")), (evidence, "ok", &*mac.to_string()));
+        assert_eq!(
+            (text(&row, "evidence"), text(&row, "state"), text(&row, "mac")),
+            (evidence, "ok", &*mac.to_string())
+        );
     }
     // They contradict, too.
     let owners = [address(11), address(12), address(13)];
