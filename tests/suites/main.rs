@@ -9,6 +9,7 @@ mod import;
 mod incident;
 mod kit;
 mod leftovers;
+mod life;
 mod reconcile;
 mod replay;
 mod runner;

@@ -14,7 +14,7 @@ use crate::{
     capture::{CaptureError, Kind, Listener, Malformed, Post, Side, TapCounters},
     engine::Input,
     net::{BridgeName, ClaimKind, IfIndex},
-    telemetry::{Feature, Telemetry},
+    telemetry::{Feature, Telemetry, with_causes},
 };
 
 /// What the tapper is told to do, in this order.
@@ -107,7 +107,7 @@ impl Work {
 
     fn try_again(&mut self) {
         for (interface, (post, bridge)) in self.deaf.clone() {
-            self.attach(interface, post, bridge);
+            self.listen(interface, post, bridge);
         }
     }
 
@@ -118,28 +118,37 @@ impl Work {
 
     fn attach(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
         self.detach(interface);
+        self.listen(interface, post, bridge);
+    }
+
+    fn listen(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
         match self.listener.attach(interface, post) {
             Ok(()) => {
+                self.not_deaf(interface);
                 self.counted.insert(interface, Listening { post, bridge, before: TapCounters::default() });
                 self.tell_ports(bridge);
             }
             // That it is gone is told by the kernel next.
-            Err(CaptureError::Gone { .. }) => {}
-            Err(error) => {
-                self.deaf.insert(interface, (post, bridge));
-                self.telemetry.degraded(Feature::Taps, Some(&error));
+            Err(CaptureError::Gone { .. }) => self.not_deaf(interface),
+            Err(error) if self.deaf.insert(interface, (post, bridge)).is_some() => {
+                tracing::debug!(event = "still_deaf", %interface, "{}", with_causes(&error));
             }
+            Err(error) => self.telemetry.degraded(Feature::Taps, Some(&with_causes(&error))),
+        }
+    }
+
+    fn not_deaf(&mut self, interface: IfIndex) {
+        if self.deaf.remove(&interface).is_some() && self.deaf.is_empty() {
+            self.telemetry.degraded(Feature::Taps, None);
         }
     }
 
     fn detach(&mut self, interface: IfIndex) {
-        if self.deaf.remove(&interface).is_some() && self.deaf.is_empty() {
-            self.telemetry.degraded(Feature::Taps, None);
-        }
+        self.not_deaf(interface);
         let Some(Listening { bridge, before, .. }) = self.counted.remove(&interface) else { return };
         match self.listener.detach(interface) {
             Ok(last) => self.tell_counted(interface, bridge, &last.unwrap_or(before).since(&before)),
-            Err(error) => self.telemetry.degraded(Feature::Taps, Some(&error)),
+            Err(error) => self.telemetry.degraded(Feature::Taps, Some(&with_causes(&error))),
         }
         self.tell_ports(bridge);
     }

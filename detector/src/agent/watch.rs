@@ -64,7 +64,11 @@ impl Agent {
         }
     }
 
-    fn ready(&self) {
+    /// Every tap that was ordered is in place. What was said before, and answered to the questions of the inventory, was
+    /// heard by nobody, so it is asked for now.
+    fn ready(&mut self) {
+        let there = self.bridges.iter().filter(|(_, watched)| watched.is_some()).map(|(name, _)| *name);
+        there.collect::<Vec<_>>().into_iter().for_each(|bridge| self.tell(Input::ClaimsLost(bridge)));
         let (mode, bridges) = (self.settings.engine.mode, self.bridges.values().flatten().count());
         let (ports, hook) = (self.ports.len(), self.hook.map(tracing::field::debug));
         tracing::info!(event = "ready", ?mode, hook, bridges, ports, "watches every port");

@@ -1,18 +1,18 @@
 //! How the program gets at an interface and away from it.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use aya::programs::{
     LinkOrder, MultiProgLink as _, ProgramError, SchedClassifier, TcAttachType,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
 };
-use detector_ebpf::{ARP_PROGRAM, IPV4_PROGRAM, PROGRAMS};
+use detector_ebpf::{ARP_PROGRAM, IPV4_PROGRAM};
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
 };
 
-use super::{CaptureError, bpf, error::tc_errno};
+use super::{CaptureError, bpf, error::tc_errno, filters::remove_filters};
 use crate::net::IfIndex;
 
 /// The loopback device, which every network namespace has.
@@ -63,7 +63,7 @@ pub(super) enum Attached {
     Tcx(SchedClassifierLink),
     /// Known by the filter's name alone. What the kernel gave for it at the time, priority and handle, may be somebody
     /// else's by now, if the interface's index went to another interface.
-    Clsact(TcAttachType),
+    Clsact(Side),
 }
 
 impl Hook {
@@ -85,21 +85,21 @@ impl Hook {
     pub(super) fn attach(
         self,
         program: &mut SchedClassifier,
-        interface: &str,
+        (port, interface): (IfIndex, &str),
         side: Side,
     ) -> Result<Attached, ProgramError> {
-        let side = side.into();
         // What an agent that was killed left behind.
-        remove_filters(interface, side)?;
+        remove_filters(port, side)?;
+        let place = side.into();
         if self == Self::Clsact {
             add_clsact(interface)?;
             let filter =
-                program.attach_with_options(interface, side, TcAttachOptions::Netlink(NlOptions::default()))?;
+                program.attach_with_options(interface, place, TcAttachOptions::Netlink(NlOptions::default()))?;
             // Its destructor would remove whatever has this priority and handle by then.
             std::mem::forget(program.take_link(filter)?);
             return Ok(Attached::Clsact(side));
         }
-        let link = program.attach_with_options(interface, side, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
+        let link = program.attach_with_options(interface, place, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
         Ok(Attached::Tcx(program.take_link(link)?))
     }
 }
@@ -114,7 +114,7 @@ impl Attached {
                 refused(interface, TcError::IoError(error))
             }),
             (Self::Clsact(side), Ok(interface)) => {
-                remove_filters(&interface, *side).map_err(|error| refused(interface, error))
+                remove_filters(port, *side).map_err(|error| refused(interface, TcError::IoError(error)))
             }
             (Self::Clsact(_), Err(Errno::NODEV)) => Ok(()),
             (Self::Clsact(_), Err(errno)) => Err(refused(port.to_string(), TcError::IoError(errno.into()))),
@@ -141,19 +141,6 @@ pub(super) fn name_of(port: IfIndex) -> Result<String, Errno> {
 fn add_clsact(interface: &str) -> Result<(), TcError> {
     match tc::qdisc_add_clsact(interface) {
         Err(error) if tc_errno(&error) == Some(Errno::EXIST) => Ok(()),
-        done => done,
-    }
-}
-
-/// Removes the tap's filters from the clsact discipline, by the programs' names: nobody else's.
-fn remove_filters(interface: &str, side: TcAttachType) -> Result<(), TcError> {
-    PROGRAMS.iter().try_for_each(|program| remove_filter(interface, side, program))
-}
-
-fn remove_filter(interface: &str, side: TcAttachType, program: &str) -> Result<(), TcError> {
-    match tc::qdisc_detach_program(interface, side, program) {
-        Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if matches!(tc_errno(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(()),
         done => done,
     }
 }

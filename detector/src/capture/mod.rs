@@ -15,6 +15,7 @@ mod bpf;
 mod claims;
 mod ear;
 mod error;
+mod filters;
 mod frame_sender;
 mod hook;
 mod kernel_log;
@@ -32,6 +33,7 @@ pub use claims::{Claims, claim_of};
 pub use detector_ebpf::{Kind, Malformed, RING_BYTES, TapCounters};
 pub use ear::Ear;
 pub use error::CaptureError;
+pub use filters::filter_program;
 pub use frame_sender::{FrameSender, SendError};
 pub use hook::{Hook, Post, Side};
 pub use kmsg::{

@@ -110,7 +110,7 @@ impl Tap {
         let zero = self.begin_counting(port, post.bridge);
         zero.map_err(|source| CaptureError::Count { interface: interface.clone(), source })?;
         let program = program(&mut self.ebpf, post.program());
-        let attached = program.and_then(|program| self.hook.attach(program, &interface, post.side));
+        let attached = program.and_then(|program| self.hook.attach(program, (port, &interface), post.side));
         match attached {
             Ok(attached) => {
                 self.attached.insert(port, attached);

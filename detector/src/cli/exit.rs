@@ -1,10 +1,8 @@
 //! How the program ends, and what it says then.
 
 use std::{
-    error::Error,
     fmt::Display,
     io::{self, Write as _},
-    iter,
     process::ExitCode,
 };
 
@@ -15,6 +13,7 @@ use crate::{
     capture::{CaptureError, SendError},
     http::{BindError, ClientError, api::Problem},
     netlink,
+    telemetry::with_causes,
 };
 
 /// How the program ended.
@@ -151,12 +150,6 @@ impl From<agent::Error> for Failure {
         };
         Self::new(exit, with_causes(&error))
     }
-}
-
-/// The error with what caused it, as far as its own words do not say so already.
-fn with_causes(error: &dyn Error) -> String {
-    let causes = iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
-    causes.fold(error.to_string(), |said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
 }
 
 impl From<OpenError> for Failure {

@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::{Check, Lack};
-use crate::capture::{CaptureError, Hook, KernelFeature, Tap, TapSettings};
+use crate::{
+    capture::{CaptureError, Hook, KernelFeature, Tap, TapSettings},
+    telemetry::with_causes,
+};
 
 /// The kernel's release, as `uname -r` has it.
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -119,9 +122,8 @@ fn tap() -> Check {
             .cure("run as root, or add CAP_PERFMON to AmbientCapabilities= of the unit"),
         Err(error @ CaptureError::Unsupported { .. }) => Check::missing(NAME, Lack::Kernel, error.to_string()),
         Err(error) => {
-            let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-            let why = causes.map(|cause| format!(": {cause}")).collect::<String>();
-            Check::missing(NAME, Lack::Kernel, format!("the kernel refuses the tap: {error}{why}"))
+            let why = with_causes(&error);
+            Check::missing(NAME, Lack::Kernel, format!("the kernel refuses the tap: {why}"))
                 .cure("report this with `uname -r`")
         }
     }

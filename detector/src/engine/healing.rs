@@ -13,7 +13,7 @@ use super::{
     topology::KnownPort,
 };
 use crate::{
-    net::{IfIndex, Lease, Mac, Owner, Station},
+    net::{IfIndex, Lease, LeaseState, Mac, Owner, Station},
     time::{Span, Timestamp},
 };
 
@@ -191,6 +191,19 @@ impl Engine {
         }
     }
 
+    /// The loser is gone in the middle of its eviction, and what it was given must not stay reserved for ever. A lease that
+    /// it is not known to use drains. One that it has moved to is its own: its namespace may live on and come back by
+    /// another port.
+    pub(super) fn settle_lease(&mut self, eviction: Eviction) {
+        let Eviction { lease: Some(lease), step, .. } = eviction else { return };
+        match step {
+            Step::Reallocate | Step::Readdress => self.give_back(lease),
+            _ => {
+                self.act(Purpose::Store(lease.domain, lease.address), |id| Action::Bind { id, lease });
+            }
+        }
+    }
+
     fn give_back(&mut self, lease: Lease) {
         self.act(Purpose::Store(lease.domain, lease.address), |id| Action::GiveBack { id, lease });
     }
@@ -248,13 +261,21 @@ impl Engine {
         now: Timestamp,
     ) {
         let Some(eviction) = self.eviction_mut(id, port).filter(|eviction| eviction.waits_for == Some(action)) else {
-            return;
+            return self.came_too_late(outcome);
         };
         eviction.waits_for = None;
         if let Outcome::Lease(lease) = outcome {
             eviction.lease = Some(lease);
         }
         self.advance(id, port, now);
+    }
+
+    /// The loser went while its new lease was written.
+    fn came_too_late(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Lease(lease) if lease.state == LeaseState::Reserved => self.give_back(lease),
+            _ => {}
+        }
     }
 
     fn advance(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {

@@ -427,19 +427,22 @@ impl Engine {
         }
     }
 
-    /// Drops what was being done about a port that is gone.
+    /// Drops what was being done about a port that is gone. Its incident may be over with that.
     pub(super) fn abandon_evictions(&mut self, port: IfIndex, now: Timestamp) {
         let mut left = Vec::new();
         for (key, id) in &self.open {
             let eviction = self.incidents.get_mut(id).and_then(|incident| {
                 let under_way = incident.evictions.get(&port).is_some_and(|eviction| eviction.step != Step::Done);
-                under_way.then(|| incident.evictions.remove(&port))
+                under_way.then(|| incident.evictions.remove(&port)).flatten()
             });
-            if eviction.is_some() {
+            if let Some(eviction) = eviction {
                 self.timers.cancel(Timer::Eviction(*id, port));
-                left.push(*key);
+                left.push((*key, eviction));
             }
         }
-        left.into_iter().for_each(|key| self.judge_end(key, now));
+        for (key, eviction) in left {
+            self.settle_lease(eviction);
+            self.judge_end(key, now);
+        }
     }
 }

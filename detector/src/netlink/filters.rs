@@ -1,20 +1,17 @@
 //! Whose programs look at the frames of an interface by its clsact discipline.
 
-use netlink_packet_core::Nla as _;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcHandle, TcMessage, TcOption},
+    tc::{TcAttribute, TcMessage},
 };
 
 use super::{Error, host::Host};
-use crate::net::IfIndex;
+use crate::{
+    capture::{Side, filter_program},
+    net::IfIndex,
+};
 
-/// `TC_H_CLSACT` (`include/uapi/linux/pkt_sched.h`).
-const CLSACT: u16 = 0xffff;
-/// `TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS`.
-const SIDES: [(u16, &str); 2] = [(0xfff2, "ingress"), (0xfff3, "egress")];
-/// `TCA_BPF_NAME` (`include/uapi/linux/pkt_cls.h`).
-const BPF_NAME: u16 = 7;
+const SIDES: [(Side, &str); 2] = [(Side::Ingress, "ingress"), (Side::Egress, "egress")];
 
 /// A filter of the clsact discipline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +39,9 @@ impl Host {
     /// What kept the kernel from listing them.
     pub async fn filters(&mut self, interface: IfIndex) -> Result<Vec<Filter>, Error> {
         let mut filters = Vec::new();
-        for (minor, side) in SIDES {
+        for (place, side) in SIDES {
             let mut request = TcMessage::with_index(interface.get().cast_signed());
-            request.header.parent = TcHandle { major: CLSACT, minor };
+            request.header.parent = place.clsact();
             let answers = self.route.dump("list the filters", RouteNetlinkMessage::GetTrafficFilter(request)).await?;
             filters.extend(answers.iter().filter_map(|answer| filter(answer, side)));
         }
@@ -56,21 +53,9 @@ impl Host {
 
 fn filter(answer: &RouteNetlinkMessage, side: &'static str) -> Option<Filter> {
     let RouteNetlinkMessage::NewTrafficFilter(message) = answer else { return None };
-    let options = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => Some(options),
-        _ => None,
-    })?;
     let kind = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Kind(kind) => Some(kind.clone()),
         _ => None,
     })?;
-    Some(Filter { side, kind, name: options.iter().find_map(name).unwrap_or_default() })
-}
-
-/// The library knows not every option of every filter, but each one's number and bytes.
-fn name(option: &TcOption) -> Option<String> {
-    (option.kind() == BPF_NAME && matches!(option, TcOption::Bpf(_) | TcOption::Other(_))).then_some(())?;
-    let mut bytes = vec![0; option.value_len()];
-    option.emit_value(&mut bytes);
-    Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+    Some(Filter { side, kind, name: filter_program(message).unwrap_or_default() })
 }

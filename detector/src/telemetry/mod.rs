@@ -19,3 +19,4 @@ pub use event::{Event, Facts, Kind, Severity, UnknownKind};
 pub use log::{Asked, BadCursor, Cursor, Entry, EventLog, Page, Stream};
 pub use metrics::{BridgeGauges, Feature, Telemetry, degraded_in};
 pub use suppressed::{NotSuppressed, Suppressed};
+pub use words::with_causes;

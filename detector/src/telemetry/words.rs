@@ -1,6 +1,6 @@
-//! How parties and moves read in a sentence.
+//! How parties, moves and errors read in a sentence.
 
-use std::fmt;
+use std::{error::Error, fmt, iter};
 
 use crate::engine::{Incident, Party};
 
@@ -55,4 +55,11 @@ impl fmt::Display for Moves<'_> {
         }
         write!(f, "each address has one owner")
     }
+}
+
+/// The error with what caused it, as far as its own words do not say so already.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
+    causes.fold(error.to_string(), |said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
 }

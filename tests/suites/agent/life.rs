@@ -43,15 +43,15 @@ fn an_agent_that_waits_watches_the_bridge_when_it_comes_and_comes_again() -> Res
     Ok(())
 }
 
-/// What the kernel holds for a process: the ids of its BPF links and programs (`Documentation/filesystems/proc.rst`).
-fn bpf_ids(pid: u32) -> Result<BTreeSet<(String, u64)>> {
+/// What the kernel holds for a process: the ids of its BPF links, programs and maps (`Documentation/filesystems/proc.rst`).
+pub(crate) fn bpf_ids(pid: u32) -> Result<BTreeSet<(String, u64)>> {
     let mut ids = BTreeSet::new();
     for file in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let info = fs::read_to_string(file?.path()).unwrap_or_default();
         let fields = info.lines().filter_map(|line| line.split_once(":\t"));
         ids.extend(
             fields
-                .filter(|(name, _)| matches!(*name, "link_id" | "prog_id"))
+                .filter(|(name, _)| matches!(*name, "link_id" | "prog_id" | "map_id"))
                 .filter_map(|(name, id)| Some((name.to_owned(), id.trim().parse().ok()?))),
         );
     }
@@ -59,9 +59,9 @@ fn bpf_ids(pid: u32) -> Result<BTreeSet<(String, u64)>> {
 }
 
 /// Those of the ids that the kernel still has.
-fn still_there(bridge: &Bridge, ids: &BTreeSet<(String, u64)>) -> Result<BTreeSet<(String, u64)>> {
+pub(crate) fn still_there(bridge: &Bridge, ids: &BTreeSet<(String, u64)>) -> Result<BTreeSet<(String, u64)>> {
     let mut found = BTreeSet::new();
-    for (kind, name) in [("link", "link_id"), ("prog", "prog_id")] {
+    for (kind, name) in [("link", "link_id"), ("prog", "prog_id"), ("map", "map_id")] {
         let shown: Value = serde_json::from_str(&bridge.runner().run(["bpftool", "-j", kind, "show"])?)?;
         let numbers = shown.as_array().into_iter().flatten().filter_map(|one| one.get("id")?.as_u64());
         found.extend(numbers.map(|id| (name.to_owned(), id)));

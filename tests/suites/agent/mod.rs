@@ -3,7 +3,7 @@
 mod detection;
 mod events;
 mod healing;
-mod life;
+pub(crate) mod life;
 mod store;
 
 use std::{net::Ipv4Addr, time::Duration};

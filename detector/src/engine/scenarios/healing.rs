@@ -366,8 +366,50 @@ fn a_loser_that_goes_away_while_it_is_moved_ends_the_incident() {
     assert_eq!(world.incident().status, Status::Open);
     world.leave(3);
     assert_eq!(world.incident().status, Status::Gone);
+    assert_eq!((world.asked("give_back"), world.leases.contains_key(&address(10))), (1, false));
     world.pass(Span::from_secs(300));
     assert_eq!(world.engine.open_count(rt0()), 0);
+}
+
+#[test]
+fn a_loser_that_goes_away_after_it_was_moved_keeps_its_new_lease() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("announce", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!((world.at(3), world.incident().status), (vec![address(10)], Status::Open));
+    world.leave(3);
+    assert_eq!((world.asked("bind"), world.asked("give_back")), (1, 0));
+    let lease = &world.leases[&address(10)];
+    assert_eq!((lease.state, lease.replaces, world.engine.open_count(rt0())), (LeaseState::Bound, None, 0));
+}
+
+/// Scenario 34.
+#[test]
+fn a_lease_that_is_written_when_its_loser_has_gone_is_given_back() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.behind.insert(3, Behind { name: "b", addresses: [CONTESTED].into(), readable: true, answers: true });
+    world.port_up(3, None);
+    let survey = world.look(3);
+    world.engine.handle(Input::Surveyed { port: port(3), survey }, world.now);
+    let mut asked = Vec::new();
+    while let Some(action) = world.engine.next_action() {
+        match action {
+            Action::LookUpLeases { id, contested, owners, .. } => {
+                let outcome = world.look_up(contested, &owners);
+                world.engine.handle(Input::Done { action: id, outcome }, world.now);
+            }
+            Action::Reallocate { .. } => asked.push(action),
+            other => world.carry_out(other),
+        }
+    }
+    world.leave(3);
+    assert_eq!((asked.len(), world.incident().status), (1, Status::Gone));
+    asked.into_iter().for_each(|action| world.carry_out(action));
+    assert_eq!((world.asked("give_back"), world.leases.keys().collect::<Vec<_>>()), (1, vec![&CONTESTED]));
 }
 
 #[test]
