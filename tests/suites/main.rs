@@ -8,6 +8,7 @@ mod import;
 mod incident;
 mod kit;
 mod leftovers;
+mod neighbours;
 mod reconcile;
 mod runner;
 mod sandbox;
