@@ -140,7 +140,8 @@ impl Engine {
         }
         match claim.evidence {
             Evidence::Arp(ClaimKind::Probe) => self.probed(key, station, claim.at),
-            _ if self.speaks_for_another(station) || self.is_superseded(key, station, claim.at) => {}
+            evidence if self.speaks_for_another(key, station, evidence) => {}
+            _ if self.is_superseded(key, station, claim.at) => {}
             Evidence::Ipv4 if self.forwards_for_another(key, station) => self.forwarded(key, station, claim.at),
             _ => self.take_claim(key, station, &claim, now),
         }
@@ -168,12 +169,13 @@ impl Engine {
         self.absorb(key, station, claim);
     }
 
-    /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, and the agent's own
-    /// announcements go out there.
-    fn speaks_for_another(&self, station: Station) -> bool {
-        self.topology.host(station.port).is_some_and(|bridge| {
-            bridge.mac != station.mac && bridge.vlans.iter().all(|device| device.mac != station.mac)
-        })
+    /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, with their hardware address
+    /// or its own (`proxy_arp_pvlan`), and the agent's own announcements go out there.
+    fn speaks_for_another(&self, key: Key, station: Station, evidence: Evidence) -> bool {
+        let Some(bridge) = self.topology.host(station.port) else { return false };
+        let is_own = bridge.mac == station.mac || bridge.vlans.iter().any(|device| device.mac == station.mac);
+        let has = self.bindings.get(key, station).is_some_and(|binding| binding.configured);
+        !is_own || evidence == Evidence::Arp(ClaimKind::Reply) && !has
     }
 
     /// Whether a packet's source is one that whoever sent it is known not to have, and may have passed on for another.
