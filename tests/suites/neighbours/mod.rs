@@ -6,6 +6,7 @@
 
 mod keepalived;
 mod probes;
+mod routers;
 
 use std::time::Duration;
 
