@@ -5,8 +5,10 @@
 //! configured before has been taken in then.
 
 mod keepalived;
+mod macvlan;
 mod probes;
 mod routers;
+mod vm;
 
 use std::time::Duration;
 
@@ -60,6 +62,12 @@ fn wait_for_event(agent: &mut Agent, kind: &str) -> Result<Value> {
 /// Waits for a series to have a value, such as `dupip_ports{bridge="rt0"}`.
 fn wait_for_metric(agent: &mut Agent, series: &str, is_right: impl Fn(f64) -> bool) -> Result<f64> {
     agent.wait_until(DEADLINE, series, |agent| Ok(agent.metric(series)?.filter(|value| is_right(*value))))
+}
+
+/// Waits until so many ports of the bridge have a tap: attaching takes the kernel some ten milliseconds, and what is sent
+/// before is not heard.
+fn wait_for_ports(agent: &mut Agent, count: u16) -> Result<()> {
+    wait_for_metric(agent, "dupip_ports{bridge=\"rt0\"}", |ports| ports == f64::from(count)).map(drop)
 }
 
 /// What a witness claims is in here (RFC 5737), where no bridge of a test is at home.

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use lab::{Agent, Arp, Bridge, MacAddr, Mode, Sandbox};
 use serde_json::Value;
 
-use super::{Witness, kinds, runner, story, text, wait_for_metric};
+use super::{Witness, kinds, runner, story, text, wait_for_metric, wait_for_ports};
 
 const FREE: &str = "10.8.64.77";
 const OWN: &str = "10.8.64.2";
@@ -72,6 +72,7 @@ fn as_systemd_does(sandbox: &Sandbox, address: Ipv4Addr) -> Result<()> {
 fn taking_an_address_as_systemd_does_is_nothing() -> Result<()> {
     let (bridge, mut agent, _two, mut witness) = two()?;
     let newcomer = bridge.sandbox("newcomer").start()?;
+    wait_for_ports(&mut agent, 4)?;
     as_systemd_does(&newcomer, [10, 8, 64, 9].into())?;
     wait_for_claims(&mut agent, "probe", 3.0)?;
     wait_for_claims(&mut agent, "gratuitous_request", 2.0)?;
