@@ -4,6 +4,7 @@
 //! Where nothing is to be found, a test waits for something that comes later ([`Witness::mark`]): whatever was sent or
 //! configured before has been taken in then.
 
+mod crowd;
 mod keepalived;
 mod macvlan;
 mod probes;
@@ -20,7 +21,12 @@ use serde_json::Value;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn runner() -> Result<(Bridge, Dupip)> {
-    let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/24")?;
+    with_address("10.8.64.1/24")
+}
+
+/// A runner whose bridge has this address, for those who need more room.
+fn with_address(address: &str) -> Result<(Bridge, Dupip)> {
+    let bridge = Runner::new()?.bridge("rt0", address)?;
     let dupip = Dupip::on(&bridge)?;
     Ok((bridge, dupip))
 }
