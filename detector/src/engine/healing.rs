@@ -25,7 +25,8 @@ impl Engine {
     pub(super) fn heal(&mut self, id: IncidentId, alive: &[Party], held: &[Lease], now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let (domain, address) = (incident.domain, incident.address);
-        let winner = incident.contest.as_ref().filter(|contest| contest.is_settled()).and_then(|contest| contest.winner);
+        let winner =
+            incident.contest.as_ref().filter(|contest| contest.is_settled()).and_then(|contest| contest.winner);
         if !self.observes() && self.is_shared((domain, address)) {
             return self.hold(id, Held::Shared);
         }

@@ -5,6 +5,7 @@
 //! configured before has been taken in then.
 
 mod crowd;
+mod differential;
 mod keepalived;
 mod macvlan;
 mod probes;
