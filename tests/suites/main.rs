@@ -10,6 +10,7 @@ mod incident;
 mod kit;
 mod leftovers;
 mod life;
+mod neighbours;
 mod reconcile;
 mod replay;
 mod runner;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     bindings::{Binding, Key},
+    incident::Party,
     input::{Claim, Configured, Evidence, Survey},
     output::{Action, Finding, Info},
     topology::{Bridge, KnownPort, Port},
@@ -75,9 +76,7 @@ impl Engine {
         self.forwarders.remove(&port);
         self.probing.forget_port(port);
         self.forget_flood(port);
-        for (key, station) in self.bindings.of_port(port) {
-            self.withdraw(key, station, now);
-        }
+        self.withdraw_all(self.bindings.of_port(port), now);
         self.abandon_evictions(port, now);
     }
 
@@ -114,9 +113,9 @@ impl Engine {
         for (key, station) in configured.keys() {
             self.claim(*key, *station, Evidence::Configured, at, now);
         }
-        for (key, station) in before.into_iter().filter(|known| !configured.contains_key(known)) {
-            self.unconfigured(key, station, at, now);
-        }
+        let missing = before.into_iter().filter(|known| !configured.contains_key(known));
+        let gone = missing.filter(|(key, station)| self.unconfigured(*key, *station, at, now)).collect();
+        self.withdraw_all(gone, now);
         for ((key, station), tag) in configured {
             self.judge(key, Evidence::Configured, at, now);
             self.absorb(key, station, tag);
@@ -124,20 +123,20 @@ impl Engine {
     }
 
     /// A survey that began at `at` did not show the address. Of what was configured, or said by an interface that was
-    /// looked at, only what was said on the wire since then still counts; others behind the port it does not show.
-    fn unconfigured(&mut self, key: Key, station: Station, at: Timestamp, now: Timestamp) {
+    /// looked at, only what was said on the wire since then still counts; others behind the port it does not show. Whether
+    /// the station has it no more.
+    fn unconfigured(&mut self, key: Key, station: Station, at: Timestamp, now: Timestamp) -> bool {
         let is_surveyed = self.is_surveyed(station);
-        let Some(binding) = self.bindings.get_mut(key, station) else { return };
+        let Some(binding) = self.bindings.get_mut(key, station) else { return false };
         if !std::mem::take(&mut binding.configured) && !is_surveyed {
-            return;
+            return false;
         }
-        match binding.last_frame {
-            Some(frame) if frame > at => {
-                self.stop_absorbing(key, station);
-                self.watch_liveness(key, station, now);
-            }
-            _ => self.withdraw(key, station, now),
+        let is_gone = binding.last_frame.is_none_or(|frame| frame <= at);
+        if !is_gone {
+            self.stop_absorbing(key, station);
+            self.watch_liveness(key, station, now);
         }
+        is_gone
     }
 
     pub(super) fn claimed(&mut self, claim: Claim, now: Timestamp) {
@@ -148,7 +147,8 @@ impl Engine {
         }
         match claim.evidence {
             Evidence::Arp(ClaimKind::Probe) => self.probed(key, station, claim.at),
-            _ if self.speaks_for_another(station) || self.is_superseded(key, station, claim.at) => {}
+            evidence if self.speaks_for_another(key, station, evidence) => {}
+            _ if self.is_superseded(key, station, claim.at) => {}
             Evidence::Ipv4 if self.forwards_for_another(key, station) => self.forwarded(key, station, claim.at),
             _ => self.take_claim(key, station, &claim, now),
         }
@@ -176,12 +176,13 @@ impl Engine {
         self.absorb(key, station, claim.tag);
     }
 
-    /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, and the agent's own
-    /// announcements go out there.
-    fn speaks_for_another(&self, station: Station) -> bool {
-        self.topology.host(station.port).is_some_and(|bridge| {
-            bridge.mac != station.mac && bridge.vlans.iter().all(|device| device.mac != station.mac)
-        })
+    /// The host may say on the bridge what is true of others: it answers for them by proxy ARP, with their hardware address
+    /// or its own (`proxy_arp_pvlan`), and the agent's own announcements go out there.
+    fn speaks_for_another(&self, key: Key, station: Station, evidence: Evidence) -> bool {
+        let Some(bridge) = self.topology.host(station.port) else { return false };
+        let is_own = bridge.mac == station.mac || bridge.vlans.iter().any(|device| device.mac == station.mac);
+        let has = self.bindings.get(key, station).is_some_and(|binding| binding.configured);
+        !is_own || evidence == Evidence::Arp(ClaimKind::Reply) && !has
     }
 
     /// Whether a packet's source is one that whoever sent it is known not to have, and may have passed on for another.
@@ -243,7 +244,31 @@ impl Engine {
 
     /// Forgets that a station uses an address.
     pub(super) fn withdraw(&mut self, key: Key, station: Station, now: Timestamp) {
-        let Some(binding) = self.bindings.get(key, station) else { return };
+        self.withdraw_all(vec![(key, station)], now);
+    }
+
+    /// Forgets that stations use addresses. All have let go before it is asked who is left, so that nobody is taken for the
+    /// heir of an address that goes away itself; and an address with several of them changes hands once.
+    fn withdraw_all(&mut self, all: Vec<(Key, Station)>, now: Timestamp) {
+        let mut gone: BTreeMap<Key, Option<Party>> = BTreeMap::new();
+        for (key, station) in all {
+            let Some((party, plausible)) = self.let_go(key, station) else { continue };
+            let known = gone.entry(key).or_default();
+            if plausible && known.as_ref().is_none_or(|known| party.first_seen < known.first_seen) {
+                *known = Some(party);
+            }
+        }
+        for (key, party) in gone {
+            if let Some(party) = party {
+                self.departed(key, party, now);
+            }
+            self.judge_end(key, now);
+        }
+    }
+
+    /// Who had the address, and whether it could have it.
+    fn let_go(&mut self, key: Key, station: Station) -> Option<(Party, bool)> {
+        let binding = self.bindings.get(key, station)?;
         let (party, plausible) = (self.describe(key, station, binding), binding.is_plausible());
         self.stop_absorbing(key, station);
         self.bindings.remove(key, station);
@@ -251,9 +276,6 @@ impl Engine {
         if self.contradiction(key, None).is_none() {
             self.drop_suspicion(key);
         }
-        if plausible {
-            self.departed(key, party, now);
-        }
-        self.judge_end(key, now);
+        Some((party, plausible))
     }
 }

@@ -25,16 +25,17 @@ impl Engine {
     pub(super) fn heal(&mut self, id: IncidentId, alive: &[Party], held: &[Lease], now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let (domain, address) = (incident.domain, incident.address);
-        let contest = incident.contest.as_ref();
-        let Some(winner) = contest.filter(|contest| contest.is_settled()).and_then(|contest| contest.winner) else {
+        let winner =
+            incident.contest.as_ref().filter(|contest| contest.is_settled()).and_then(|contest| contest.winner);
+        if !self.observes() && self.is_shared((domain, address)) {
+            return self.hold(id, Held::Shared);
+        }
+        let Some(winner) = winner else {
             self.hold(id, if self.observes() { Held::Observing } else { Held::Unsettled });
             return self.retry_contest(id, now);
         };
         if self.observes() {
             return self.hold(id, Held::Observing);
-        }
-        if self.is_shared((domain, address)) {
-            return self.hold(id, Held::Shared);
         }
         if self.topology.prefix_len(domain, address).is_none() {
             self.hold(id, Held::NoNetwork);

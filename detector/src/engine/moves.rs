@@ -79,6 +79,8 @@ impl Engine {
             same if same == to => return,
             // A bridge has the lowest hardware address of its ports, and so another one now and then.
             Station { port, .. } if port == to.port && party.is_host => return,
+            // Nor has a sandbox that had the address with this one before it said another, as virtual routers do.
+            Station { port, .. } if port == to.port && binding.first_seen < from.first_seen => return,
             Station { port, mac } if port == to.port => {
                 self.findings.push_back(Finding::Info(Info::MacChanged { domain, address, from: mac, party }));
             }

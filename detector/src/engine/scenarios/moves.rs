@@ -161,6 +161,39 @@ fn another_hardware_address_at_the_same_port_is_told_and_no_duplicate() {
     assert_eq!((world.duplicates(), infos(&world)), (0, vec!["mac_changed"]));
 }
 
+/// A virtual router advertises itself with its own hardware address and the sandbox's.
+#[test]
+fn a_second_hardware_address_of_a_sandbox_that_falls_silent_is_nothing() {
+    let mut world = World::running(Mode::Enforce);
+    world.sandbox(2, "a", &[CONTESTED]);
+    let router = Mac([0, 0, 0x5e, 0, 1, 7]);
+    world.announces(2, router, CONTESTED);
+    world.pass(Span::from_millis(10));
+    let survey = Survey { macs: [mac(2), router].into(), ..world.look(2) };
+    world.tell(Input::Surveyed { port: port(2), survey });
+    assert_eq!(world.states(CONTESTED), [RowState::Ok]);
+    assert_eq!((world.findings, world.asked.get("announce")), (vec![], None));
+}
+
+#[test]
+fn an_address_that_two_stations_of_a_sandbox_let_go_of_at_once_has_not_moved_between_them() {
+    let mut world = World::running(Mode::Enforce);
+    let router = Mac([0, 0, 0x5e, 0, 1, 7]);
+    world.sandbox(2, "a", &[address(3)]);
+    let addresses = Some(vec![Configured { tag: None, address: CONTESTED, mac: router }]);
+    let macs = || [mac(2), router].into();
+    let survey = Survey { macs: macs(), addresses, ..world.look(2) };
+    world.tell(Input::Surveyed { port: port(2), survey });
+    world.sends_from(2, CONTESTED);
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.states(CONTESTED), [RowState::Ok; 2]);
+    let survey = Survey { macs: macs(), ..world.look(2) };
+    world.tell(Input::Surveyed { port: port(2), survey });
+    assert_eq!((world.states(CONTESTED), &world.findings), (vec![], &vec![]));
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!(moves(&world), [from_to("veth2", "veth3")]);
+}
+
 #[test]
 fn another_hardware_address_behind_an_opaque_port_is_believed_when_the_first_is_silent() {
     let mut world = World::running(Mode::Observe);
@@ -238,14 +271,18 @@ fn a_shared_address_moves_and_is_no_duplicate() {
 
 #[test]
 fn a_shared_address_with_two_holders_for_long_is_told_and_nobody_is_moved() {
-    let mut world = sharing();
-    world.lease(CONTESTED, "a");
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.sandbox(3, "b", &[CONTESTED]);
-    world.pass(Span::from_secs(4));
-    assert_eq!(world.duplicates(), 0);
-    world.pass(Span::from_secs(4));
-    assert_eq!((world.duplicates(), world.held(), world.asked("reallocate")), (1, vec![Held::Shared], 0));
+    for leased in [true, false] {
+        let mut world = sharing();
+        if leased {
+            world.lease(CONTESTED, "a");
+        }
+        world.sandbox(2, "a", &[CONTESTED]);
+        world.sandbox(3, "b", &[CONTESTED]);
+        world.pass(Span::from_secs(4));
+        assert_eq!(world.duplicates(), 0);
+        world.pass(Span::from_secs(4));
+        assert_eq!((world.duplicates(), world.held(), world.asked("reallocate")), (1, vec![Held::Shared], 0));
+    }
 }
 
 #[test]

@@ -157,6 +157,23 @@ fn the_host_may_say_what_is_true_of_others() {
     assert_eq!(world.findings, []);
 }
 
+/// Scenario 26, where the host answers with its own hardware address for whoever is asked for.
+#[test]
+fn the_host_may_answer_for_everybody() {
+    let mut world = World::running(Mode::Enforce);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.says(BRIDGE_PORT, Operation::Reply, CONTESTED, address(3));
+    world.says(BRIDGE_PORT, Operation::Reply, address(4), address(3));
+    world.sandbox(4, "b", &[address(4)]);
+    world.says(BRIDGE_PORT, Operation::Reply, HOST, address(3));
+    world.pass(Span::from_secs(120));
+    assert_eq!(world.findings, []);
+    let mut stations = [CONTESTED, address(4), HOST].into_iter().flat_map(|address| world.states(address));
+    assert!(stations.by_ref().take(3).eq([RowState::Ok; 3]) && stations.next().is_none());
+    world.says(4, Operation::Reply, HOST, address(3));
+    assert_eq!(world.duplicates(), 1, "its own address is still its own");
+}
+
 #[test]
 fn the_host_may_ask_with_any_of_its_addresses() {
     let mut world = World::running(Mode::Enforce);
