@@ -94,18 +94,19 @@ impl Witness {
     /// Waits until the agent has taken in what the kernel has configured, and what stood on the wire, up to now.
     fn mark(&mut self, agent: &mut Agent) -> Result<()> {
         self.marks += 1;
-        let mark = format!("{MARKS}{}", self.marks);
-        let row = |evidence: &'static str| {
-            let mark = mark.clone();
+        // What is configured is absorbed when it is said, so another one is announced.
+        let (configured, announced) = (format!("{MARKS}{}", self.marks), format!("{MARKS}{}", 128 + self.marks));
+        let row = |mark: &str, evidence: &'static str| {
+            let mark = mark.to_owned();
             move |agent: &mut Agent| {
                 let is_it = |row: &Value| text(row, "address") == mark && text(row, "evidence") == evidence;
                 Ok(agent.table()?.iter().any(is_it).then_some(()))
             }
         };
-        self.sandbox.run(["ip", "address", "add", &format!("{mark}/32"), "dev", "eth0"])?;
-        agent.wait_until(DEADLINE, "what is configured", row("configured"))?;
-        let sender = mark.parse()?;
+        self.sandbox.run(["ip", "address", "add", &format!("{configured}/32"), "dev", "eth0"])?;
+        agent.wait_until(DEADLINE, "what is configured", row(&configured, "configured"))?;
+        let sender = announced.parse()?;
         self.sandbox.send_frame(&Arp::announcement(self.sandbox.mac()?, sender).frame())?;
-        agent.wait_until(DEADLINE, "what is announced", row("gratuitous_request"))
+        agent.wait_until(DEADLINE, "what is announced", row(&announced, "gratuitous_request"))
     }
 }
