@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use caps::{CapSet, Capability};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep},
@@ -122,6 +123,7 @@ pub async fn start(
     }
     let Started { listener, claims, known, refused } = Listener::start(settings.tap)?;
     tell_how(&telemetry, settings, refused.as_ref());
+    tell_rights(&telemetry);
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);
     let (latches, readiness) = latches();
@@ -171,6 +173,24 @@ fn tell_how(telemetry: &Telemetry, settings: &Settings, refused: Option<&Capture
             let reason = "without eBPF, whoever uses an address without a word of ARP is not seen on the wire";
             telemetry.degraded(Feature::Ipv4Watch, Some(&reason));
         }
+    }
+}
+
+/// Says what may not be done in sandboxes' namespaces. Where the kernel does not tell what the process may, the first
+/// failure will.
+fn tell_rights(telemetry: &Telemetry) {
+    const RIGHTS: [(Capability, &str); 2] = [
+        (
+            Capability::CAP_SYS_ADMIN,
+            "nobody can be moved, and what is in a namespace is known only if the kernel tells by id",
+        ),
+        (Capability::CAP_SYS_PTRACE, "namespaces without a name of their own are not known by whom they belong to"),
+    ];
+    let lacks = |capability| caps::has_cap(None, CapSet::Effective, capability).is_ok_and(|has| !has);
+    let lacking = RIGHTS.into_iter().filter(|(capability, _)| lacks(*capability));
+    let reasons: Vec<_> = lacking.map(|(capability, loss)| format!("without {capability}, {loss}")).collect();
+    if !reasons.is_empty() {
+        telemetry.degraded(Feature::Namespaces, Some(&reasons.join("; ")));
     }
 }
 

@@ -1,37 +1,37 @@
 //! What the agent must be allowed to do, checked before it touches anything.
 
-use caps::{Capability, CapsHashSet};
+use caps::CapsHashSet;
 
 use super::exit::{Exit, Failure};
-use crate::doctor::capabilities::{USES, effective, has};
+use crate::doctor::capabilities::{USES, Use, effective, has};
 
-/// Makes sure that nothing is missing.
+/// Makes sure that nothing is missing that the agent cannot do without. Of what it can do less without, it tells itself.
 pub(super) fn check() -> Result<(), Failure> {
     let unknown = |error| Failure::new(Exit::Unsupported, format_args!("cannot read own capabilities: {error}"));
-    match missing(&effective().map_err(unknown)?).as_slice() {
-        [] => Ok(()),
-        missing => Err(refusal(missing)),
-    }
+    let missing = missing(&effective().map_err(unknown)?);
+    if missing.iter().any(|of| of.is_vital) { Err(refusal(&missing)) } else { Ok(()) }
 }
 
-fn missing(effective: &CapsHashSet) -> Vec<(Capability, &'static str)> {
-    let lacking = USES.iter().filter(|of| of.is_needed && !has(effective, of.capability));
-    lacking.map(|of| (of.capability, of.purpose)).collect()
+fn missing(effective: &CapsHashSet) -> Vec<&'static Use> {
+    USES.iter().filter(|of| of.is_needed && !has(effective, of.capability)).collect()
 }
 
-fn refusal(missing: &[(Capability, &str)]) -> Failure {
-    let lines: String = missing.iter().map(|(capability, why)| format!("\n  {capability} to {why}")).collect();
-    let names: Vec<_> = missing.iter().map(|(capability, _)| capability.to_string()).collect();
+fn refusal(missing: &[&Use]) -> Failure {
+    let line = |Use { capability, purpose, .. }: &&Use| format!("\n  {capability} to {purpose}");
+    let lines: String = missing.iter().map(line).collect();
+    let names: Vec<_> = missing.iter().map(|of| of.capability.to_string()).collect();
     Failure::new(Exit::NotPermitted, format_args!("dupip run lacks what it needs:{lines}"))
         .hint(format_args!("sudo dupip run …, or AmbientCapabilities={} in its unit", names.join(" ")))
 }
 
 #[cfg(test)]
 mod tests {
+    use caps::Capability;
+
     use super::*;
 
     fn names(effective: &[Capability]) -> Vec<String> {
-        missing(&effective.iter().copied().collect()).iter().map(|(capability, _)| capability.to_string()).collect()
+        missing(&effective.iter().copied().collect()).iter().map(|of| of.capability.to_string()).collect()
     }
 
     #[test]

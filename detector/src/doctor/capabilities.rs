@@ -15,8 +15,10 @@ pub struct Use {
     pub purpose: &'static str,
     /// What there is not without it.
     loss: &'static str,
-    /// Whether `dupip run` cannot do without.
+    /// Whether something that dupip promises is missing without it.
     pub is_needed: bool,
+    /// Whether `dupip run` cannot do without: it does not start then. Without the others it does less, and says so.
+    pub is_vital: bool,
 }
 
 /// Every capability that dupip uses.
@@ -25,8 +27,10 @@ pub const USES: [Use; 7] = [
         capability: Capability::CAP_BPF,
         name: "capability.cap_bpf",
         purpose: "load the tap",
-        loss: "what sandboxes say to each other on the wire is not heard",
+        loss: "packet sockets hear ARP in the tap's place, which takes more of the processor, and whoever says no word of ARP is \
+               not heard",
         is_needed: true,
+        is_vital: false,
     },
     Use {
         capability: Capability::CAP_NET_ADMIN,
@@ -34,6 +38,7 @@ pub const USES: [Use; 7] = [
         purpose: "attach the tap, change addresses and neighbours",
         loss: "no port is watched, and nobody is moved",
         is_needed: true,
+        is_vital: true,
     },
     Use {
         capability: Capability::CAP_NET_RAW,
@@ -41,6 +46,7 @@ pub const USES: [Use; 7] = [
         purpose: "send probes and announcements",
         loss: "nobody can be asked who has an address, so `dupip scan` and the proof of a move do not work",
         is_needed: true,
+        is_vital: true,
     },
     Use {
         capability: Capability::CAP_NET_BROADCAST,
@@ -48,13 +54,15 @@ pub const USES: [Use; 7] = [
         purpose: "hear of address changes in every sandbox (NETLINK_LISTEN_ALL_NSID)",
         loss: "a duplicate that never speaks is not seen when it takes the address",
         is_needed: true,
+        is_vital: true,
     },
     Use {
         capability: Capability::CAP_SYS_ADMIN,
         name: "capability.cap_sys_admin",
         purpose: "enter the namespaces of sandboxes",
-        loss: "what is configured in a sandbox is not known, and no address can be changed there",
+        loss: "what is configured in a sandbox is known only as far as the kernel tells it by id, and nobody can be moved",
         is_needed: true,
+        is_vital: false,
     },
     Use {
         capability: Capability::CAP_SYS_PTRACE,
@@ -62,6 +70,7 @@ pub const USES: [Use; 7] = [
         purpose: "see which namespace a process is in",
         loss: "sandboxes without a named namespace, as container runtimes make them, are neither named nor looked into",
         is_needed: true,
+        is_vital: false,
     },
     Use {
         capability: Capability::CAP_SYSLOG,
@@ -69,6 +78,7 @@ pub const USES: [Use; 7] = [
         purpose: "read the kernel's log where kernel.dmesg_restrict is set",
         loss: "the kernel's own word on martian sources is not heard",
         is_needed: false,
+        is_vital: false,
     },
 ];
 
@@ -99,7 +109,7 @@ pub(super) fn examine() -> Vec<Check> {
 }
 
 fn check(of: &Use, has: bool) -> Check {
-    let Use { capability, name, purpose, loss, is_needed } = of;
+    let Use { capability, name, purpose, loss, is_needed, .. } = of;
     let lacking = format!("no {capability} to {purpose}: {loss}");
     let remedy = format!("run as root, or add {capability} to AmbientCapabilities= of the unit");
     match (has, is_needed) {

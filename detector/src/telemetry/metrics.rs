@@ -48,10 +48,13 @@ pub enum Feature {
     Ebpf,
     /// Seeing IPv4 packets from sources that were not claimed.
     Ipv4Watch,
+    /// Entering sandboxes' namespaces, and knowing whose they are.
+    Namespaces,
 }
 
 impl Feature {
-    const ALL: [Self; 6] = [Self::Inventory, Self::Store, Self::Taps, Self::KernelLog, Self::Ebpf, Self::Ipv4Watch];
+    const ALL: [Self; 7] =
+        [Self::Inventory, Self::Store, Self::Taps, Self::KernelLog, Self::Ebpf, Self::Ipv4Watch, Self::Namespaces];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +64,7 @@ impl Feature {
             Self::KernelLog => "kernel_log",
             Self::Ebpf => "ebpf",
             Self::Ipv4Watch => "ipv4_watch",
+            Self::Namespaces => "namespaces",
         }
     }
 }
@@ -394,6 +398,7 @@ mod tests {
             "dupip_degraded{feature=\"kernel_log\"} 0",
             "dupip_degraded{feature=\"ebpf\"} 0",
             "dupip_degraded{feature=\"ipv4_watch\"} 0",
+            "dupip_degraded{feature=\"namespaces\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
         }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use lab::{Agent, Arp, Bridge, Dupip, MacAddr, Mode, Refusal, Sandbox};
 use serde_json::Value;
 
-use super::{CONTESTED, DEADLINE, event, events, incident, is_degraded, mark, row, runner, text, wait_tapped};
+use super::{CONTESTED, event, events, incident, is_degraded, mark, row, runner, text, wait_tapped};
 
 /// What the agent says of a feature that it cannot do fully.
 fn reason(agent: &Agent, feature: &str) -> Result<String> {
@@ -105,20 +105,49 @@ fn a_tap_that_was_asked_for_by_name_and_cannot_be_is_an_error() -> Result<()> {
     Ok(())
 }
 
-/// Without the right to enter namespaces, and with it without eBPF, the kernel still tells by id what is in them.
+/// Without eBPF and the right to enter namespaces, the kernel still tells by their ids what is in them.
 ///
 /// Scenario 36.
 #[test]
-fn with_capabilities_dropped_the_agent_runs_on_what_is_left() -> Result<()> {
+fn with_capabilities_dropped_the_agent_does_what_it_can_and_says_what_it_cannot() -> Result<()> {
     let (bridge, dupip) = runner()?;
-    let dupip = dupip.without(&["bpf", "sys_admin", "sys_ptrace", "perfmon", "syslog"]);
+    let dupip = dupip.without(&["bpf", "perfmon", "sys_admin", "sys_ptrace"]);
     let owner = bridge.sandbox("owner").address("10.8.64.2/24").without_ipv6().start()?;
+    let vm = bridge.tap("vm1")?;
     let mut agent = dupip.start(Mode::Enforce)?;
-    assert!(is_degraded(&agent, "ebpf")?);
-    assert_eq!(text(&row(&mut agent, CONTESTED)?, "port"), owner.port());
-    let _late = bridge.sandbox("late").address("10.8.64.2/24").without_ipv6().start()?;
+    for (feature, why) in [("ebpf", "CAP_BPF"), ("namespaces", "CAP_SYS_ADMIN"), ("namespaces", "CAP_SYS_PTRACE")] {
+        assert!(is_degraded(&agent, feature)? && reason(&agent, feature)?.contains(why), "{feature}");
+    }
+    let of_owner = row(&mut agent, CONTESTED)?;
+    assert_eq!((text(&of_owner, "port"), text(&of_owner, "reach")), (owner.port(), "netns_by_id"));
+    // One who is only seen, and one who is only heard.
+    let late = bridge.sandbox("late").address("10.8.64.2/24").without_ipv6().start()?;
     let duplicate = event(&mut agent, "duplicate")?;
     assert_eq!((text(&duplicate, "address"), text(&duplicate, "reason")), ("10.8.64.2", "configured"));
-    let _ = DEADLINE;
+    wait_tapped(&mut agent, 3)?;
+    vm.answer([CONTESTED], vm.mac());
+    vm.send_frame(&Arp::announcement(vm.mac(), CONTESTED).frame())?;
+    event(&mut agent, "party_joined")?;
+    assert_eq!([owner.addresses()?, late.addresses()?], [["10.8.64.2/24"], ["10.8.64.2/24"]], "nobody can be moved");
+    let (exit, checks) = doctor(&dupip)?;
+    assert_eq!(exit, Some(4), "{checks:#?}");
+    for (name, status) in
+        [("cap_bpf", "missing"), ("cap_sys_admin", "missing"), ("cap_sys_ptrace", "missing"), ("cap_net_raw", "ok")]
+    {
+        assert_eq!(text(&check(&checks, &format!("capability.{name}"))?, "status"), status, "{name}: {checks:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_the_right_to_speak_or_to_hear_of_changes_it_does_not_start() -> Result<()> {
+    for missing in ["net_raw", "net_admin", "net_broadcast"] {
+        let (bridge, dupip) = runner()?;
+        let run = ["run", "--bridge", bridge.name(), "--database", "/run/lab/x.db", "--listen", "none"];
+        let outcome = dupip.without(&[missing]).outcome(&run)?;
+        let name = format!("CAP_{}", missing.to_uppercase());
+        assert_eq!(outcome.status, Some(4), "{}", outcome.complaint);
+        assert!(outcome.complaint.contains(&name), "{}", outcome.complaint);
+    }
     Ok(())
 }
