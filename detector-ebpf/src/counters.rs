@@ -116,6 +116,18 @@ impl TapCounters {
         self.reported + self.absorbed + self.limited + self.lost + self.malformed.iter().sum::<u64>()
     }
 
+    /// Everything that the agent was told.
+    #[must_use]
+    pub const fn all_reported(&self) -> u64 {
+        self.reported + self.ipv4_reported
+    }
+
+    /// IPv4 packets with a source that was not known there, whatever became of them.
+    #[must_use]
+    pub const fn ipv4(&self) -> u64 {
+        self.ipv4_reported + self.ipv4_limited + self.ipv4_lost
+    }
+
     /// Everything that the agent should have heard of and does not, for want of room.
     #[must_use]
     pub const fn all_lost(&self) -> u64 {

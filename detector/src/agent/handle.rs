@@ -24,7 +24,8 @@ use crate::{
 /// A question to the agent's loop, answered between two inputs.
 #[derive(Debug)]
 pub(super) enum Query {
-    Table(oneshot::Sender<Vec<Row>>),
+    /// Some rows of the live table, from behind an address on.
+    Page(Option<(Domain, Ipv4Addr)>, oneshot::Sender<Vec<Row>>),
     Incidents(oneshot::Sender<Vec<Incident>>),
     /// The live table's rows of one address.
     On(Domain, Ipv4Addr, oneshot::Sender<Vec<Row>>),
@@ -100,24 +101,59 @@ impl Witness for Seen<'_> {
     }
 }
 
-impl Handle {
-    /// The live table, by domain, address and station, each row with the lease on its address; only the rows of a domain
-    /// or an address, if one is named. Who is there is told even if the store cannot be read.
+/// A walk through the live table, a few rows at a time: the table may be long, and neither the loop nor the memory is to
+/// feel it. What changes meanwhile is seen or not; no address is seen twice.
+pub struct TableWalk {
+    agent: Handle,
+    domain: Option<Domain>,
+    address: Option<Ipv4Addr>,
+    leases: BTreeMap<(Domain, Ipv4Addr), Lease>,
+    lease_is_known: bool,
+    /// Behind which address to go on; `None` at the end.
+    next: Option<Option<(Domain, Ipv4Addr)>>,
+}
+
+impl TableWalk {
+    /// The next rows; `None` at the end.
     ///
     /// # Errors
     /// When the agent is stopping.
-    pub async fn table(&self, domain: Option<Domain>, address: Option<Ipv4Addr>) -> Result<Vec<TableRow>, AskError> {
-        if let (Some(domain), Some(address)) = (domain, address) {
-            return self.table_of(domain, address).await;
-        }
-        let mut rows = self.ask(Query::Table).await?;
-        rows.retain(|row| domain.is_none_or(|of| of == row.domain) && address.is_none_or(|of| of == row.address));
-        let leases = self.with_store(|store| store.leases(None)).await?;
+    pub async fn next(&mut self) -> Result<Option<Vec<TableRow>>, AskError> {
+        let Some(after) = self.next else { return Ok(None) };
+        let rows = match (self.domain, self.address) {
+            (Some(domain), Some(address)) => self.agent.ask(|reply| Query::On(domain, address, reply)).await?,
+            _ => self.agent.ask(|reply| Query::Page(after, reply)).await?,
+        };
+        let is_whole = self.domain.is_some() && self.address.is_some();
+        self.next = rows.last().filter(|_| !is_whole).map(|last| Some((last.domain, last.address)));
+        let is_wanted = |row: &Row| {
+            self.domain.is_none_or(|of| of == row.domain) && self.address.is_none_or(|of| of == row.address)
+        };
+        Ok(Some(rows.into_iter().filter(is_wanted).map(|row| self.with_lease(row)).collect()))
+    }
+
+    fn with_lease(&self, row: Row) -> TableRow {
+        let lease = self.leases.get(&(row.domain, row.address)).cloned();
+        TableRow { lease, lease_is_known: self.lease_is_known, row }
+    }
+}
+
+impl Handle {
+    /// A walk through the live table, by domain, address and station, each row with the lease on its address; only the rows
+    /// of a domain or an address, if one is named. Who is there is told even if the store cannot be read.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn table(&self, domain: Option<Domain>, address: Option<Ipv4Addr>) -> Result<TableWalk, AskError> {
+        let leases = self.with_store(move |store| match domain.zip(address) {
+            Some((domain, address)) => store.lease(domain, address).map(|lease| lease.into_iter().collect()),
+            None => store.leases(domain),
+        });
+        let leases: Result<Vec<Lease>, _> = leases.await?;
         let lease_is_known = leases.is_ok();
         let leases = leases.unwrap_or_default().into_iter().map(|lease| ((lease.domain, lease.address), lease));
-        let leases: BTreeMap<_, _> = leases.collect();
-        let lease_of = |row: &Row| leases.get(&(row.domain, row.address)).cloned();
-        Ok(rows.into_iter().map(|row| TableRow { lease: lease_of(&row), lease_is_known, row }).collect())
+        let leases = leases.collect();
+        Ok(TableWalk { agent: self.clone(), domain, address, leases, lease_is_known, next: Some(None) })
     }
 
     /// The incidents, open and lately closed, oldest first.
@@ -146,14 +182,6 @@ impl Handle {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    async fn table_of(&self, domain: Domain, address: Ipv4Addr) -> Result<Vec<TableRow>, AskError> {
-        let rows = self.ask(|reply| Query::On(domain, address, reply)).await?;
-        let lease = self.with_store(move |store| store.lease(domain, address)).await?;
-        let lease_is_known = lease.is_ok();
-        let lease = lease.unwrap_or_default();
-        Ok(rows.into_iter().map(|row| TableRow { row, lease: lease.clone(), lease_is_known }).collect())
     }
 
     /// The leases with how they stand, by domain and address.

@@ -25,7 +25,7 @@ mod tapper;
 mod watch;
 
 pub use error::Error;
-pub use handle::{AskError, Handle, TableRow};
+pub use handle::{AskError, Handle, TableRow, TableWalk};
 pub use readiness::{Latch, Readiness};
 pub use run::start;
 pub use settings::Settings;

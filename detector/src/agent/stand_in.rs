@@ -147,7 +147,8 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
 async fn answer(engine: Engine, mut asked: mpsc::Receiver<Query>) {
     while let Some(query) = asked.recv().await {
         match query {
-            Query::Table(reply) => drop(reply.send(engine.rows().collect())),
+            // As few at a time as can be.
+            Query::Page(after, reply) => drop(reply.send(engine.rows_after(after, 1))),
             Query::Incidents(reply) => drop(reply.send(engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(engine.rows_on(domain, address).collect())),
             Query::Gauges(reply) => drop(reply.send(())),

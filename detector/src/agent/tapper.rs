@@ -176,6 +176,8 @@ impl Work {
         for kind in ClaimKind::ALL {
             self.telemetry.claims_by_kind(bridge, kind, counted.kind(tapped(kind)));
         }
+        self.telemetry.ipv4_claims(bridge, counted.ipv4());
+        self.telemetry.reported(bridge, counted.all_reported());
         self.telemetry.absorbed(bridge, counted.absorbed);
         for reason in Malformed::ALL {
             self.telemetry.malformed(bridge, reason, counted.malformed(reason));

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    ops::Bound,
 };
 
 use super::input::Evidence;
@@ -155,6 +156,12 @@ impl Bindings {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Station, &Binding)> {
         self.all.iter().map(|((key, station), binding)| (*key, *station, binding))
+    }
+
+    /// All that come after an address, or all there are.
+    pub(super) fn after(&self, key: Option<Key>) -> impl Iterator<Item = (Key, Station, &Binding)> {
+        let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded((key, Station::LAST)));
+        self.all.range((from, Bound::Unbounded)).map(|((key, station), binding)| (*key, *station, binding))
     }
 
     /// The addresses in use in the domain by others than a port.

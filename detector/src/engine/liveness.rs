@@ -34,10 +34,12 @@ impl Engine {
         self.actions.push_back(Action::Probe { domain, addresses });
     }
 
+    /// Sees to it that the station is asked when it has been silent. It may speak often, so its timer is not moved each
+    /// time: when it is due, it is looked whether it should be.
     pub(super) fn watch_liveness(&mut self, key: Key, station: Station, now: Timestamp) {
         let configured = self.bindings.get(key, station).is_none_or(|binding| binding.configured);
         if !configured {
-            self.timers.set(Timer::Liveness(key.0, key.1, station), now + SILENCE);
+            self.timers.set_first(Timer::Liveness(key.0, key.1, station), now + SILENCE);
         }
     }
 
@@ -55,6 +57,10 @@ impl Engine {
     /// A station has been silent for long: it is asked when its turn comes.
     pub(super) fn silent(&mut self, key: Key, station: Station, now: Timestamp) {
         let Some(binding) = self.bindings.get_mut(key, station) else { return };
+        let until = binding.last_seen + SILENCE;
+        if binding.unanswered == 0 && !binding.queued && until > now {
+            return self.timers.set(Timer::Liveness(key.0, key.1, station), until);
+        }
         let waits = binding.unanswered == 0 && !std::mem::replace(&mut binding.queued, true) && self.next_turn > now;
         self.next_turn = self.next_turn.max(now) + TURN;
         if waits {

@@ -305,6 +305,20 @@ impl Engine {
         self.bindings.iter().map(|(key, station, binding)| self.row(key, station, binding))
     }
 
+    /// At least so many rows that come after an address, or the first ones; fewer only at the end. All rows of an address
+    /// are among them, or none.
+    #[must_use]
+    pub fn rows_after(&self, after: Option<(Domain, Ipv4Addr)>, at_least: usize) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        for (key, station, binding) in self.bindings.after(after) {
+            if rows.len() >= at_least && rows.last().is_some_and(|row| (row.domain, row.address) != key) {
+                break;
+            }
+            rows.push(self.row(key, station, binding));
+        }
+        rows
+    }
+
     /// How many bindings a bridge has.
     #[must_use]
     pub fn binding_count(&self, bridge: BridgeName) -> usize {

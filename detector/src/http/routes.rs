@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::{
-    Extension, Json, Router,
+    BoxError, Extension, Json, Router,
+    body::Body,
     extract::{
         DefaultBodyLimit, Query, Request, State,
         rejection::{JsonRejection, QueryRejection},
@@ -13,18 +14,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::stream;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{
     api::{
-        About, Address, Adopt, Allocate, Incident, JournalEntry, Lease, Problem, Release, Released, Row, Standing,
+        About, Address, Adopt, Allocate, Incident, JournalEntry, Lease, Problem, Release, Released, Standing,
         TableFilter,
     },
     events::{Waiting, events},
     peer::Peer,
     view::{self, Wall},
 };
-use crate::agent::{Handle, Latch, Settings};
+use crate::agent::{Handle, Latch, Settings, TableRow, TableWalk};
 
 /// The longest request: an owner's name and a few numbers.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -111,11 +113,48 @@ async fn about(State(agent): State<Handle>) -> Json<About> {
 async fn table(
     State(agent): State<Handle>,
     filter: Result<Query<TableFilter>, QueryRejection>,
-) -> Result<Json<Vec<Row>>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     let Query(filter) = filter?;
-    let rows = agent.table(filter.domain()?, filter.address).await?;
-    let wall = Wall::read();
-    Ok(Json(rows.iter().map(|row| view::row(row, wall)).collect()))
+    let mut walk = agent.table(filter.domain()?, filter.address).await?;
+    // Whoever cannot be answered at all is told so.
+    let first = walk.next().await?;
+    let pieces = Pieces { walk, first: Some(first), before: Some(b'['), wall: Wall::read() };
+    let body = stream::try_unfold(pieces, async |mut pieces| {
+        Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces)))
+    });
+    Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(body)))
+}
+
+/// The table as one JSON list, piece by piece. An answer that breaks off says so by being no JSON.
+struct Pieces {
+    walk: TableWalk,
+    /// What has been read before there was a piece to write.
+    first: Option<Option<Vec<TableRow>>>,
+    /// What stands before the next row; nothing is to come any more if there is none.
+    before: Option<u8>,
+    wall: Wall,
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, BoxError> {
+        let Some(mut before) = self.before else { return Ok(None) };
+        let rows = match self.first.take() {
+            Some(first) => first,
+            None => self.walk.next().await?,
+        };
+        let Some(rows) = rows else {
+            self.before = None;
+            return Ok(Some(if before == b'[' { b"[]".to_vec() } else { b"]".to_vec() }));
+        };
+        let mut piece = Vec::new();
+        for row in &rows {
+            piece.push(before);
+            serde_json::to_writer(&mut piece, &view::row(row, self.wall))?;
+            before = b',';
+        }
+        self.before = Some(before);
+        Ok(Some(piece))
+    }
 }
 
 async fn incidents(State(agent): State<Handle>) -> Result<Json<Vec<Incident>>, Problem> {

@@ -14,6 +14,7 @@ use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
 use crate::{
     allocator::Pool,
     capture::Malformed,
+    engine::Evidence,
     net::{BridgeName, ClaimKind, Domain, Lease, LeaseState, MartianReason},
     time::Span,
 };
@@ -94,6 +95,7 @@ pub struct Telemetry {
     lost: IntCounterVec,
     limited: IntCounterVec,
     absorbed: IntCounterVec,
+    reported: IntCounterVec,
     kernel_log_lost: IntCounter,
     unreadable: IntCounterVec,
     bindings: IntGaugeVec,
@@ -154,9 +156,25 @@ impl Telemetry {
                 IntCounter::new("dupip_kernel_log_lost_total", "Lines of the kernel's log that were gone unread")?,
             )?,
             martians: counter(at, "dupip_martian_total", "Claims that cannot be true", &["bridge", "reason"])?,
-            claims: counter(at, "dupip_claims_total", "ARP packets seen, by form", &["bridge", "kind"])?,
+            reported: counter(
+                at,
+                "dupip_reported_total",
+                "Claims that the tap told the agent; with the absorbed, the limited and the lost, these are all claims",
+                &["bridge"],
+            )?,
+            claims: counter(
+                at,
+                "dupip_claims_total",
+                "ARP packets seen, by form, and IPv4 packets whose source was not known at their port",
+                &["bridge", "kind"],
+            )?,
             malformed: counter(at, "dupip_malformed_total", "ARP packets that are none", &["bridge", "reason"])?,
-            lost: counter(at, "dupip_lost_events_total", "ARP packets seen but not reported", &["bridge"])?,
+            lost: counter(
+                at,
+                "dupip_lost_events_total",
+                "Claims seen but not reported, for want of room",
+                &["bridge"],
+            )?,
             unreadable: counter(
                 at,
                 "dupip_unreadable_total",
@@ -215,13 +233,14 @@ impl Telemetry {
 
     /// Makes a bridge's metrics appear, at 0, so that an alert on their increase sees the first one.
     pub fn watch(&self, bridge: BridgeName) {
-        let plain = [&self.duplicates, &self.lost, &self.refused, &self.limited, &self.absorbed];
+        let plain = [&self.duplicates, &self.lost, &self.refused, &self.limited, &self.absorbed, &self.reported];
         for plain in plain.into_iter().chain([&self.floods, &self.moves, &self.reopened]) {
             plain.with_label_values(&[bridge.as_str()]);
         }
         for kind in ClaimKind::ALL {
             self.claims.with_label_values(&[bridge.as_str(), kind.as_str()]);
         }
+        self.ipv4_claims(bridge, 0);
         for reason in MartianReason::ALL {
             self.martians.with_label_values(&[bridge.as_str(), reason.as_str()]);
         }
@@ -243,6 +262,16 @@ impl Telemetry {
     /// Counts ARP packets that the tap saw, reported or not.
     pub fn claims_by_kind(&self, bridge: BridgeName, kind: ClaimKind, count: u64) {
         self.claims.with_label_values(&[bridge.as_str(), kind.as_str()]).inc_by(count);
+    }
+
+    /// Counts IPv4 packets whose source the tap did not know at their port, reported or not.
+    pub fn ipv4_claims(&self, bridge: BridgeName, count: u64) {
+        self.claims.with_label_values(&[bridge.as_str(), Evidence::Ipv4.as_str()]).inc_by(count);
+    }
+
+    /// Counts claims that the tap told the agent.
+    pub fn reported(&self, bridge: BridgeName, count: u64) {
+        self.reported.with_label_values(&[bridge.as_str()]).inc_by(count);
     }
 
     /// Counts claims that the tap knew already and did not report.
@@ -390,6 +419,8 @@ mod tests {
             "dupip_claims_total{bridge=\"rt0\",kind=\"probe\"} 0",
             "dupip_limited_total{bridge=\"rt0\"} 0",
             "dupip_absorbed_total{bridge=\"rt0\"} 0",
+            "dupip_reported_total{bridge=\"rt0\"} 0",
+            "dupip_claims_total{bridge=\"rt0\",kind=\"ipv4\"} 0",
             "dupip_floods_total{bridge=\"rt0\"} 0",
             "dupip_moves_total{bridge=\"rt0\"} 0",
             "dupip_incidents_reopened_total{bridge=\"rt0\"} 0",
@@ -409,6 +440,8 @@ mod tests {
         let (telemetry, bridge) = (Telemetry::new().unwrap(), "rt0".parse().unwrap());
         for count in [2, 3] {
             telemetry.claims_by_kind(bridge, ClaimKind::Probe, count);
+            telemetry.ipv4_claims(bridge, count);
+            telemetry.reported(bridge, count);
             telemetry.absorbed(bridge, count);
             telemetry.limited(bridge, count);
             telemetry.kernel_log_lost(count);
@@ -417,6 +450,8 @@ mod tests {
         for line in [
             "dupip_claims_total{bridge=\"rt0\",kind=\"probe\"} 5",
             "dupip_absorbed_total{bridge=\"rt0\"} 5",
+            "dupip_reported_total{bridge=\"rt0\"} 5",
+            "dupip_claims_total{bridge=\"rt0\",kind=\"ipv4\"} 5",
             "dupip_limited_total{bridge=\"rt0\"} 5",
             "dupip_kernel_log_lost_total 5",
         ] {

@@ -6,8 +6,10 @@
 
 mod crowd;
 mod differential;
+mod flood;
 mod keepalived;
 mod macvlan;
+mod memory;
 mod probes;
 mod routers;
 mod vm;
@@ -69,6 +71,20 @@ fn wait_for_event(agent: &mut Agent, kind: &str) -> Result<Value> {
 /// Waits for a series to have a value, such as `dupip_ports{bridge="rt0"}`.
 fn wait_for_metric(agent: &mut Agent, series: &str, is_right: impl Fn(f64) -> bool) -> Result<f64> {
     agent.wait_until(DEADLINE, series, |agent| Ok(agent.metric(series)?.filter(|value| is_right(*value))))
+}
+
+/// What the agent may have of memory of its own, in KiB. With the pages of the program itself, of which one that is built
+/// for speed has some ten thousand KiB and one that is built for tests three times as much, that is less than 64 MiB.
+const MOST: u64 = 52 * 1024;
+
+/// What a process has of memory that no file backs, in KiB (`RssAnon` and `RssShmem` in proc_pid_status(5)).
+fn own_memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let of = |field: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        Ok(line.with_context(|| format!("no {field} in the status"))?.trim().trim_end_matches(" kB").parse()?)
+    };
+    Ok(of("RssAnon:")? + of("RssShmem:")?)
 }
 
 /// Waits until so many ports of the bridge have a tap: attaching takes the kernel some ten milliseconds, and what is sent
