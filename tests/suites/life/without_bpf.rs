@@ -8,7 +8,9 @@ use super::{CONTESTED, event, events, incident, is_degraded, mark, row, runner, 
 
 /// What the agent says of a feature that it cannot do fully.
 fn reason(agent: &Agent, feature: &str) -> Result<String> {
-    let of_feature = |event: &&Value| text(event, "kind") == "degraded" && event["detail"]["feature"] == feature;
+    let of_feature = |event: &&Value| {
+        text(event, "kind") == "degraded" && event.pointer("/detail/feature").is_some_and(|of| of == feature)
+    };
     let events = events(agent)?;
     Ok(text(events.iter().find(of_feature).context("it was not told")?, "reason").to_owned())
 }
@@ -46,7 +48,7 @@ fn assert_it_works(bridge: &Bridge, agent: &mut Agent, owner: &Sandbox) -> Resul
 fn doctor(dupip: &Dupip) -> Result<(Option<i32>, Vec<Value>)> {
     let outcome = dupip.outcome(&["doctor", "--bridge", "rt0", "-o", "json"])?;
     let found: Value = serde_json::from_str(&outcome.output).with_context(|| outcome.complaint.clone())?;
-    Ok((outcome.status, found["checks"].as_array().cloned().unwrap_or_default()))
+    Ok((outcome.status, found.get("checks").and_then(Value::as_array).cloned().unwrap_or_default()))
 }
 
 fn check(checks: &[Value], name: &str) -> Result<Value> {

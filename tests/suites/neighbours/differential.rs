@@ -150,7 +150,8 @@ impl Scene {
         let network = ["--bridge", "rt0", "--network", "10.8.64.1/24", "--host-mac", &mac, "-o", "json"];
         let outcome = self.dupip.outcome(&[&["replay", file], &network[..]].concat())?;
         let found: Value = serde_json::from_str(&outcome.output).with_context(|| outcome.complaint.clone())?;
-        let findings = found["findings"].as_array().context("no findings")?.iter().filter_map(by_dupip);
+        let findings =
+            found.get("findings").and_then(Value::as_array).context("no findings")?.iter().filter_map(by_dupip);
         let malformed = found.pointer("/summary/malformed").and_then(Value::as_object).context("no summary")?;
         let malformed = malformed.keys().map(|reason| (String::new(), format!("malformed: {reason}")));
         Ok(findings.chain(malformed).collect())
