@@ -35,9 +35,9 @@ impl Agent {
             return;
         }
         self.heard_at = now;
-        match self.known.read(now) {
-            Ok(heard) => self.tell(Input::Heard(heard)),
-            Err(error) => tracing::warn!(event = "not_heard", "it is not known who was heard lately: {error}"),
+        let Self { known, engine, .. } = self;
+        if let Err(error) = known.tell(now, |heard| engine.handle(Input::Heard(heard), now)) {
+            tracing::warn!(event = "not_heard", "it is not known who was heard lately: {error}");
         }
     }
 

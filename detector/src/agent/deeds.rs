@@ -123,22 +123,19 @@ impl Agent {
     /// Asks for each address by a broadcast from nobody. A probe that cannot be sent is one that nobody answers.
     fn probe(&self, domain: Domain, addresses: Vec<Ipv4Addr>, pause: Duration) {
         let Some(bridge) = self.bridge(domain) else { return };
-        let frames: Vec<_> = addresses
-            .into_iter()
-            .map(|address| ArpPacket::probe(bridge.mac, address).broadcast_frame(domain.vlan))
-            .collect();
         let sender = Arc::clone(&self.sender);
-        let send = move |frame: &Vec<u8>| {
-            if let Err(error) = sender.send(bridge.index, frame) {
+        let ask = move |address: &Ipv4Addr| {
+            let frame = ArpPacket::probe(bridge.mac, *address).broadcast_frame(domain.vlan);
+            if let Err(error) = sender.send(bridge.index, &frame) {
                 tracing::debug!(event = "probe_failed", %domain, "{error}");
             }
         };
-        if frames.len() <= BURST {
-            return frames.iter().for_each(send);
+        if addresses.len() <= BURST {
+            return addresses.iter().for_each(ask);
         }
         tokio::spawn(async move {
-            for burst in frames.chunks(BURST) {
-                burst.iter().for_each(&send);
+            for burst in addresses.chunks(BURST) {
+                burst.iter().for_each(&ask);
                 tokio::time::sleep(pause).await;
             }
         });

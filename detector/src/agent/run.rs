@@ -42,7 +42,7 @@ const HEAR_EVERY: Span = Span::from_secs(15);
 /// How old that may be for whoever looks at the table.
 const JUST_HEARD: Span = Span::from_secs(1);
 /// How many rows of the table are told at a time: what the loop does in well under a millisecond.
-const PAGE: usize = 256;
+const PAGE: usize = 64;
 /// Questions that may wait for an answer.
 const QUERIES: usize = 64;
 

@@ -108,25 +108,35 @@ impl Known {
         self.index.of_port(port).iter().try_for_each(|claim| self.forget(claim))
     }
 
-    /// Which claims were made again since this was last asked; what was made just before that may be told once more. Begins
-    /// a new epoch.
+    /// Which claims were made again since this was last asked, all at once; see [`tell`](Self::tell).
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn read(&mut self, now: Timestamp) -> Result<Vec<Heard>, CaptureError> {
-        let Some(kernel) = self.kernel.as_mut().filter(|_| self.index.len() > 0) else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        self.tell(now, |heard| all.extend(heard))?;
+        Ok(all)
+    }
+
+    /// Tells which claims were made again since this was last asked, some at a time, since there may be many; what was made
+    /// just before that may be told once more. Begins a new epoch.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn tell(&mut self, now: Timestamp, mut tell: impl FnMut(Vec<Heard>)) -> Result<(), CaptureError> {
+        let Some(kernel) = self.kernel.as_mut().filter(|_| self.index.len() > 0) else { return Ok(()) };
         self.epochs.advance(now);
         let begun = kernel.epoch.set(0, self.epochs.current(), 0);
         begun.map_err(|source| CaptureError::Known { source })?;
         let (epochs, since) = (&self.epochs, self.read_at - OVERLAP);
-        let mut heard = Vec::new();
-        let read = kernel.for_each(|key, noted| {
-            let news = noted.last_arp > since.as_nanos() || epochs.is_recent(noted.epoch);
-            heard.extend(news.then(|| heard_of(&key, &noted, epochs, now)).flatten());
+        let is_news = |noted: &KnownUse| noted.last_arp > since.as_nanos() || epochs.is_recent(noted.epoch);
+        let read = kernel.for_each_batch(|entries| {
+            let news = entries.filter(|(_, noted)| is_news(noted));
+            tell(news.filter_map(|(key, noted)| heard_of(&key, &noted, epochs, now)).collect());
         });
         read.map_err(|error| CaptureError::Known { source: MapError::IoError(error) })?;
         self.read_at = now;
-        Ok(heard)
+        Ok(())
     }
 
     fn change(
@@ -146,15 +156,14 @@ impl KnownMaps {
         }
     }
 
-    fn for_each(&self, mut tell: impl FnMut(KnownKey, KnownUse)) -> io::Result<()> {
+    fn for_each_batch(&self, mut tell: impl FnMut(&mut dyn Iterator<Item = (KnownKey, KnownUse)>)) -> io::Result<()> {
         let (mut keys, mut values) = (vec![[0; _]; BATCH], vec![[0; _]; BATCH]);
         let mut cursor = None;
         loop {
             let map = self.claims.map().fd().as_fd();
             let (count, next) = bpf::map_lookup_batch(map, cursor, &mut keys, &mut values)?;
-            for (key, value) in keys.iter().zip(&values).take(count) {
-                tell(KnownKey::from_bytes(*key), KnownUse::from_words(*value));
-            }
+            let entries = keys.iter().zip(&values).take(count);
+            tell(&mut entries.map(|(key, value)| (KnownKey::from_bytes(*key), KnownUse::from_words(*value))));
             match next {
                 Some(next) => cursor = Some(next),
                 None => return Ok(()),
