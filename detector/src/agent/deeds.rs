@@ -47,7 +47,8 @@ impl Agent {
                 store.retire(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),
             Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
-            Action::Announce { id, domain, address, mac } => self.announce(id, domain, address, mac),
+            Action::Announce { id, domain, address, mac, .. } => self.announce(id, domain, address, mac),
+            Action::Contain { id, .. } | Action::Lift { id, .. } | Action::Keep { id, .. } | Action::Recycle { id, .. } | Action::DestroySockets { id, .. } => self.answer(Input::Done { action: id, outcome: Outcome::Finished }),
             Action::Probe { domain, addresses } => self.probe(domain, addresses, PAUSE),
             Action::Sweep { domain, seen } => self.plan_sweep(domain, seen),
             Action::IgnoreIpv4 { port } => self.ignore_ipv4(port),

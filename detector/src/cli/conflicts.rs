@@ -69,7 +69,7 @@ pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     lines.extend(others(incident, wide));
     lines.extend((incident.claims > 0).then(|| format!("  claimed {} times while it was contested", incident.claims)));
     lines.extend(parties(incident, wide).lines().map(|line| format!("  {line}")));
-    lines.extend(incident.reason.as_ref().map(|reason| format!("  {}: {reason}", verdict(incident))));
+    lines.extend(decision(incident).map(|decision| format!("  {decision}")));
     lines.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
     incident.evictions.iter().for_each(|eviction| lines.extend(moves(eviction, wide)));
     lines.iter().map(|line| plain(line) + "\n").collect()
@@ -124,6 +124,12 @@ fn label(party: &Party) -> String {
     }
 }
 
+/// In one sentence; an older agent tells only the reason.
+fn decision(incident: &Incident) -> Option<String> {
+    let reason = || incident.reason.as_ref().map(|reason| format!("{}: {reason}", verdict(incident)));
+    incident.decision.clone().or_else(reason)
+}
+
 fn verdict(incident: &Incident) -> String {
     let winner = incident.parties.iter().find(|party| party.role == "winner");
     winner.map_or_else(|| "undecided".to_owned(), |winner| format!("{} keeps it", label(winner)))
@@ -131,15 +137,29 @@ fn verdict(incident: &Incident) -> String {
 
 fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
     let Eviction { owner, step, .. } = eviction;
-    let who = eviction.sandbox.as_ref().unwrap_or(owner);
-    let lease = eviction.new_lease.as_ref();
-    let lease = lease.map(|lease| format!("gets {}, generation {}", lease.address, lease.generation));
-    let at = if step == "done" { "done".to_owned() } else { format!("at step {step}") };
-    let mut lines = vec![format!("  {who} {}: {at}", lease.unwrap_or_else(|| "gets another address".to_owned()))];
+    let who = eviction.sandbox.as_ref().or(owner.as_ref()).unwrap_or(&eviction.port);
+    let at = match step.as_str() {
+        "done" => "done".to_owned(),
+        "contained" => "nothing more is done".to_owned(),
+        "failed" => "given up for now".to_owned(),
+        step => format!("at step {step}"),
+    };
+    let mut lines = vec![format!("  {who} {}: {at}", fate(eviction))];
     lines.extend(eviction.failure.iter().map(|failure| format!("    failed and is tried again: {failure}")));
+    lines.extend((eviction.strikes > 0).then(|| format!("    was moved {} times before, within an hour", eviction.strikes)));
     let steps = eviction.steps.iter().filter(|_| wide);
     lines.extend(steps.map(|taken| format!("    {} after {:.1} ms", taken.step, taken.at_ms)));
     lines
+}
+
+/// What is to become of a loser.
+fn fate(eviction: &Eviction) -> String {
+    match (&eviction.new_lease, eviction.way.as_str()) {
+        (Some(lease), _) => format!("gets {}, generation {}", lease.address, lease.generation),
+        (None, "contain") => "is contained".to_owned(),
+        (None, "recycle") => "is to be replaced".to_owned(),
+        (None, _) => "gets another address".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +182,7 @@ mod tests {
                  "netns": null, "host": false, "external": false, "evidence": "request",
                  "configured": false, "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
             ],
-            "reason": "holds the lease, generation 1", "settled": true, "healed": true, "held": null,
+            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null,
             "evictions": [{
                 "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "step": "done",
                 "new_lease": {"bridge": "rt0", "vlan": null, "address": "10.8.64.4", "owner": "sportsagent",
@@ -209,7 +229,7 @@ mod tests {
   PARTY        PORT          MAC                ROLE    NEW ADDRESS
   sportsagent  veth3f2a91c0  ee:45:b1:fe:2d:db  loser   10.8.64.4
   reviewagent  veth02        02:00:00:00:00:02  winner  -
-  reviewagent keeps it: holds the lease, generation 1
+  reviewagent keeps it: holds lease generation 1
   sportsagent gets 10.8.64.4, generation 4: done
 ";
         assert_eq!(shown(json!([healed()]), Output::Table), want);

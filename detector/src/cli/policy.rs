@@ -42,7 +42,7 @@ impl PolicyArgs {
     /// When they give one address to two.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
         let Self { shared, pins, extra_networks, external, ignored } = self.clone();
-        Ok(Policy { shared, pins: pinned(pins)?, networks: extra_networks, external, ignored })
+        Ok(Policy { shared, pins: pinned(pins)?, networks: extra_networks, external, ignored, ..Policy::default() })
     }
 }
 

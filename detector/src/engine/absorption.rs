@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// What cannot be true is reported each time, because each time is counted; of IPv4 packets only the first.
     pub(super) fn absorb(&mut self, key: Key, station: Station, tag: Option<VlanId>) {
-        if self.is_contested(key) {
+        if self.is_contested(key) || self.is_contained(key, station.port) {
             return;
         }
         let Some(binding) = self.bindings.get(key, station) else { return };

@@ -172,6 +172,11 @@ impl Bindings {
         addresses
     }
 
+    /// Whether anybody uses the address.
+    pub(super) fn is_used(&self, key: Key) -> bool {
+        self.stations(key).next().is_some()
+    }
+
     pub(super) fn of_port(&self, port: IfIndex) -> Vec<(Key, Station)> {
         self.by_port.get(&port).into_iter().flatten().copied().collect()
     }

@@ -78,6 +78,7 @@ impl Engine {
         self.forget_flood(port);
         self.withdraw_all(self.bindings.of_port(port), now);
         self.abandon_evictions(port, now);
+        self.lift_port(port);
     }
 
     pub(super) fn surveyed(&mut self, port: IfIndex, survey: Survey, now: Timestamp) {

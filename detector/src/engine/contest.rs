@@ -4,7 +4,7 @@
 //! the incumbent. All but the last are a right to the address; incumbency names a winner for people, but is no ground to
 //! move anybody.
 
-use std::fmt;
+use std::{fmt, net::Ipv4Addr};
 
 use super::incident::Party;
 use crate::{
@@ -19,6 +19,17 @@ pub struct Contest {
     pub winner: Option<IfIndex>,
     /// Why.
     pub reason: Reason,
+    /// What the others hold.
+    pub losers: Vec<Holding>,
+}
+
+/// What a loser holds in the domain, in a name of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The loser's port.
+    pub port: IfIndex,
+    /// Its lease, by address and generation.
+    pub lease: Option<(Ipv4Addr, Generation)>,
 }
 
 /// Why a contest ended as it did.
@@ -73,6 +84,11 @@ pub struct Rights<'a> {
 }
 
 impl Contest {
+    /// `winner` keeps the address for this reason.
+    pub(super) const fn new(winner: Option<IfIndex>, reason: Reason) -> Self {
+        Self { winner, reason, losers: Vec::new() }
+    }
+
     /// Decides among `parties`.
     #[must_use]
     pub fn decide(parties: &[Party], rights: Rights<'_>) -> Self {
@@ -81,6 +97,24 @@ impl Contest {
             .or_else(|| pinned(parties, rights.pinned))
             .or_else(|| lease_holder(parties, rights))
             .unwrap_or_else(|| incumbent(parties))
+    }
+
+    /// With what the losers hold of these leases.
+    #[must_use]
+    pub fn against(self, parties: &[Party], held: &[Lease]) -> Self {
+        let lease_of = |party: &Party| held.iter().find(|lease| party.sandbox.owners.contains(&lease.owner));
+        let holding = |party: &Party| Holding {
+            port: party.station.port,
+            lease: lease_of(party).map(|lease| (lease.address, lease.generation)),
+        };
+        let losers = parties.iter().filter(|party| self.winner.is_some_and(|winner| winner != party.station.port));
+        Self { losers: losers.map(holding).collect(), ..self }
+    }
+
+    /// Whether the same one keeps the address, for the same reason.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (self.winner, &self.reason) == (other.winner, &other.reason)
     }
 
     /// Whether the winner has a right to the address, so that the others may be moved.
@@ -92,13 +126,13 @@ impl Contest {
 
 fn host(parties: &[Party]) -> Option<Contest> {
     let host = parties.iter().find(|party| party.is_host)?;
-    Some(Contest { winner: Some(host.station.port), reason: Reason::HostAddress })
+    Some(Contest::new(Some(host.station.port), Reason::HostAddress))
 }
 
 /// Nobody outside can be moved, so whoever is here must.
 fn external(parties: &[Party]) -> Option<Contest> {
     let external = parties.iter().find(|party| party.is_external)?;
-    Some(Contest { winner: Some(external.station.port), reason: Reason::External })
+    Some(Contest::new(Some(external.station.port), Reason::External))
 }
 
 fn pinned(parties: &[Party], pin: Option<&Owner>) -> Option<Contest> {
@@ -106,8 +140,8 @@ fn pinned(parties: &[Party], pin: Option<&Owner>) -> Option<Contest> {
     let mut bearers = parties.iter().filter(|party| party.sandbox.owners.contains(owner));
     let bearer = bearers.next()?.station.port;
     Some(match bearers.next() {
-        None => Contest { winner: Some(bearer), reason: Reason::Pinned { owner: owner.clone() } },
-        Some(_) => Contest { winner: None, reason: Reason::SharedOwner { owner: owner.clone() } },
+        None => Contest::new(Some(bearer), Reason::Pinned { owner: owner.clone() }),
+        Some(_) => Contest::new(None, Reason::SharedOwner { owner: owner.clone() }),
     })
 }
 
@@ -117,12 +151,12 @@ fn lease_holder(parties: &[Party], rights: Rights<'_>) -> Option<Contest> {
     let holders: Vec<&Party> = parties.iter().filter(|party| party.sandbox.owners.contains(&owner)).collect();
     let winner = Some(holders.first()?.station.port);
     Some(match holders.as_slice() {
-        [_] if !rights.is_shared => Contest { winner, reason: Reason::LeaseHolder { owner, generation } },
-        [_] => Contest { winner: None, reason: Reason::SharedOwner { owner } },
+        [_] if !rights.is_shared => Contest::new(winner, Reason::LeaseHolder { owner, generation }),
+        [_] => Contest::new(None, Reason::SharedOwner { owner }),
         several if several.iter().all(|party| party.sandbox.owners.first() == Some(&owner)) => {
-            Contest { winner: newest(several), reason: Reason::NewerOfOwner { owner, generation } }
+            Contest::new(newest(several), Reason::NewerOfOwner { owner, generation })
         }
-        _ => Contest { winner: None, reason: Reason::SharedOwner { owner } },
+        _ => Contest::new(None, Reason::SharedOwner { owner }),
     })
 }
 
@@ -138,11 +172,18 @@ fn incumbent(parties: &[Party]) -> Contest {
     let mut by_age: Vec<&Party> = parties.iter().collect();
     by_age.sort_by_key(|party| (!party.initial, party.first_seen, party.station));
     match by_age.as_slice() {
-        [first, second, ..] if !second.initial && second.first_seen > first.first_seen => Contest {
-            winner: Some(first.station.port),
-            reason: Reason::Incumbent { ahead: second.first_seen.since(first.first_seen) },
-        },
-        _ => Contest { winner: None, reason: Reason::NoClearOwner },
+        [first, second, ..] if !second.initial && second.first_seen > first.first_seen => {
+            let ahead = second.first_seen.since(first.first_seen);
+            Contest::new(Some(first.station.port), Reason::Incumbent { ahead })
+        }
+        _ => Contest::new(None, Reason::NoClearOwner),
+    }
+}
+
+impl Reason {
+    /// Whether a lease decides it.
+    pub(super) const fn is_of_lease(&self) -> bool {
+        matches!(self, Self::LeaseHolder { .. })
     }
 }
 
@@ -153,9 +194,9 @@ impl fmt::Display for Reason {
             Self::External => write!(f, "is outside and cannot be moved"),
             Self::Pinned { .. } => write!(f, "an operator has pinned the address to it"),
             Self::NewerOfOwner { generation, .. } => {
-                write!(f, "both go by the name that holds the lease, generation {generation}, and it is the newer")
+                write!(f, "both go by the name that holds lease generation {generation}, and it is the newer")
             }
-            Self::LeaseHolder { generation, .. } => write!(f, "holds the lease, generation {generation}"),
+            Self::LeaseHolder { generation, .. } => write!(f, "holds lease generation {generation}"),
             Self::Incumbent { ahead } => write!(f, "was there {ahead} before the other, but holds no lease"),
             Self::NoClearOwner => write!(f, "nobody holds a lease and it is not known who was first"),
             Self::SharedOwner { owner } => {

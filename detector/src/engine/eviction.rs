@@ -1,19 +1,29 @@
-//! Moving one loser away, step by step.
+//! What is done about one loser, step by step.
 //!
 //! An eviction is a row of steps. Each asks for one action and is left only when that action has succeeded, or, for the
-//! last look, when the wire has shown it. A failed step is tried again after a while, for as long as the incident is open:
-//! every step can be done twice without harm. What must not be lost is on disk before the sandbox is touched: the first
-//! step writes the new lease with the address it replaces, and the last one clears that mark.
+//! last look, when the wire has shown it. What is known of the incident is on disk before each step; every step can be
+//! done twice without harm, so whoever finds the record goes on from it. A failed step is tried again after a while, so
+//! many times: then what was given is given back, and the loser stays contained.
 
-use super::output::ActionId;
+use super::{output::ActionId, ways::Way};
 use crate::{
     net::{Lease, Owner},
     time::{Span, Timestamp},
 };
 
-/// The steps, in their order.
+/// The steps. Those up to [`Readdress`](Self::Readdress) leave the sandbox as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// The loser's claims to the contested address are dropped at its port.
+    Contain,
+    /// That was all that is to be done: the loser is contained until it lets go.
+    Contained,
+    /// It could not be done; the loser is contained, if that could be done.
+    Failed,
+    /// The orchestrator is asked to replace the sandbox.
+    Recycle,
+    /// The sandbox is to go.
+    AwaitGone,
     /// A new lease is written to disk.
     Reallocate,
     /// The address is changed in the sandbox's namespace.
@@ -22,45 +32,107 @@ pub enum Step {
     AnnounceNew,
     /// The domain is told who has kept the contested address.
     AnnounceKept,
+    /// Connections from the address that the sandbox does not have any more are ended.
+    DestroySockets,
     /// Probes show one owner for each address.
     Verify,
     /// The lease is marked as in use.
     Bind,
+    /// The loser's port is free again.
+    Release,
     /// Nothing is left to do.
     Done,
 }
 
 impl Step {
+    /// Every step.
+    pub const ALL: [Self; 14] = [
+        Self::Contain,
+        Self::Contained,
+        Self::Failed,
+        Self::Recycle,
+        Self::AwaitGone,
+        Self::Reallocate,
+        Self::Readdress,
+        Self::AnnounceNew,
+        Self::AnnounceKept,
+        Self::DestroySockets,
+        Self::Verify,
+        Self::Bind,
+        Self::Release,
+        Self::Done,
+    ];
+
     /// The step in one word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Contain => "contain",
+            Self::Contained => "contained",
+            Self::Failed => "failed",
+            Self::Recycle => "recycle",
+            Self::AwaitGone => "await_gone",
             Self::Reallocate => "reallocate",
             Self::Readdress => "readdress",
             Self::AnnounceNew => "announce_new",
             Self::AnnounceKept => "announce_kept",
+            Self::DestroySockets => "destroy_sockets",
             Self::Verify => "verify",
             Self::Bind => "bind",
+            Self::Release => "release",
             Self::Done => "done",
+        }
+    }
+
+    /// Whether nothing goes on by itself from here.
+    #[must_use]
+    pub const fn is_at_rest(self) -> bool {
+        matches!(self, Self::Contained | Self::Failed | Self::Done)
+    }
+
+    const fn after(self, way: Way) -> Self {
+        match (self, way) {
+            (Self::Contain, Way::Readdress) => Self::Reallocate,
+            (Self::Contain, Way::Recycle) => Self::Recycle,
+            (Self::Contain | Self::Contained, _) => Self::Contained,
+            (Self::Failed, _) => Self::Failed,
+            (Self::Recycle, _) => Self::AwaitGone,
+            (Self::Reallocate, _) => Self::Readdress,
+            (Self::Readdress, _) => Self::AnnounceNew,
+            (Self::AnnounceNew, _) => Self::AnnounceKept,
+            (Self::AnnounceKept, _) => Self::DestroySockets,
+            (Self::DestroySockets, _) => Self::Verify,
+            (Self::Verify, _) => Self::Bind,
+            (Self::Bind, _) => Self::Release,
+            (Self::AwaitGone | Self::Release | Self::Done, _) => Self::Done,
         }
     }
 }
 
-/// How far a loser has been moved.
+/// How far a loser has been dealt with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eviction {
-    /// In whose name its new lease is.
-    pub owner: Owner,
+    /// What is to be done about it.
+    pub way: Way,
+    /// In whose name its new lease is, if it gets one.
+    pub owner: Option<Owner>,
+    /// How often the same sandbox was moved away within the last hour, and came back.
+    pub strikes: u32,
     /// The step it is at.
     pub step: Step,
     /// The new lease, once it is on disk.
     pub lease: Option<Lease>,
+    /// When it began.
+    pub began: Timestamp,
     /// Every step that succeeded, with the time.
     pub taken: Vec<(Step, Timestamp)>,
     /// Why the last attempt failed, until one succeeds.
     pub failure: Option<String>,
+    /// How often an attempt has failed.
+    pub attempts: u8,
+    /// When it was given up.
+    pub failed_at: Option<Timestamp>,
     pub(super) waits_for: Option<ActionId>,
-    pub(super) attempts: u8,
     /// Set while the wire is being watched: when the first probe went out, and how many have.
     pub(super) watch: Option<Watch>,
 }
@@ -72,48 +144,94 @@ pub(super) struct Watch {
     pub(super) probes: u8,
 }
 
-/// How many probes go out for each address before the wire's answer counts; one alone may be lost.
+/// How many probes go out for each address before the wire's answer counts as a failure; one alone may be lost.
 pub(super) const VERIFY_PROBES: u8 = 3;
 /// How long answers to one probe are waited for. A sandbox's kernel answers within microseconds; a loaded two-core runner
 /// has been seen to take milliseconds.
 pub(super) const VERIFY_WAIT: Span = Span::from_millis(15);
+/// How long an action may take before it counts as failed.
+pub(super) const STEP_TIME: Span = Span::from_secs(10);
+/// How often attempts may fail, one after the other and with longer and longer rests, before it is given up: in about 25
+/// seconds.
+pub(super) const ATTEMPTS: u8 = 8;
 
 impl Eviction {
-    pub(super) fn new(owner: Owner) -> Self {
-        let (step, lease) = (Step::Reallocate, None);
-        Self { owner, step, lease, taken: Vec::new(), failure: None, waits_for: None, attempts: 0, watch: None }
+    /// One that begins now.
+    #[must_use]
+    pub const fn new(way: Way, owner: Option<Owner>, began: Timestamp) -> Self {
+        Self {
+            way,
+            owner,
+            strikes: 0,
+            step: Step::Contain,
+            lease: None,
+            began,
+            taken: Vec::new(),
+            failure: None,
+            attempts: 0,
+            failed_at: None,
+            waits_for: None,
+            watch: None,
+        }
     }
 
-    /// An eviction whose lease was written before the agent was last stopped.
-    pub(super) fn resumed(lease: Lease) -> Self {
-        Self { step: Step::Readdress, lease: Some(lease.clone()), ..Self::new(lease.owner) }
+    /// An eviction whose lease was written before the agent was last stopped, of which no record is left.
+    pub(super) fn of_lease(lease: Lease, now: Timestamp) -> Self {
+        Self { lease: Some(lease.clone()), ..Self::new(Way::Readdress, Some(lease.owner), now) }
+    }
+
+    /// As it goes on in an agent that knows of it from a record alone: nothing is contained any more, and whatever was
+    /// asked for is asked for again.
+    pub(super) fn resumed(self) -> Self {
+        let step = match self.step {
+            Step::Bind | Step::Release | Step::Done => self.step,
+            Step::Failed | Step::Contained => self.step,
+            _ => Step::Contain,
+        };
+        Self { step, waits_for: None, watch: None, attempts: 0, ..self }
     }
 
     /// Goes on to the step after this one.
     pub(super) fn advance(&mut self, now: Timestamp) -> Step {
         let done = self.step;
+        self.taken.retain(|(step, _)| *step != done);
         self.taken.push((done, now));
-        self.step = match done {
-            Step::Reallocate => Step::Readdress,
-            Step::Readdress => Step::AnnounceNew,
-            Step::AnnounceNew => Step::AnnounceKept,
-            Step::AnnounceKept => Step::Verify,
-            Step::Verify => Step::Bind,
-            Step::Bind | Step::Done => Step::Done,
+        self.step = match done.after(self.way) {
+            Step::Reallocate if self.lease.is_some() => Step::Readdress,
+            next => next,
         };
         (self.failure, self.watch) = (None, None);
         done
     }
 
-    /// Notes a failure and says how long to wait before the next attempt.
-    pub(super) fn fail(&mut self, failure: String) -> Span {
+    /// Notes a failure and says how long to wait before the next attempt, if there is one.
+    pub(super) fn fail(&mut self, failure: String) -> Option<Span> {
         self.failure = Some(failure);
         (self.waits_for, self.watch) = (None, None);
-        // What did not hold on the wire was not done right in the sandbox: do it again from there.
-        if self.step == Step::Verify {
-            self.step = Step::Readdress;
+        if self.attempts + 1 >= ATTEMPTS {
+            return None;
         }
-        backoff(&mut self.attempts)
+        match self.step {
+            // What did not hold on the wire was not done right in the sandbox: do it again from the beginning.
+            Step::Verify => self.step = Step::Contain,
+            Step::AwaitGone => self.step = Step::Recycle,
+            _ => {}
+        }
+        Some(backoff(&mut self.attempts))
+    }
+
+    /// Whether it ends well with the loser's port: what was to be recycled is gone.
+    pub(super) fn ends_with_port(&mut self) -> bool {
+        if matches!(self.step, Step::Recycle | Step::AwaitGone) {
+            self.step = Step::Done;
+        }
+        self.step == Step::Done
+    }
+
+    /// It is given up.
+    pub(super) fn give_up(&mut self, now: Timestamp) {
+        (self.step, self.failed_at) = (Step::Failed, Some(now));
+        (self.waits_for, self.watch) = (None, None);
     }
 }
 

@@ -31,7 +31,9 @@ impl Engine {
     }
 
     pub(super) fn flood_due(&mut self, port: IfIndex) {
-        self.findings.extend(self.floods.remove(&port).map(Finding::FloodEnded));
+        if let Some(flood) = self.floods.remove(&port) {
+            self.findings.push_back(Finding::FloodEnded(flood));
+        }
     }
 
     pub(super) fn forget_flood(&mut self, port: IfIndex) {

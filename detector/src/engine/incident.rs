@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    contest::{Contest, Reason},
-    eviction::Eviction,
+    contest::{Contest, Holding, Reason},
+    eviction::{Eviction, Step},
     input::Evidence,
     output::Held,
+    plan::Plan,
     topology::{PartyKey, Sandbox},
 };
 use crate::{
@@ -164,7 +165,9 @@ pub struct Incident {
     pub contest: Option<Contest>,
     /// What stands in the way of healing.
     pub held: Option<Held>,
-    /// The losers that are being moved, by port.
+    /// What is to be done about each loser, whether or not the agent may.
+    pub plan: Vec<Plan>,
+    /// The losers that are being dealt with, by port.
     pub evictions: BTreeMap<IfIndex, Eviction>,
     /// How it stands.
     pub status: Status,
@@ -193,6 +196,29 @@ impl Incident {
     #[must_use]
     pub fn time_to_close(&self) -> Option<Span> {
         self.closed_at.map(|at| at.since(self.first_at))
+    }
+
+    /// Who keeps the address and why, in one sentence.
+    #[must_use]
+    pub fn decision(&self) -> Option<String> {
+        let Contest { reason, losers, .. } = self.contest.as_ref()?;
+        let Some(winner) = self.winner() else {
+            return Some(format!("nobody is known to have a right to {}: {reason}", self.address));
+        };
+        let label = |port: IfIndex| self.party(port).map_or_else(|| format!("port {port}"), Party::label);
+        let mut sentence = format!("{} keeps {}: {reason}", winner.label(), self.address);
+        for Holding { port, lease } in losers.iter().filter(|_| reason.is_of_lease()) {
+            sentence += &match lease {
+                None => format!("; {} has none", label(*port)),
+                Some((address, generation)) if *address == self.address => {
+                    format!("; {} has held generation {generation}", label(*port))
+                }
+                Some((address, generation)) => {
+                    format!("; {} holds lease generation {generation} on {address}", label(*port))
+                }
+            };
+        }
+        Some(sentence)
     }
 
     /// The party that keeps the address.
@@ -230,6 +256,12 @@ impl Incident {
             Reason::LeaseHolder { .. } | Reason::Pinned { .. } if only_says_so() => Verdict::Spoof,
             _ => Verdict::Duplicate,
         }
+    }
+
+    /// How many losers have been moved or replaced.
+    #[must_use]
+    pub fn moved(&self) -> usize {
+        self.evictions.values().filter(|eviction| eviction.step == Step::Done && eviction.began >= self.first_at).count()
     }
 
     /// Notes a claim to a contested address. Of many, the first half of what is kept stays and the rest makes room.

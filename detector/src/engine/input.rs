@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{
+    incident::Incident,
     output::ActionId,
     topology::{Bridge, Port, Sandbox},
 };
 use crate::{
-    net::{BridgeName, ClaimKind, IfIndex, Lease, Mac, Reach, VlanId},
+    net::{BridgeName, ClaimKind, Contained, IfIndex, Lease, Mac, Reach, VlanId},
     time::Timestamp,
 };
 
@@ -53,6 +54,17 @@ pub enum Input {
     Draining(Vec<Lease>),
     /// The store holds a lease whose owner was still being moved to it when the agent last stopped.
     MovePending(Lease),
+    /// An incident that an earlier agent has written down since the machine started.
+    Restored(Box<Incident>),
+    /// What an earlier agent has left contained.
+    LeftContained(Vec<Contained>),
+    /// An operator lets a port claim an address again that is kept from it.
+    Lifted(Contained),
+    /// An operator wants nothing new to be done until then, or, without a time, wants it to go on.
+    Paused {
+        /// Until when.
+        until: Option<Timestamp>,
+    },
     /// The store works, after it could not be asked or had failed.
     StoreRestored,
     /// An action was carried out.

@@ -6,6 +6,7 @@ use super::{
     Engine, Mode, Purpose, Row, RowState,
     bindings::Key,
     eviction::{Eviction, Step},
+    incident::Status,
     output::{Action, Finding},
     timers::Timer,
 };
@@ -24,6 +25,7 @@ impl Engine {
         let bridges: Vec<BridgeName> = self.topology.bridges.keys().copied().collect();
         bridges.into_iter().for_each(|bridge| self.sweep(bridge, now));
         if !std::mem::replace(&mut self.inventory_done, true) {
+            self.take_up_rest(now);
             self.resume_moves(now);
             self.adopt_settled();
         }
@@ -59,6 +61,8 @@ impl Engine {
             return;
         }
         self.resume_moves(now);
+        self.keep_owed();
+        self.try_given_up_again();
         for timer in self.waiting_for_store() {
             self.timers.set(timer, now);
         }
@@ -67,11 +71,20 @@ impl Engine {
         }
     }
 
+    /// Who was given up may have been for the store's sake.
+    fn try_given_up_again(&mut self) {
+        let open = self.incidents.values_mut().filter(|incident| incident.status == Status::Open);
+        for eviction in open.flat_map(|incident| incident.evictions.values_mut()) {
+            eviction.failed_at = None;
+        }
+    }
+
     /// What is tried again later of all that asks the store.
     fn waiting_for_store(&self) -> Vec<Timer> {
         let open = self.open.values().filter_map(|id| self.incidents.get(id));
         let timers = open.flat_map(|incident| {
-            let asks = |eviction: &Eviction| matches!(eviction.step, Step::Reallocate | Step::Bind);
+            // Each step waits for its record.
+            let asks = |eviction: &Eviction| !matches!(eviction.step, Step::Contain | Step::AwaitGone);
             let evictions = incident.evictions.iter().filter(move |(_, eviction)| asks(eviction));
             let evictions = evictions.map(|(port, _)| Timer::Eviction(incident.id, *port));
             evictions.chain([Timer::Contest(incident.id)])
@@ -96,6 +109,9 @@ impl Engine {
         let settled = row.state == RowState::Ok && row.binding.configured && !row.is_host && !contested;
         let in_network = self.topology.prefix_len(row.domain, row.address).is_some();
         let owner = self.topology.own_names(row.station.port).into_iter().next()?;
-        (settled && in_network).then_some((row.domain, row.address, owner))
+        let moves_there = |eviction: &Eviction| eviction.lease.as_ref().is_some_and(|lease| lease.address == row.address);
+        let mut open = self.open.values().filter_map(|id| self.incidents.get(id));
+        let is_new = open.any(|incident| incident.evictions.values().any(moves_there));
+        (settled && in_network && !is_new).then_some((row.domain, row.address, owner))
     }
 }

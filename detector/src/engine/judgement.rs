@@ -105,6 +105,10 @@ impl Engine {
             self.add_address(id, key, stations);
             return None;
         }
+        if let Some(id) = self.take_up(key, stations, now) {
+            self.listen_to(key);
+            return Some(id);
+        }
         let (id, finding) = match self.lately_closed(key, stations, now) {
             Some(id) => (id, self.reopen(id, key, stations, at, now)?),
             None => {
@@ -168,6 +172,7 @@ impl Engine {
             self.findings.push_back(Finding::AddressJoined { incident, address: key.1 });
         }
         self.listen_to(key);
+        self.contest_joined(id, key);
     }
 
     /// The incident of the address that has closed lately, if somebody in it is in the contradiction.
@@ -258,6 +263,7 @@ impl Engine {
             named_at: now,
             contest: None,
             held: None,
+            plan: Vec::new(),
             evictions: BTreeMap::new(),
             status: Status::Open,
             closed_at: None,
@@ -273,7 +279,7 @@ impl Engine {
         self.incidents.insert(incident.id, incident);
     }
 
-    fn parties(&self, key: Key, stations: &[Station]) -> Vec<Party> {
+    pub(super) fn parties(&self, key: Key, stations: &[Station]) -> Vec<Party> {
         let known = stations.iter().filter_map(|station| Some((*station, self.bindings.get(key, *station)?)));
         known.map(|(station, binding)| self.describe(key, station, binding)).collect()
     }
@@ -308,7 +314,7 @@ impl Engine {
     }
 
     /// Puts a party into an incident, in its own place if it has one; whether it is a new one.
-    fn note_party(&mut self, id: IncidentId, party: &Party) -> bool {
+    pub(super) fn note_party(&mut self, id: IncidentId, party: &Party) -> bool {
         let Some(incident) = self.incidents.get_mut(&id) else { return false };
         let first = incident.address;
         match incident.parties.iter_mut().find(|known| known.is_same(party)) {
@@ -351,9 +357,10 @@ impl Engine {
         if alive.len() < 2 {
             return;
         }
-        let contest = Some(Contest::decide(&alive, rights));
-        if incident.contest != contest {
-            incident.contest = contest;
+        let contest = Contest::decide(&alive, rights).against(&alive, held);
+        let is_news = incident.contest.as_ref().is_none_or(|before| !before.says_the_same(&contest));
+        incident.contest = Some(contest);
+        if is_news {
             self.findings.push_back(Finding::Judged(Box::new(incident.clone())));
         }
         self.heal(id, &alive, held, now);
@@ -397,16 +404,18 @@ impl Engine {
         let is_contested = |address: &Ipv4Addr| self.contradiction((key.0, *address), None).is_some();
         let is_over = !incident.addresses.iter().any(is_contested);
         let (done, under_way): (Vec<_>, Vec<_>) =
-            incident.evictions.values().partition(|eviction| eviction.step == Step::Done);
+            incident.evictions.values().partition(|eviction| eviction.step.is_at_rest());
         // Those of an earlier time have not ended this one.
-        let is_recent = |eviction: &&Eviction| eviction.taken.last().is_some_and(|(_, at)| *at >= incident.first_at);
+        let is_recent = |eviction: &&Eviction| {
+            eviction.step == Step::Done && eviction.taken.last().is_some_and(|(_, at)| *at >= incident.first_at)
+        };
         let status = if done.into_iter().any(|eviction| is_recent(&eviction)) { Status::Healed } else { Status::Gone };
         if under_way.is_empty() && is_over {
             self.close(id, status, now);
         }
     }
 
-    fn close(&mut self, id: IncidentId, status: Status, now: Timestamp) {
+    pub(super) fn close(&mut self, id: IncidentId, status: Status, now: Timestamp) {
         self.timers.cancel(Timer::Contest(id));
         self.timers.cancel(Timer::Continues(id));
         let Some(incident) = self.incidents.get_mut(&id) else { return };
@@ -415,6 +424,8 @@ impl Engine {
             self.open.remove(&(incident.domain, *address));
         }
         let told = Box::new(incident.clone());
+        self.lift_all(id, None);
+        self.spared.retain(|(of, _)| *of != id);
         self.findings.push_back(match status {
             Status::Healed => Finding::Healed(told),
             Status::Open | Status::Gone => Finding::Gone(told),
@@ -432,7 +443,7 @@ impl Engine {
         let mut left = Vec::new();
         for (key, id) in &self.open {
             let eviction = self.incidents.get_mut(id).and_then(|incident| {
-                let under_way = incident.evictions.get(&port).is_some_and(|eviction| eviction.step != Step::Done);
+                let under_way = incident.evictions.get_mut(&port).is_some_and(|eviction| !eviction.ends_with_port());
                 under_way.then(|| incident.evictions.remove(&port)).flatten()
             });
             if let Some(eviction) = eviction {

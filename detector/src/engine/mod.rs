@@ -20,7 +20,9 @@ mod absorption;
 mod bindings;
 mod claims;
 mod contest;
+mod containment;
 mod draining;
+mod evidence;
 mod eviction;
 mod floods;
 mod healing;
@@ -32,18 +34,25 @@ mod kernel_martians;
 mod liveness;
 mod moves;
 mod output;
+mod pausing;
+mod plan;
 mod policy;
 mod probing;
 #[cfg(test)]
 mod properties;
+mod restoring;
 mod rules;
+mod saga;
 #[cfg(test)]
 mod scenarios;
 mod shared;
+mod strikes;
 mod suspicion;
 mod sweeps;
 mod timers;
 mod topology;
+mod verifying;
+mod ways;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -51,25 +60,29 @@ use std::{
 };
 
 use bindings::{Bindings, Key};
+use evidence::Findings;
 use kernel_martians::ToldMartians;
 use moves::Departures;
 use probing::Probing;
+use strikes::Strikes;
 use suspicion::{Book, Suspicion};
 use timers::{Timer, Timers};
 use topology::Topology;
 
 pub use bindings::Binding;
-pub use contest::{Contest, Reason, Rights};
+pub use contest::{Contest, Holding, Reason, Rights};
 pub use eviction::{Eviction, Step};
 pub use incident::{Incident, IncidentId, Party, Sighting, Status, Verdict};
 pub use input::{Claim, Configured, Evidence, Heard, Input, KernelMartian, KnownClaim, Outcome, Survey};
 pub use output::{Action, ActionId, Finding, Flood, Held, Info};
+pub use plan::Plan;
 pub use policy::{InvalidPattern, Policy, PortPattern};
 pub use topology::{Bridge, Port, Sandbox, VlanDevice};
+pub use ways::{NoOwner, OwnerPattern, UnknownWay, Way, Ways};
 
 use crate::{
     net::{BridgeName, Domain, Generation, IfIndex, Lease, Reach, Station},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
 
 /// Closed incidents that are remembered for whoever asks; the oldest go first.
@@ -103,6 +116,16 @@ pub struct Config {
     pub mode: Mode,
     /// How many evictions may begin within a minute.
     pub evictions_per_minute: usize,
+    /// How often whoever was moved away may come back within an hour; after that it is only contained.
+    pub strikes: u32,
+    /// Whether connections from an address are ended when its owner does not have it any more.
+    pub destroys_sockets: bool,
+    /// How long an orchestrator may take to replace a sandbox.
+    pub recycle_time: Span,
+    /// Whether the tap can drop frames.
+    pub can_contain: bool,
+    /// The number of the last incident that was written down.
+    pub last_incident: u64,
     /// What is special about certain addresses and ports.
     pub policy: Policy,
     /// Whether questions reach anybody. If not, as with frames that were recorded, whoever was heard lately counts as alive.
@@ -117,6 +140,11 @@ impl Default for Config {
         Self {
             mode: Mode::Observe,
             evictions_per_minute: 5,
+            strikes: 3,
+            destroys_sockets: true,
+            recycle_time: Span::from_secs(60),
+            can_contain: true,
+            last_incident: 0,
             policy: Policy::default(),
             asks: true,
             claims_per_port: bindings::CLAIMS_PER_PORT,
@@ -180,6 +208,15 @@ enum Purpose {
     /// A change of neighbours' caches, which they would make themselves before long.
     Caches,
     Eviction(IncidentId, IfIndex),
+    /// The record that an eviction's step waits for.
+    Keeping(IncidentId, IfIndex),
+    /// A record that nobody waits for.
+    Evidence(IncidentId),
+    /// The contest for an address that has joined an incident.
+    Joined(IncidentId, Key),
+    /// The containment of a loser at such an address.
+    JoinedContained(IncidentId, Key, IfIndex),
+    Lift(Key, IfIndex),
     /// With how often it has failed.
     Adoption(Domain, Ipv4Addr, u8),
     /// A change of a lease that nobody waits for.
@@ -210,7 +247,7 @@ pub struct Engine {
     timers: Timers,
     in_flight: BTreeMap<ActionId, Purpose>,
     actions: VecDeque<Action>,
-    findings: VecDeque<Finding>,
+    findings: Findings,
     /// Moves that the store says were under way when the agent last stopped.
     pending_moves: Vec<Lease>,
     /// Addresses whose adoption has failed so far.
@@ -221,6 +258,19 @@ pub struct Engine {
     refused: BTreeSet<IfIndex>,
     /// When evictions began within the last minute.
     recent_evictions: VecDeque<Timestamp>,
+    /// What is contained, and for which incident; none if an earlier agent has left it.
+    contained: BTreeMap<(Key, IfIndex), Option<IncidentId>>,
+    /// Who is contained at addresses that have joined an incident.
+    settled_joins: BTreeSet<(Key, IfIndex)>,
+    /// Losers that an operator does not want to be contained.
+    spared: BTreeSet<(IncidentId, IfIndex)>,
+    strikes: Strikes,
+    paused_until: Option<Timestamp>,
+    /// Incidents of which there is news to be written down, and those of which it could not be.
+    unkept: BTreeSet<IncidentId>,
+    owed: BTreeSet<IncidentId>,
+    /// Incidents that an earlier agent had open, until it is known who is here.
+    waiting: BTreeMap<Key, Incident>,
     inventory_done: bool,
     last_action: u64,
     last_incident: u64,
@@ -232,7 +282,6 @@ impl Engine {
     pub fn new(config: Config) -> Self {
         Self {
             bindings: Bindings::new(config.claims_per_port),
-            config,
             topology: Topology::default(),
             incidents: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -248,15 +297,24 @@ impl Engine {
             timers: Timers::default(),
             in_flight: BTreeMap::new(),
             actions: VecDeque::new(),
-            findings: VecDeque::new(),
+            findings: Findings::default(),
             pending_moves: Vec::new(),
             unadopted: BTreeSet::new(),
             drains: BTreeMap::new(),
             refused: BTreeSet::new(),
             recent_evictions: VecDeque::new(),
+            contained: BTreeMap::new(),
+            settled_joins: BTreeSet::new(),
+            spared: BTreeSet::new(),
+            strikes: Strikes::default(),
+            paused_until: None,
+            unkept: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             inventory_done: false,
             last_action: 0,
-            last_incident: 0,
+            last_incident: config.last_incident,
+            config,
         }
     }
 
@@ -276,12 +334,17 @@ impl Engine {
             Input::KernelMartian(martian) => self.kernel_martian(martian, now),
             Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
+            Input::Restored(incident) => self.restored(*incident),
+            Input::LeftContained(entries) => self.left_contained(entries, now),
+            Input::Lifted(entry) => self.lifted_by_operator(entry),
+            Input::Paused { until } => self.pause(until, now),
             Input::StoreRestored => self.store_restored(now),
             Input::Done { action, outcome } => self.done(action, outcome, now),
             Input::Failed { action, failure } => self.failed(action, failure, now),
             Input::Timeout => {}
         }
         self.fire_timers(now);
+        self.keep_news();
     }
 
     /// When to call [`Engine::handle`] with [`Input::Timeout`] next; `None` if nothing is waited for.
@@ -402,6 +465,14 @@ impl Engine {
             (Some(Purpose::Suspicion(key)), Outcome::Leases { contested, held }) => {
                 self.suspicion_answered(key, action, Some(Book { contested, held }), now);
             }
+            (Some(Purpose::Joined(incident, key)), Outcome::Leases { contested, held }) => {
+                self.judge_joined(incident, key, contested.as_ref(), &held);
+            }
+            (Some(Purpose::JoinedContained(incident, key, port)), _) => {
+                self.announce_keeper(key, self.other_than(key, port));
+                self.note(incident);
+            }
+            (Some(Purpose::Keeping(incident, port)), _) => self.kept_for(incident, port, action, now),
             (Some(Purpose::Eviction(incident, port)), outcome) => {
                 self.step_done(incident, port, action, outcome, now);
             }
@@ -419,7 +490,15 @@ impl Engine {
                 self.suspicion_answered((domain, address), action, None, now);
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
-            Some(Purpose::Eviction(incident, port)) => self.step_failed(incident, port, action, failure, now),
+            Some(Purpose::Eviction(incident, port) | Purpose::Keeping(incident, port)) => {
+                self.step_failed(incident, port, action, failure, now);
+            }
+            Some(Purpose::Evidence(incident)) => self.not_kept(incident),
+            Some(Purpose::Joined(_, (domain, address))) => {
+                self.findings.push_back(Finding::StoreFailed { domain, address, failure });
+            }
+            Some(Purpose::JoinedContained(incident, key, port)) => self.join_not_contained(incident, key, port, failure),
+            Some(Purpose::Lift(key, port)) => self.not_lifted(key, port, now),
             Some(Purpose::Adoption(domain, address, failed)) => {
                 self.adoption_failed((domain, address), failed + 1, failure, now);
             }
@@ -442,6 +521,8 @@ impl Engine {
                 Timer::Contest(incident) => self.hold_contest(incident),
                 Timer::Adoption(domain, address, failed) => self.adopt_again(domain, address, failed),
                 Timer::Eviction(incident, port) => self.resume_eviction(incident, port, now),
+                Timer::LeftOver => self.lift_left_over(),
+                Timer::Pause => self.pause(None, now),
             }
         }
     }

@@ -88,7 +88,10 @@ impl Engine {
         }
         if self.config.mode == Mode::Enforce {
             // Whoever still talks to the hardware address before learns the new one.
-            self.act(Purpose::Caches, |id| Action::Announce { id, domain, address, mac: to.mac });
+            self.act(Purpose::Caches, |id| {
+                let (mac, port) = (to.mac, Some(to.port));
+                Action::Announce { id, domain, address, mac, port }
+            });
         }
     }
 }

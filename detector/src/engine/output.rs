@@ -7,7 +7,10 @@ use super::{
     incident::{Incident, IncidentId, Party},
     input::{KernelMartian, KnownClaim},
 };
-use crate::net::{BridgeName, Domain, IfIndex, Lease, Mac, MartianReason, Owner, Station};
+use crate::{
+    net::{BridgeName, Contained, Domain, IfIndex, Lease, Mac, MartianReason, Owner, Station},
+    time::Timestamp,
+};
 
 /// Names an action, so that its outcome finds back to who asked for it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,45 @@ pub enum Action {
         /// Addresses that are in use, with or without a lease.
         in_use: Vec<Ipv4Addr>,
     },
+    /// Drop whatever claims these addresses at these ports.
+    Contain {
+        /// To be named in the answer.
+        id: ActionId,
+        /// What to drop.
+        entries: Vec<Contained>,
+    },
+    /// Drop these no longer.
+    Lift {
+        /// To be named in the answer.
+        id: ActionId,
+        /// What was dropped.
+        entries: Vec<Contained>,
+    },
+    /// Write down how an incident stands, durably.
+    Keep {
+        /// To be named in the answer.
+        id: ActionId,
+        /// The incident.
+        incident: Box<Incident>,
+    },
+    /// Ask the orchestrator to replace the sandbox behind a port. That it has been asked is the answer.
+    Recycle {
+        /// To be named in the answer.
+        id: ActionId,
+        /// Why.
+        incident: Box<Incident>,
+        /// The loser's port.
+        port: IfIndex,
+    },
+    /// End the connections, in the namespace behind a port, from an address that it does not have any more.
+    DestroySockets {
+        /// To be named in the answer.
+        id: ActionId,
+        /// The loser's port.
+        port: IfIndex,
+        /// The address.
+        address: Ipv4Addr,
+    },
     /// Change the address in the namespace behind a port, and look behind the port again before answering.
     Readdress {
         /// To be named in the answer.
@@ -64,7 +106,7 @@ pub enum Action {
         /// The new address's prefix length.
         prefix_len: u8,
     },
-    /// Tell the domain, and the host's own neighbour table, who has an address.
+    /// Tell the domain who has an address, and correct the host's neighbour table and the bridge's forwarding table.
     Announce {
         /// To be named in the answer.
         id: ActionId,
@@ -74,6 +116,8 @@ pub enum Action {
         address: Ipv4Addr,
         /// Who has it.
         mac: Mac,
+        /// Behind which port; none if it is the host's.
+        port: Option<IfIndex>,
     },
     /// Write down that the loser uses its new address.
     Bind {
@@ -178,6 +222,49 @@ pub enum Finding {
         /// Whether it is the eviction's first failure.
         news: bool,
     },
+    /// A loser's claims to an address are dropped from now on.
+    Contained {
+        /// Which incident.
+        incident: IncidentId,
+        /// Where.
+        domain: Domain,
+        /// The address.
+        address: Ipv4Addr,
+        /// The loser's port.
+        port: IfIndex,
+    },
+    /// A port's claims to an address are not dropped any more.
+    Lifted {
+        /// Which incident it was for; none if an earlier agent's.
+        incident: Option<IncidentId>,
+        /// Where.
+        domain: Domain,
+        /// The address.
+        address: Ipv4Addr,
+        /// The port.
+        port: IfIndex,
+    },
+    /// A loser is at its new address: whoever has noted the old one elsewhere must know.
+    Evicted {
+        /// The incident.
+        incident: Box<Incident>,
+        /// The loser.
+        port: IfIndex,
+    },
+    /// A loser could not be dealt with. It stays contained, and it is tried again later.
+    GivenUp {
+        /// The incident.
+        incident: Box<Incident>,
+        /// The loser.
+        port: IfIndex,
+    },
+    /// An incident that an earlier agent had open goes on.
+    TakenUp(Box<Incident>),
+    /// Nothing new is done until then; without a time, it goes on.
+    Paused {
+        /// Until when.
+        until: Option<Timestamp>,
+    },
     /// Every loser is at its new address and each address has one owner.
     Healed(Box<Incident>),
     /// A duplicate ended without dupip: a party went away or gave the address up.
@@ -270,6 +357,31 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// The incident whose record is another after this. A step is followed by the next one's record.
+    pub(super) fn changes(&self) -> Option<IncidentId> {
+        match self {
+            Self::Duplicate(incident)
+            | Self::Reopened(incident)
+            | Self::AddressJoined { incident, .. }
+            | Self::Continues(incident)
+            | Self::PartyJoined(incident)
+            | Self::Judged(incident)
+            | Self::TakenUp(incident)
+            | Self::Healed(incident)
+            | Self::Gone(incident)
+            | Self::Evicted { incident, .. }
+            | Self::GivenUp { incident, .. } => Some(incident.id),
+            Self::Held { incident, .. }
+            | Self::StepFailed { incident, .. }
+            | Self::Contained { incident, .. }
+            | Self::Resumed { incident, .. } => Some(*incident),
+            Self::KernelMartian { incident, .. } | Self::Lifted { incident, .. } => *incident,
+            _ => None,
+        }
+    }
+}
+
 /// Something that is no fault, and good to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Info {
@@ -348,6 +460,22 @@ pub enum Held {
     Observing,
     /// Nobody's right to the address is sure enough to move another.
     Unsettled,
+    /// Nobody holds a lease: whoever came later is contained and not moved.
+    Newcomer,
+    /// An operator has paused the agent.
+    Paused,
+    /// The loser's port is one behind which nothing is done.
+    Protected,
+    /// An operator has lifted the loser's containment.
+    Spared,
+    /// The loser is outside, where nothing can be done.
+    Outside,
+    /// The loser was moved away too often, and came back.
+    Strikes,
+    /// An operator wants losers like this one to be contained only.
+    ContainOnly,
+    /// It was tried and given up.
+    GivenUp,
     /// So many evictions in the last minute that something else must be wrong.
     Brake,
     /// A loser's addresses cannot be changed from here: no namespace behind its port, or one that cannot be read.
@@ -363,6 +491,49 @@ pub enum Held {
 }
 
 impl Held {
+    /// Every reason.
+    pub const ALL: [Self; 16] = [
+        Self::Observing,
+        Self::Unsettled,
+        Self::Newcomer,
+        Self::Paused,
+        Self::Protected,
+        Self::Spared,
+        Self::Outside,
+        Self::Strikes,
+        Self::ContainOnly,
+        Self::GivenUp,
+        Self::Brake,
+        Self::OutOfReach,
+        Self::Nameless,
+        Self::OnlyOnTheWire,
+        Self::NoNetwork,
+        Self::Shared,
+    ];
+
+    /// The reason in one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Observing => "observing",
+            Self::Unsettled => "unsettled",
+            Self::Newcomer => "newcomer",
+            Self::Paused => "paused",
+            Self::Protected => "protected",
+            Self::Spared => "spared",
+            Self::Outside => "outside",
+            Self::Strikes => "strikes",
+            Self::ContainOnly => "contain_only",
+            Self::GivenUp => "given_up",
+            Self::Brake => "brake",
+            Self::OutOfReach => "out_of_reach",
+            Self::Nameless => "nameless",
+            Self::OnlyOnTheWire => "only_on_the_wire",
+            Self::NoNetwork => "no_network",
+            Self::Shared => "shared",
+        }
+    }
+
     /// The reason as a sentence's end.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -371,10 +542,23 @@ impl Held {
             Self::Unsettled => {
                 "no party holds a lease for it, so nobody is moved; say whose it is with `dupip lease adopt`"
             }
+            Self::Newcomer => {
+                "no party holds a lease for it, so whoever came later is contained and not moved; say whose it is with \
+                 `dupip lease adopt`"
+            }
+            Self::Paused => "the agent is paused; go on with `dupip pause --end`",
+            Self::Protected => "the loser's port is protected, so nothing is done there",
+            Self::Spared => "an operator has lifted the loser's containment",
+            Self::Outside => "the loser is outside, where nothing can be done",
+            Self::Strikes => "the loser was moved away too often and came back, so it is contained and not moved again",
+            Self::ContainOnly => "losers like this one are contained only",
+            Self::GivenUp => "the loser could not be dealt with and stays contained; it is tried again after a minute",
             Self::Brake => "too many evictions in the last minute; it is tried again when the minute is over",
-            Self::OutOfReach => "the loser's network namespace cannot be entered from here",
-            Self::Nameless => "the loser has no name that a lease could be written to",
-            Self::OnlyOnTheWire => "the loser only says so on the wire; the address is not configured in its namespace",
+            Self::OutOfReach => "the loser is contained; its network namespace cannot be entered from here",
+            Self::Nameless => "the loser is contained; it has no name that a lease could be written to",
+            Self::OnlyOnTheWire => {
+                "the loser is contained; it only says so on the wire, the address is not configured in its namespace"
+            }
             Self::NoNetwork => "the bridge has no network that the address belongs to",
             Self::Shared => "the address is declared as shared, so nobody is moved",
         }

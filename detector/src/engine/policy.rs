@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use super::ways::Ways;
 use crate::net::{Ipv4Net, Mac, Owner};
 
 /// What an operator has decided about certain addresses and ports. By default nothing is special.
@@ -17,6 +18,12 @@ pub struct Policy {
     pub external: Vec<PortPattern>,
     /// Ports that nobody wants to hear of.
     pub ignored: Vec<PortPattern>,
+    /// Ports behind which nothing is contained or moved, whatever a contest says.
+    pub protected: Vec<PortPattern>,
+    /// What is done about a loser.
+    pub ways: Ways,
+    /// Whether whoever came later is dealt with as a loser where nobody holds a lease. If not, it is only contained.
+    pub moves_newcomers: bool,
 }
 
 /// A port's interface name, or how several begin: `eth0`, `cali*`.
@@ -58,6 +65,12 @@ impl Policy {
     #[must_use]
     pub fn is_ignored(&self, port: &str) -> bool {
         self.ignored.iter().any(|pattern| pattern.is_like(port))
+    }
+
+    /// Whether nothing is done behind the port of this name.
+    #[must_use]
+    pub fn is_protected(&self, port: &str) -> bool {
+        self.protected.iter().any(|pattern| pattern.is_like(port))
     }
 }
 

@@ -184,7 +184,13 @@ impl Play {
                 let owner = owner.as_str()[1..].parse().unwrap();
                 (id, Outcome::Lease(lease(owner, 100 + owner, self.generation, Some(contested))))
             }
-            Action::Readdress { id, .. } | Action::Announce { id, .. } => (id, Outcome::Finished),
+            Action::Readdress { id, .. }
+            | Action::Announce { id, .. }
+            | Action::Contain { id, .. }
+            | Action::Lift { id, .. }
+            | Action::Keep { id, .. }
+            | Action::Recycle { id, .. }
+            | Action::DestroySockets { id, .. } => (id, Outcome::Finished),
             Action::Bind { id, lease } => (id, Outcome::Lease(lease)),
             Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {
                 (id, Outcome::Finished)
@@ -215,7 +221,7 @@ impl Play {
     fn check(&self, action: &Action) {
         match action {
             Action::Probe { .. } | Action::Sweep { .. } | Action::LookUpLeases { .. } => {}
-            Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => {}
+            Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) | Action::Keep { .. } => {}
             _ if self.mode == Mode::Observe => panic!("{action:?} in observe mode"),
             Action::Readdress { port, from, to, .. } => {
                 assert_ne!(from, to);

@@ -32,6 +32,10 @@ pub(super) enum Timer {
     Adoption(Domain, Ipv4Addr, u8),
     /// An eviction's step is tried again, or its verification has waited long enough.
     Eviction(IncidentId, IfIndex),
+    /// What an earlier agent left contained, or could not be lifted, is to be lifted.
+    LeftOver,
+    /// A pause is over.
+    Pause,
 }
 
 #[derive(Debug, Default)]

@@ -132,6 +132,19 @@ impl Topology {
         Some(Domain { bridge, vlan: tag.or(pvid).filter(|vlan| Some(*vlan) != native) })
     }
 
+    /// The tags under which a domain's frames may come in by a port.
+    pub(super) fn tags(&self, port: IfIndex, domain: Domain) -> BTreeSet<Option<VlanId>> {
+        let pvid = self.ports.get(&port).and_then(|known| known.port.pvid);
+        let native = self.bridges.get(&domain.bridge).and_then(|bridge| bridge.pvid);
+        let tags = [None, domain.vlan, pvid, native].into_iter();
+        tags.filter(|tag| self.domain_of(port, *tag) == Some(domain)).collect()
+    }
+
+    /// Every name that whoever is behind a port goes by.
+    pub(super) fn owners(&self, port: IfIndex) -> Vec<Owner> {
+        self.ports.get(&port).map(|known| known.sandbox.owners.clone()).unwrap_or_default()
+    }
+
     /// The host's networks in the domain.
     pub(super) fn networks(&self, domain: Domain) -> &[Ipv4Net] {
         let Some(bridge) = self.bridges.get(&domain.bridge) else { return &[] };

@@ -231,7 +231,13 @@ pub struct Incident {
     pub healed: bool,
     /// What stands in the way of healing.
     pub held: Option<String>,
-    /// How far each loser has been moved.
+    /// Who keeps the address and why, in one sentence.
+    #[serde(default)]
+    pub decision: Option<String>,
+    /// What enforce mode does about each loser.
+    #[serde(default)]
+    pub plan: Vec<Plan>,
+    /// How far each loser has been dealt with.
     pub evictions: Vec<Eviction>,
     /// Some of the claims: how it began, and the latest.
     #[serde(default)]
@@ -293,16 +299,38 @@ pub struct Eviction {
     pub sandbox: Option<String>,
     /// The loser's port.
     pub port: String,
-    /// In whose name its new lease is.
-    pub owner: String,
-    /// The step it is at: `reallocate`, `readdress`, `announce_new`, `announce_kept`, `verify`, `bind` or `done`.
+    /// What is to be done about it: `readdress`, `recycle` or `contain`.
+    #[serde(default)]
+    pub way: String,
+    /// In whose name its new lease is, if it gets one.
+    pub owner: Option<String>,
+    /// The step it is at: `contain`, `reallocate`, `readdress`, `announce_new`, `announce_kept`, `destroy_sockets`,
+    /// `verify`, `bind`, `release`, `recycle` or `await_gone`; at rest `done`, `contained` or `failed`.
     pub step: String,
+    /// How often the same sandbox was moved away within the last hour, and came back.
+    #[serde(default)]
+    pub strikes: u32,
     /// The new lease, once it is on disk.
     pub new_lease: Option<Lease>,
     /// Why the last attempt at this step failed.
     pub failure: Option<String>,
     /// Every step that succeeded.
     pub steps: Vec<StepTaken>,
+}
+
+/// What enforce mode would do about one loser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The loser's sandbox, if its name is known.
+    pub sandbox: Option<String>,
+    /// The loser's port.
+    pub port: String,
+    /// What would be done: `readdress`, `recycle`, `contain`; nothing if there is no way.
+    pub way: Option<String>,
+    /// In whose name its new lease would be.
+    pub owner: Option<String>,
+    /// Why no more than that.
+    pub held: Option<String>,
 }
 
 /// A step of an eviction that succeeded.

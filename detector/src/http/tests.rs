@@ -154,7 +154,7 @@ async fn an_incident_names_both_parties_and_what_is_done() {
     assert_eq!((incident.verdict.as_str(), incident.severity.as_str(), incident.times), ("duplicate", "error", 1));
     assert_eq!(incident.addresses, [incident.address]);
     assert!(incident.parties.iter().all(|party| !party.external));
-    assert_eq!(incident.reason.as_deref(), Some("holds the lease, generation 1"));
+    assert_eq!(incident.reason.as_deref(), Some("holds lease generation 1"));
     let parties: Vec<_> = incident
         .parties
         .iter()
@@ -164,7 +164,7 @@ async fn an_incident_names_both_parties_and_what_is_done() {
     assert_eq!(parties, [("reviewagent", "winner", None), ("sportsagent", "loser", fresh)]);
     let [eviction] = incident.evictions.as_slice() else { panic!("{incident:?}") };
     assert_eq!(
-        (eviction.owner.as_str(), eviction.port.as_str(), eviction.step.as_str()),
+        (eviction.owner.as_deref().unwrap(), eviction.port.as_str(), eviction.step.as_str()),
         ("sportsagent", "veth3", "readdress")
     );
     let lease = eviction.new_lease.as_ref().unwrap();

@@ -13,7 +13,7 @@ use super::api;
 use crate::{
     agent::{TableRow, clock},
     allocator::{Change, Fence, JournalEntry, Standing, Wish},
-    engine::{Eviction, Evidence, Incident, Party, Row, Sighting, Status},
+    engine::{Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status},
     net::{
         BridgeName, Domain, Generation, IfIndex, IfName, InvalidName, InvalidOwner, Ipv4Range, Lease, Owner, VlanId,
     },
@@ -191,6 +191,8 @@ pub fn incident(incident: &Incident, wall: Wall) -> api::Incident {
         settled: incident.contest.as_ref().is_some_and(|contest| contest.is_settled()),
         healed,
         held: incident.held.map(|held| held.as_str().to_owned()),
+        decision: incident.decision(),
+        plan: incident.plan.iter().map(|of| plan(incident, of)).collect(),
         evictions: evictions(incident),
         sightings: incident.sightings.iter().map(|of| sighting(incident, of, wall)).collect(),
     }
@@ -249,7 +251,9 @@ fn evictions(incident: &Incident) -> Vec<api::Eviction> {
         api::Eviction {
             sandbox: loser.and_then(|loser| loser.sandbox.name.clone()),
             port: loser.map(|loser| loser.port_name.clone()).unwrap_or_default(),
-            owner: eviction.owner.to_string(),
+            way: eviction.way.as_str().to_owned(),
+            owner: eviction.owner.as_ref().map(ToString::to_string),
+            strikes: eviction.strikes,
             step: eviction.step.as_str().to_owned(),
             new_lease: eviction.lease.as_ref().map(Into::into),
             failure: eviction.failure.clone(),
@@ -257,6 +261,17 @@ fn evictions(incident: &Incident) -> Vec<api::Eviction> {
         }
     };
     incident.evictions.iter().map(eviction).collect()
+}
+
+fn plan(incident: &Incident, plan: &Plan) -> api::Plan {
+    let loser = incident.party(plan.port);
+    api::Plan {
+        sandbox: loser.and_then(|loser| loser.sandbox.name.clone()),
+        port: loser.map(|loser| loser.port_name.clone()).unwrap_or_default(),
+        way: plan.way.map(|way| way.as_str().to_owned()),
+        owner: plan.owner.as_ref().map(ToString::to_string),
+        held: plan.held.map(|held| held.as_str().to_owned()),
+    }
 }
 
 fn steps(since: Timestamp, eviction: &Eviction) -> Vec<api::StepTaken> {

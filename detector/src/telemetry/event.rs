@@ -30,6 +30,20 @@ pub enum Kind {
     EvictionStep,
     /// A step of an eviction failed and will be tried again.
     EvictionFailed,
+    /// A loser's claims to an address are dropped from now on.
+    Contained,
+    /// They are not dropped any more.
+    Lifted,
+    /// A loser is at its new address.
+    Evicted,
+    /// A loser could not be dealt with.
+    GivenUp,
+    /// An incident goes on that an earlier agent had open.
+    TakenUp,
+    /// Nothing new is done for a while.
+    Paused,
+    /// The pause is over.
+    PauseEnded,
     /// Every loser is at its new address.
     Healed,
     /// A duplicate ended without dupip.
@@ -66,7 +80,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for whoever counts them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 32] = [
         Self::Duplicate,
         Self::Reopened,
         Self::PartyJoined,
@@ -76,6 +90,13 @@ impl Kind {
         Self::Held,
         Self::EvictionStep,
         Self::EvictionFailed,
+        Self::Contained,
+        Self::Lifted,
+        Self::Evicted,
+        Self::GivenUp,
+        Self::TakenUp,
+        Self::Paused,
+        Self::PauseEnded,
         Self::Healed,
         Self::Gone,
         Self::Martian,
@@ -107,6 +128,13 @@ impl Kind {
             Self::Held => "held",
             Self::EvictionStep => "eviction_step",
             Self::EvictionFailed => "eviction_failed",
+            Self::Contained => "contained",
+            Self::Lifted => "lifted",
+            Self::Evicted => "evicted",
+            Self::GivenUp => "given_up",
+            Self::TakenUp => "taken_up",
+            Self::Paused => "paused",
+            Self::PauseEnded => "pause_ended",
             Self::Healed => "healed",
             Self::Gone => "gone",
             Self::Martian => "martian",
@@ -228,6 +256,9 @@ pub struct Facts {
     /// In whose name the lease is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The address that a loser has got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_address: Option<Ipv4Addr>,
     /// What cannot be done fully.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature: Option<&'static str>,

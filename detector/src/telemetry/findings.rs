@@ -10,7 +10,7 @@ use super::{
 use crate::{
     engine::{Finding, Flood, Held, Incident, IncidentId, Info, KernelMartian, Party, Step},
     net::{Domain, IfIndex, Lease, Mac, MartianReason, Station},
-    time::Span,
+    time::{Span, Timestamp},
 };
 
 impl Telemetry {
@@ -29,7 +29,10 @@ impl Telemetry {
                 self.detect.observe(incident.time_to_name().as_secs_f64());
             }
             Finding::Reopened(incident) => self.reopened.with_label_values(&[incident.domain.bridge.as_str()]).inc(),
-            Finding::StepFailed { news: true, .. } => self.evictions.with_label_values(&["failed"]).inc(),
+            Finding::StepFailed { news: true, .. } => self.evictions.with_label_values(&["retried"]).inc(),
+            Finding::GivenUp { .. } => self.evictions.with_label_values(&["failed"]).inc(),
+            Finding::Held { reason: Held::Brake, .. } => self.evictions.with_label_values(&["braked"]).inc(),
+            Finding::Stepped { done: Step::Contain, .. } => self.evictions.with_label_values(&["contained"]).inc(),
             Finding::Healed(incident) => self.count_healed(incident),
             Finding::Martian { domain, reason, .. } => self.count_martian(*domain, *reason),
             Finding::KernelMartian { domain, .. } => self.count_martian(*domain, MartianReason::Kernel),
@@ -42,7 +45,7 @@ impl Telemetry {
 
     fn count_healed(&self, incident: &Incident) {
         self.heal.observe(incident.time_to_close().unwrap_or_default().as_secs_f64());
-        self.evictions.with_label_values(&["healed"]).inc_by(incident.evictions.len() as u64);
+        self.evictions.with_label_values(&["healed"]).inc_by(incident.moved() as u64);
     }
 
     fn count_martian(&self, domain: Domain, reason: MartianReason) {
@@ -64,6 +67,18 @@ impl Telemetry {
             Finding::StepFailed { incident, domain, port, step, failure, .. } => {
                 self.step_failed(*incident, *domain, *port, *step, failure)
             }
+            Finding::Contained { incident, domain, address, port } => {
+                self.contained(Some(*incident), *domain, *address, *port, true)
+            }
+            Finding::Lifted { incident, domain, address, port } => {
+                self.contained(*incident, *domain, *address, *port, false)
+            }
+            Finding::Evicted { incident, port } => evicted(incident, *port),
+            Finding::GivenUp { incident, port } => given_up(incident, *port),
+            Finding::TakenUp(incident) => {
+                of(incident, Kind::TakenUp, format_args!("goes on, as when the agent stopped: {}", Parties(incident)))
+            }
+            Finding::Paused { until } => paused(*until),
             Finding::Healed(incident) => healed(incident),
             Finding::Gone(incident) => gone(incident),
             Finding::Martian { news: false, .. }
@@ -108,6 +123,26 @@ impl Telemetry {
         });
         let event = event.because(failure).with(Facts { step: Some(step), ..Facts::default() });
         Event { bridge: Some(domain.bridge), vlan: domain.vlan, ..event }
+    }
+
+    fn contained(
+        &self,
+        incident: Option<IncidentId>,
+        domain: Domain,
+        address: Ipv4Addr,
+        port: IfIndex,
+        drops: bool,
+    ) -> Event {
+        let (kind, words) = match drops {
+            true => (Kind::Contained, "whatever it says of the address is dropped at its port"),
+            false => (Kind::Lifted, "what it says of the address is not dropped any more"),
+        };
+        let tell = |who: &str| Event::new(kind, Severity::Info, format_args!("{who} and {address}: {words}"));
+        let event = match incident {
+            Some(incident) => self.of_loser(incident, port, |loser, _| tell(loser)),
+            None => Event { port: Some(port), ..tell(&format!("port {port}")) },
+        };
+        event.at(domain, address)
     }
 
     /// An event of a loser, who is known from what was last told of the incident.
@@ -161,12 +196,8 @@ fn continues(incident: &Incident) -> Event {
 }
 
 fn judged(incident: &Incident) -> Event {
-    let address = incident.address;
     let reason = incident.contest.as_ref().map(|contest| contest.reason.to_string()).unwrap_or_default();
-    let words = match incident.winner() {
-        Some(winner) => format!("{} keeps {address}: {reason}", winner.label()),
-        None => format!("nobody is known to have a right to {address}: {reason}"),
-    };
+    let words = incident.decision().unwrap_or_default();
     let event = Event::new(Kind::Judged, Severity::Info, words).of(incident).because(reason);
     match incident.winner() {
         Some(winner) => event.by(winner),
@@ -178,6 +209,38 @@ fn held(incident: IncidentId, domain: Domain, address: Ipv4Addr, reason: Held) -
     let reason = reason.as_str();
     let event = Event::new(Kind::Held, Severity::Warning, format_args!("{address} is not healed: {reason}"));
     Event { incident: Some(incident), ..event.at(domain, address).because(reason) }
+}
+
+fn evicted(incident: &Incident, port: IfIndex) -> Event {
+    let lease = incident.evictions.get(&port).and_then(|eviction| eviction.lease.as_ref());
+    let new = lease.map(|lease| lease.address.to_string()).unwrap_or_default();
+    let words = |who: &str| format!("{who} has {new} now, and {} no more", incident.address);
+    let event = of_party(incident, port, |who| Event::new(Kind::Evicted, Severity::Info, words(who)));
+    event.with(Facts { owner: lease.map(|lease| lease.owner.to_string()), new_address: lease.map(|of| of.address), ..Facts::default() })
+}
+
+fn given_up(incident: &Incident, port: IfIndex) -> Event {
+    let failure = incident.evictions.get(&port).and_then(|eviction| eviction.failure.clone()).unwrap_or_default();
+    let words = |who: &str| {
+        format!("{who} could not be moved away from {}, stays contained and is tried again later: {failure}", incident.address)
+    };
+    of_party(incident, port, |who| Event::new(Kind::GivenUp, Severity::Error, words(who))).because(&failure)
+}
+
+fn of_party(incident: &Incident, port: IfIndex, tell: impl Fn(&str) -> Event) -> Event {
+    match incident.party(port) {
+        Some(party) => tell(&At(party).to_string()).of(incident).by(party),
+        None => tell(&format!("port {port}")).of(incident),
+    }
+}
+
+fn paused(until: Option<Timestamp>) -> Event {
+    match until {
+        Some(_) => {
+            Event::new(Kind::Paused, Severity::Warning, "paused: duplicates are told of, and nothing new is done")
+        }
+        None => Event::new(Kind::PauseEnded, Severity::Info, "the pause is over"),
+    }
 }
 
 fn healed(incident: &Incident) -> Event {

@@ -92,12 +92,21 @@ fn allowed(kind: Kind) -> Result<Kind, NotSuppressed> {
         | Kind::Held
         | Kind::EvictionStep
         | Kind::EvictionFailed
+        | Kind::Contained
+        | Kind::Lifted
+        | Kind::Evicted
+        | Kind::GivenUp
+        | Kind::TakenUp
         | Kind::Healed
         | Kind::Gone
         | Kind::MoveResumed => Err(NotSuppressed::OfIncident(kind)),
-        Kind::StoreFailed | Kind::MoveWaits | Kind::EventsLost | Kind::Degraded | Kind::Restored => {
-            Err(NotSuppressed::OfAgent(kind))
-        }
+        Kind::StoreFailed
+        | Kind::MoveWaits
+        | Kind::EventsLost
+        | Kind::Degraded
+        | Kind::Restored
+        | Kind::Paused
+        | Kind::PauseEnded => Err(NotSuppressed::OfAgent(kind)),
     }
 }
 

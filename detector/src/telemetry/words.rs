@@ -49,9 +49,12 @@ pub(super) struct Moves<'a>(pub(super) &'a Incident);
 
 impl fmt::Display for Moves<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for eviction in self.0.evictions.values() {
-            let to = eviction.lease.as_ref().map(|lease| lease.address.to_string()).unwrap_or_default();
-            write!(f, "{} moved from {} to {to}; ", eviction.owner, self.0.address)?;
+        for (port, eviction) in &self.0.evictions {
+            let who = self.0.party(*port).map(Party::label).unwrap_or_else(|| format!("port {port}"));
+            match &eviction.lease {
+                Some(lease) => write!(f, "{who} moved from {} to {}; ", self.0.address, lease.address)?,
+                None => write!(f, "{who} was replaced; ")?,
+            }
         }
         write!(f, "each address has one owner")
     }

@@ -1,10 +1,12 @@
 //! The engine by scenario: what happens, and what it must say and want. The world around it is a bridge, a few sandboxes
 //! that answer probes for the addresses they have, and a book of leases.
 
+mod containing;
 mod healing;
 mod incidents;
 mod load;
 mod moves;
+mod restarts;
 mod silent;
 mod verdicts;
 
@@ -16,7 +18,7 @@ use std::{
 use super::*;
 use crate::{
     net::{
-        ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, Reach,
+        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, Reach,
         VlanId,
     },
     time::Span,
@@ -45,10 +47,18 @@ struct World {
     findings: Vec<Finding>,
     /// What the tap absorbs.
     known: BTreeSet<KnownClaim>,
+    /// What is dropped.
+    contained: BTreeSet<Contained>,
+    /// What was written down last of each incident.
+    kept: BTreeMap<IncidentId, Incident>,
     /// Actions by name, each as often as it was asked for.
     asked: BTreeMap<&'static str, usize>,
     /// Actions that fail, by name, and how often.
     broken: BTreeMap<&'static str, usize>,
+    /// Actions that are never answered, by name, and how often; and whether they are done all the same.
+    lost: BTreeMap<&'static str, usize>,
+    lost_after: bool,
+    mute: bool,
     generation: u64,
 }
 
@@ -65,10 +75,15 @@ impl World {
             behind: BTreeMap::new(),
             forwards: BTreeSet::new(),
             known: BTreeSet::new(),
+            contained: BTreeSet::new(),
+            kept: BTreeMap::new(),
             leases: BTreeMap::new(),
             findings: Vec::new(),
             asked: BTreeMap::new(),
             broken: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            lost_after: false,
+            mute: false,
             generation: 0,
         };
         let networks = vec![Ipv4Net::new(HOST, 24).unwrap()];
@@ -236,6 +251,11 @@ impl World {
             Action::Readdress { id, .. } => ("readdress", Some(*id)),
             Action::Announce { id, .. } => ("announce", Some(*id)),
             Action::Bind { id, .. } => ("bind", Some(*id)),
+            Action::Contain { id, .. } => ("contain", Some(*id)),
+            Action::Lift { id, .. } => ("lift", Some(*id)),
+            Action::Keep { id, .. } => ("keep", Some(*id)),
+            Action::Recycle { id, .. } => ("recycle", Some(*id)),
+            Action::DestroySockets { id, .. } => ("destroy_sockets", Some(*id)),
             Action::GiveBack { id, .. } => ("give_back", Some(*id)),
             Action::Retire { id, .. } => ("retire", Some(*id)),
             Action::Probe { .. } => ("probe", None),
@@ -245,6 +265,11 @@ impl World {
         };
         *self.asked.entry(name).or_default() += 1;
         let broken = self.broken.get_mut(name).filter(|times| **times > 0).map(|times| *times -= 1);
+        let lost = self.lost.get_mut(name).filter(|times| **times > 0).map(|times| *times -= 1).is_some();
+        if lost && !self.lost_after {
+            return;
+        }
+        self.mute = lost;
         match (id, broken) {
             (Some(action), Some(())) => self.tell(Input::Failed { action, failure: "broken".to_owned() }),
             (None, Some(())) => {}
@@ -268,7 +293,23 @@ impl World {
                 self.survey(at);
                 (id, Outcome::Finished)
             }
-            Action::Announce { id, .. } => (id, Outcome::Finished),
+            Action::Contain { id, entries } => {
+                self.contained.extend(entries);
+                (id, Outcome::Finished)
+            }
+            Action::Lift { id, entries } => {
+                for entry in entries {
+                    assert!(self.contained.remove(&entry), "{entry:?} was contained");
+                }
+                (id, Outcome::Finished)
+            }
+            Action::Keep { id, incident } => {
+                self.kept.insert(incident.id, *incident);
+                (id, Outcome::Finished)
+            }
+            Action::Announce { id, .. } | Action::Recycle { id, .. } | Action::DestroySockets { id, .. } => {
+                (id, Outcome::Finished)
+            }
             Action::Bind { id, mut lease } => {
                 (lease.state, lease.replaces) = (LeaseState::Bound, None);
                 self.leases.insert(lease.address, lease);
@@ -284,7 +325,9 @@ impl World {
             }
             Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => return,
         };
-        self.tell(Input::Done { action, outcome });
+        if !std::mem::take(&mut self.mute) {
+            self.tell(Input::Done { action, outcome });
+        }
     }
 
     fn look_up(&self, contested: Ipv4Addr, owners: &[Owner]) -> Outcome {

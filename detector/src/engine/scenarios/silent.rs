@@ -64,7 +64,7 @@ fn what_a_sandbox_that_does_not_forward_sends_it_claims() {
     world.sandbox(2, "owner", &[CONTESTED]);
     world.sandbox(3, "spoofer", &[address(3)]);
     world.sends_from(3, CONTESTED);
-    assert_eq!((world.duplicates(), world.held()), (1, vec![Held::Unsettled]));
+    assert_eq!((world.duplicates(), world.held()), (1, vec![Held::Newcomer]));
 }
 
 /// Scenario 7.

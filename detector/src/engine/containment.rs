@@ -1,0 +1,192 @@
+//! Containment: what a loser says of the contested address is dropped at its port, and nothing else.
+//!
+//! It comes before anything else is done about a loser, so that the winner's neighbours hear one voice from then on. It
+//! lives in the tap, for as long as its incident is open.
+
+use super::{
+    Engine, Purpose,
+    bindings::Key,
+    contest::{Contest, Rights},
+    eviction::Step,
+    incident::{IncidentId, Status},
+    output::{Action, ActionId, Finding},
+    timers::Timer,
+};
+use crate::{
+    net::{Contained, IfIndex, Lease, Station},
+    time::{Span, Timestamp},
+};
+
+/// How long what an earlier agent left contained has to show that it is still contested, and how soon it is tried again
+/// to lift what could not be lifted.
+const LEFT_OVER: Span = Span::from_secs(5);
+
+impl Engine {
+    /// Has whatever a loser claims of its incident's addresses dropped; none if all of it is, or if it cannot be.
+    pub(super) fn contain_loser(&mut self, id: IncidentId, port: IfIndex) -> Option<ActionId> {
+        let incident = self.incidents.get(&id)?;
+        let first = (incident.domain, incident.address);
+        let keys: Vec<Key> = incident.addresses.iter().map(|address| (incident.domain, *address)).collect();
+        let keys = keys.into_iter().filter(|key| *key == first || self.settled_joins.contains(&(*key, port)));
+        self.contain(id, keys.collect(), port, Purpose::Eviction(id, port))
+    }
+
+    /// Has the claims of a port to these addresses dropped.
+    pub(super) fn contain(
+        &mut self,
+        id: IncidentId,
+        keys: Vec<Key>,
+        port: IfIndex,
+        purpose: Purpose,
+    ) -> Option<ActionId> {
+        let is_new = |key: &Key| self.config.can_contain && self.contained.get(&(*key, port)).copied() != Some(Some(id));
+        let keys: Vec<Key> = keys.into_iter().filter(is_new).collect();
+        let entries: Vec<Contained> = keys.iter().flat_map(|key| self.entries(*key, port)).collect();
+        if entries.is_empty() {
+            return None;
+        }
+        self.contained.extend(keys.iter().map(|key| ((*key, port), Some(id))));
+        for key in &keys {
+            self.findings.push_back(Finding::Contained { incident: id, domain: key.0, address: key.1, port });
+            self.listen_to(*key);
+        }
+        Some(self.act(purpose, |id| Action::Contain { id, entries }))
+    }
+
+    /// What the tap is told: the address under each tag by which it may come in.
+    fn entries(&self, (domain, address): Key, port: IfIndex) -> Vec<Contained> {
+        let tags = self.topology.tags(port, domain);
+        tags.into_iter().map(|tag| Contained { port, tag, address }).collect()
+    }
+
+    /// Lets a port claim an address again; none if it may already.
+    pub(super) fn lift(&mut self, key: Key, port: IfIndex, purpose: Purpose) -> Option<ActionId> {
+        let incident = self.contained.remove(&(key, port))?;
+        self.settled_joins.remove(&(key, port));
+        let entries = self.entries(key, port);
+        let (domain, address) = key;
+        self.findings.push_back(Finding::Lifted { incident, domain, address, port });
+        Some(self.act(purpose, |id| Action::Lift { id, entries }))
+    }
+
+    /// Lets everybody go whom an incident contains, or one of its ports.
+    pub(super) fn lift_all(&mut self, id: IncidentId, port: Option<IfIndex>) {
+        let is_its = |((_, at), of): &(&(Key, IfIndex), &Option<IncidentId>)| {
+            **of == Some(id) && port.is_none_or(|port| port == *at)
+        };
+        let all: Vec<(Key, IfIndex)> = self.contained.iter().filter(is_its).map(|(entry, _)| *entry).collect();
+        for (key, port) in all {
+            self.lift(key, port, Purpose::Lift(key, port));
+        }
+    }
+
+    /// A port is gone, and with it whatever was kept from it.
+    pub(super) fn lift_port(&mut self, port: IfIndex) {
+        let at_port: Vec<Key> = self.contained.keys().filter(|(_, at)| *at == port).map(|(key, _)| *key).collect();
+        for key in at_port {
+            self.lift(key, port, Purpose::Lift(key, port));
+        }
+    }
+
+    pub(super) fn not_lifted(&mut self, key: Key, port: IfIndex, now: Timestamp) {
+        self.contained.entry((key, port)).or_insert(None);
+        self.timers.set_first(Timer::LeftOver, now + LEFT_OVER);
+    }
+
+    /// An operator lets a port claim an address again. It is not contained anew while the incident is open.
+    pub(super) fn lifted_by_operator(&mut self, entry: Contained) {
+        let Some(domain) = self.topology.domain_of(entry.port, entry.tag) else { return };
+        let key = (domain, entry.address);
+        if let Some(id) = self.open.get(&key) {
+            self.spared.insert((*id, entry.port));
+        }
+        self.lift(key, entry.port, Purpose::Lift(key, entry.port));
+    }
+
+    /// An earlier agent has left these contained. What is still contested will show soon.
+    pub(super) fn left_contained(&mut self, entries: Vec<Contained>, now: Timestamp) {
+        for entry in entries {
+            match self.topology.domain_of(entry.port, entry.tag) {
+                Some(domain) => {
+                    self.contained.entry(((domain, entry.address), entry.port)).or_insert(None);
+                }
+                None => {
+                    self.act(Purpose::Caches, |id| Action::Lift { id, entries: vec![entry] });
+                }
+            }
+        }
+        self.timers.set_first(Timer::LeftOver, now + LEFT_OVER);
+    }
+
+    pub(super) fn lift_left_over(&mut self) {
+        let left: Vec<(Key, IfIndex)> = self.contained.iter().filter(|(_, of)| of.is_none()).map(|(e, _)| *e).collect();
+        for (key, port) in left {
+            self.lift(key, port, Purpose::Lift(key, port));
+        }
+    }
+
+    /// Whether a port's claims to an address are dropped.
+    pub(super) fn is_contained(&self, key: Key, port: IfIndex) -> bool {
+        self.contained.contains_key(&(key, port))
+    }
+
+    /// Everything that is contained, with the incident that it is for.
+    pub fn contained(&self) -> impl Iterator<Item = (Contained, Option<IncidentId>)> {
+        let entries = |((key, port), of): (&(Key, IfIndex), &Option<IncidentId>)| {
+            let of = *of;
+            self.entries(*key, *port).into_iter().map(move |entry| (entry, of))
+        };
+        self.contained.iter().flat_map(entries)
+    }
+
+    /// Has it looked up whose an address is that has joined an incident: the claimant may be its owner.
+    pub(super) fn contest_joined(&mut self, id: IncidentId, key: Key) {
+        if self.stands_back(key).is_some() {
+            return;
+        }
+        let stations = self.contradiction(key, None).unwrap_or_default();
+        let owners = stations.iter().flat_map(|station| self.topology.owners(station.port)).collect();
+        self.ask_the_book(Purpose::Joined(id, key), key, owners);
+    }
+
+    pub(super) fn judge_joined(&mut self, id: IncidentId, key: Key, contested: Option<&Lease>, held: &[Lease]) {
+        let stations = self.contradiction(key, None).unwrap_or_default();
+        let parties = self.parties(key, &stations);
+        let is_shared = contested.is_some_and(|lease| self.topology.is_shared(&lease.owner));
+        let rights = Rights { pinned: self.config.policy.pins.get(&key.1), lease: contested, is_shared };
+        let contest = Contest::decide(&parties, rights).against(&parties, held);
+        if self.open.get(&key) == Some(&id) {
+            let losers = contest.losers.iter().map(|loser| loser.port);
+            self.contain_joined(id, key, losers);
+        }
+    }
+
+    /// Somebody else than a loser who has an address.
+    pub(super) fn other_than(&self, key: Key, loser: IfIndex) -> Option<Station> {
+        self.bindings.stations(key).map(|(station, _)| station).find(|station| station.port != loser)
+    }
+
+    pub(super) fn join_not_contained(&mut self, incident: IncidentId, key: Key, port: IfIndex, failure: String) {
+        self.contained.remove(&(key, port));
+        let (domain, step, news) = (key.0, Step::Contain, false);
+        self.findings.push_back(Finding::StepFailed { incident, domain, port, step, failure, news });
+    }
+
+    /// A loser could not be contained.
+    pub(super) fn not_contained(&mut self, id: IncidentId, port: IfIndex) {
+        self.contained.retain(|(_, at), of| *at != port || *of != Some(id));
+    }
+
+    /// Contains at one more address whoever is contained already.
+    pub(super) fn contain_joined(&mut self, id: IncidentId, key: Key, losers: impl Iterator<Item = IfIndex>) {
+        for port in losers {
+            let is_dealt_with = self.incidents.get(&id).is_some_and(|incident| {
+                incident.status == Status::Open && incident.evictions.contains_key(&port)
+            });
+            if is_dealt_with && !self.spared.contains(&(id, port)) {
+                self.settled_joins.insert((key, port));
+                self.contain(id, vec![key], port, Purpose::JoinedContained(id, key, port));
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What is written down of incidents: after everything that is told of one, and before each step about a loser.
+
+use std::collections::VecDeque;
+
+use super::{
+    Engine, Purpose,
+    incident::IncidentId,
+    output::{Action, Finding},
+};
+
+/// What is to be told, with how much of it has been looked through for what is to be written down.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    queue: VecDeque<Finding>,
+    noted: usize,
+}
+
+impl Findings {
+    pub(super) fn push_back(&mut self, finding: Finding) {
+        self.queue.push_back(finding);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Finding> {
+        self.noted = self.noted.saturating_sub(1);
+        self.queue.pop_front()
+    }
+
+    fn changed(&mut self) -> impl Iterator<Item = IncidentId> {
+        let noted = std::mem::replace(&mut self.noted, self.queue.len());
+        self.queue.iter().skip(noted).filter_map(Finding::changes)
+    }
+}
+
+impl Engine {
+    /// Has it written down how an incident stands, once all that has just happened is taken in.
+    pub(super) fn note(&mut self, id: IncidentId) {
+        self.unkept.insert(id);
+    }
+
+    pub(super) fn keep_news(&mut self) {
+        self.unkept.extend(self.findings.changed());
+        for id in std::mem::take(&mut self.unkept) {
+            if let Some(incident) = self.incidents.get(&id).cloned().map(Box::new) {
+                self.act(Purpose::Evidence(id), |id| Action::Keep { id, incident });
+            }
+        }
+    }
+
+    /// It is tried again when the store works again.
+    pub(super) fn not_kept(&mut self, id: IncidentId) {
+        self.owed.insert(id);
+    }
+
+    pub(super) fn keep_owed(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        self.unkept.extend(owed);
+    }
+}

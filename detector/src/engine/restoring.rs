@@ -1,0 +1,100 @@
+//! What an earlier agent has written down, taken up again: the same incident, not one more of it.
+
+use super::{
+    Engine,
+    bindings::Key,
+    eviction::{Eviction, Step},
+    incident::{Incident, IncidentId, Status},
+    output::Finding,
+    timers::Timer,
+};
+use crate::{
+    net::{IfIndex, Station},
+    time::Timestamp,
+};
+
+impl Engine {
+    /// Takes in an incident as it was written down in this boot. An open one waits until it is known who is here.
+    pub(super) fn restored(&mut self, incident: Incident) {
+        self.last_incident = self.last_incident.max(incident.id.0);
+        for (port, eviction) in &incident.evictions {
+            let moved = eviction.taken.iter().find(|(step, _)| *step == Step::Release);
+            if let Some(((_, at), party)) = moved.zip(incident.party(*port)) {
+                self.strike(party.key, *at);
+            }
+        }
+        match incident.status {
+            Status::Open => drop(self.waiting.insert((incident.domain, incident.address), incident)),
+            Status::Healed | Status::Gone => {
+                self.closed.push_back(incident.id);
+                self.incidents.insert(incident.id, incident);
+            }
+        }
+    }
+
+    /// Enters the incident that an earlier agent had open on an address, if it is between some of those who contest it now.
+    pub(super) fn take_up(&mut self, key: Key, stations: &[Station], now: Timestamp) -> Option<IncidentId> {
+        let known = self.waiting.remove(&key)?;
+        let parties = self.parties(key, stations);
+        let id = known.id;
+        if !parties.iter().any(|party| known.has(party)) {
+            self.close_unfinished(known, now);
+            return None;
+        }
+        self.enter_again(known);
+        for party in parties {
+            self.note_party(id, &party);
+        }
+        Some(id)
+    }
+
+    fn enter_again(&mut self, known: Incident) {
+        let evictions = known.evictions.into_iter().map(|(port, eviction)| (port, eviction.resumed())).collect();
+        let addresses = [known.address].into();
+        let incident = Incident { evictions, addresses, held: None, attempts: 0, ..known };
+        let told = Box::new(incident.clone());
+        self.enter(incident);
+        self.findings.push_back(Finding::TakenUp(told));
+    }
+
+    /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
+    pub(super) fn take_up_rest(&mut self, now: Timestamp) {
+        for (key, known) in std::mem::take(&mut self.waiting) {
+            let half_done: Vec<IfIndex> = known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
+            let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
+            let (here, left): (Vec<IfIndex>, Vec<IfIndex>) = half_done.into_iter().partition(here);
+            if here.is_empty() || self.stands_back(key).is_some() {
+                self.close_unfinished(known, now);
+                continue;
+            }
+            let id = known.id;
+            self.enter_again(Incident { contest: None, ..known });
+            for port in left {
+                self.abandon(id, port);
+            }
+            for port in here {
+                self.take_step(id, port, now);
+            }
+        }
+    }
+
+    fn abandon(&mut self, id: IncidentId, port: IfIndex) {
+        let eviction = self.incidents.get_mut(&id).and_then(|incident| incident.evictions.remove(&port));
+        self.timers.cancel(Timer::Eviction(id, port));
+        if let Some(eviction) = eviction {
+            self.settle_lease(eviction);
+        }
+    }
+
+    /// The duplicate ended while no agent was there.
+    fn close_unfinished(&mut self, known: Incident, now: Timestamp) {
+        let id = known.id;
+        self.enter(known);
+        self.close(id, Status::Gone, now);
+    }
+}
+
+/// Whether a loser has been given a lease that is not yet known to be in use.
+const fn is_half_done(eviction: &Eviction) -> bool {
+    eviction.lease.is_some() && !eviction.step.is_at_rest()
+}

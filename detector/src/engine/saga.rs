@@ -1,0 +1,291 @@
+//! The steps of an eviction: asked for one by one, each after the record of the incident is on disk.
+
+use super::{
+    Engine, Purpose,
+    bindings::Key,
+    eviction::{Eviction, STEP_TIME, Step},
+    incident::IncidentId,
+    input::Outcome,
+    output::{Action, ActionId, Finding, Held},
+    timers::Timer,
+};
+use crate::{
+    net::{IfIndex, Lease, LeaseState, Mac, Station},
+    time::Timestamp,
+};
+
+type MakeAction = Box<dyn FnOnce(ActionId) -> Action>;
+
+impl Engine {
+    /// Goes to the eviction's current step. Containment does not wait for the disk: it ends with the agent, or is kept in
+    /// the tap itself.
+    pub(super) fn take_step(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(step) = self.eviction(id, port).map(|eviction| eviction.step) else { return };
+        match step {
+            Step::Contained | Step::Failed => {}
+            Step::Done => self.eviction_done(id, now),
+            Step::AwaitGone => self.timers.set(Timer::Eviction(id, port), now + self.config.recycle_time),
+            _ if step <= Step::Readdress && !self.is_due(id, port) => self.give_up(id, port, now),
+            Step::Contain => self.do_step(id, port, now),
+            _ => {
+                self.unkept.remove(&id);
+                let Some(incident) = self.incidents.get(&id).cloned().map(Box::new) else { return };
+                let action = self.act(Purpose::Keeping(id, port), |id| Action::Keep { id, incident });
+                self.await_action(id, port, action, now);
+            }
+        }
+    }
+
+    fn await_action(&mut self, id: IncidentId, port: IfIndex, action: ActionId, now: Timestamp) {
+        if let Some(eviction) = self.eviction_mut(id, port) {
+            eviction.waits_for = Some(action);
+            self.timers.set(Timer::Eviction(id, port), now + STEP_TIME);
+        }
+    }
+
+    /// The record is on disk: what it says comes next is done.
+    pub(super) fn kept_for(&mut self, id: IncidentId, port: IfIndex, action: ActionId, now: Timestamp) {
+        if self.stops_waiting(id, port, action) {
+            self.do_step(id, port, now);
+        }
+    }
+
+    /// Whether the eviction was waiting for this very action.
+    fn stops_waiting(&mut self, id: IncidentId, port: IfIndex, action: ActionId) -> bool {
+        let eviction = self.eviction_mut(id, port).filter(|eviction| eviction.waits_for == Some(action));
+        let waited = eviction.map(|eviction| eviction.waits_for = None).is_some();
+        if waited {
+            self.timers.cancel(Timer::Eviction(id, port));
+        }
+        waited
+    }
+
+    fn do_step(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some((step, key)) = self.eviction(id, port).map(|of| of.step).zip(self.key(id)) else { return };
+        let action = match step {
+            Step::Verify => return self.probe_both(id, port, now),
+            _ if step <= Step::Readdress && !self.is_due(id, port) => return self.give_up(id, port, now),
+            Step::Contain => self.contain_loser(id, port),
+            Step::Release => {
+                self.lift_all(id, Some(port));
+                None
+            }
+            Step::Readdress if self.action_for(id, port, step).is_none() => {
+                return self.retry_step(id, port, "the bridge's network is not known any more".to_owned(), now);
+            }
+            _ => self.action_for(id, port, step).map(|make| self.act(Purpose::Eviction(id, port), make)),
+        };
+        match action {
+            Some(action) => self.await_action(id, port, action, now),
+            // What is contained already, an address that nobody has, sockets that are to stay: nothing is to be done.
+            None => self.advance(id, port, key, now),
+        }
+    }
+
+    fn action_for(&self, id: IncidentId, port: IfIndex, step: Step) -> Option<MakeAction> {
+        let (domain, contested) = self.key(id)?;
+        let eviction = self.eviction(id, port)?;
+        match step {
+            Step::Reallocate => {
+                let (owner, in_use) = (eviction.owner.clone()?, self.bindings.in_use_beside(domain, port));
+                Some(Box::new(move |id| Action::Reallocate { id, domain, owner, contested, in_use }))
+            }
+            Step::Recycle => {
+                let incident = Box::new(self.incidents.get(&id)?.clone());
+                Some(Box::new(move |id| Action::Recycle { id, incident, port }))
+            }
+            Step::AnnounceKept => {
+                let keeper = self.keeper(id, port)?;
+                Some(self.announce((domain, contested), keeper))
+            }
+            Step::DestroySockets if !self.config.destroys_sockets => None,
+            Step::DestroySockets => {
+                Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested }))
+            }
+            _ => self.action_with(port, (domain, contested), eviction.lease.clone()?, step),
+        }
+    }
+
+    fn action_with(&self, port: IfIndex, (domain, from): Key, lease: Lease, step: Step) -> Option<MakeAction> {
+        let to = lease.address;
+        match step {
+            Step::Readdress => {
+                let prefix_len = self.topology.prefix_len(domain, to)?;
+                Some(Box::new(move |id| Action::Readdress { id, port, from, to, prefix_len }))
+            }
+            Step::AnnounceNew => {
+                let mac = self.mac_at((domain, to), port)?;
+                Some(self.announce((domain, to), Station { port, mac }))
+            }
+            Step::Bind => Some(Box::new(move |id| Action::Bind { id, lease })),
+            _ => None,
+        }
+    }
+
+    fn announce(&self, (domain, address): Key, station: Station) -> MakeAction {
+        let port = self.topology.host(station.port).is_none().then_some(station.port);
+        Box::new(move |id| Action::Announce { id, domain, address, mac: station.mac, port })
+    }
+
+    fn mac_at(&self, key: Key, port: IfIndex) -> Option<Mac> {
+        self.bindings.stations(key).find(|(station, _)| station.port == port).map(|(station, _)| station.mac)
+    }
+
+    /// Who has the contested address once `loser` is away.
+    pub(super) fn keeper(&self, id: IncidentId, loser: IfIndex) -> Option<Station> {
+        let winner = self.incidents.get(&id)?.winner().map(|party| party.station.port);
+        let mut others = self.bindings.stations(self.key(id)?).map(|(station, _)| station);
+        others.find(|station| station.port != loser && winner.is_none_or(|winner| winner == station.port))
+    }
+
+    /// Tells everybody who has an address, now that the other voice is dropped.
+    pub(super) fn announce_keeper(&mut self, key: Key, keeper: Option<Station>) {
+        if let Some(keeper) = keeper {
+            let make = self.announce(key, keeper);
+            self.act(Purpose::Caches, make);
+        }
+    }
+
+    pub(super) fn step_done(
+        &mut self,
+        id: IncidentId,
+        port: IfIndex,
+        action: ActionId,
+        outcome: Outcome,
+        now: Timestamp,
+    ) {
+        if !self.stops_waiting(id, port, action) {
+            return self.came_too_late(id, port, outcome);
+        }
+        let (Some(key), Some(eviction)) = (self.key(id), self.eviction_mut(id, port)) else { return };
+        if let Outcome::Lease(lease) = outcome {
+            eviction.lease = Some(lease);
+        }
+        self.advance(id, port, key, now);
+    }
+
+    /// The loser went while its new lease was written. If it only took long, the next attempt has the same lease.
+    fn came_too_late(&mut self, id: IncidentId, port: IfIndex, outcome: Outcome) {
+        let goes_on = self.eviction(id, port).is_some_and(|eviction| !eviction.step.is_at_rest());
+        match outcome {
+            Outcome::Lease(lease) if lease.state == LeaseState::Reserved && !goes_on => self.give_back(lease),
+            _ => {}
+        }
+    }
+
+    fn advance(&mut self, id: IncidentId, port: IfIndex, key: Key, now: Timestamp) {
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        let done = eviction.advance(now);
+        self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        match done {
+            Step::Contain => self.announce_keeper(key, self.keeper(id, port)),
+            Step::Readdress => self.tell_evicted(id, port),
+            Step::Release => self.strike_out(id, port, now),
+            _ => {}
+        }
+        self.take_step(id, port, now);
+    }
+
+    fn tell_evicted(&mut self, id: IncidentId, port: IfIndex) {
+        if let Some(incident) = self.incidents.get(&id).cloned() {
+            self.findings.push_back(Finding::Evicted { incident: Box::new(incident), port });
+        }
+    }
+
+    fn strike_out(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let party = self.incidents.get(&id).and_then(|incident| incident.party(port)).map(|party| party.key);
+        if let Some(party) = party {
+            self.strike(party, now);
+        }
+    }
+
+    pub(super) fn step_failed(
+        &mut self,
+        id: IncidentId,
+        port: IfIndex,
+        action: ActionId,
+        failure: String,
+        now: Timestamp,
+    ) {
+        if self.stops_waiting(id, port, action) {
+            self.retry_step(id, port, failure, now);
+        }
+    }
+
+    pub(super) fn retry_step(&mut self, id: IncidentId, port: IfIndex, failure: String, now: Timestamp) {
+        let Some((domain, _)) = self.key(id) else { return };
+        let Some(step) = self.eviction(id, port).map(|eviction| eviction.step) else { return };
+        if step == Step::Contain {
+            self.not_contained(id, port);
+        }
+        if step <= Step::Readdress && !self.is_due(id, port) {
+            return self.give_up(id, port, now);
+        }
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        let news = eviction.attempts == 0;
+        let wait = eviction.fail(failure.clone());
+        self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure, news });
+        match wait {
+            Some(wait) => self.timers.set(Timer::Eviction(id, port), now + wait),
+            None => self.fail_for_good(id, port, now),
+        }
+    }
+
+    /// It is not tried again for a while. What was given is given back, unless the sandbox uses it: its old address is not
+    /// put back, since that is contested. The loser stays contained.
+    fn fail_for_good(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        let before = eviction.clone();
+        eviction.give_up(now);
+        let is_used = before.lease.as_ref().is_some_and(|lease| self.has((lease.domain, lease.address), port));
+        match before.lease.clone() {
+            Some(_) if is_used => self.settle_lease(before),
+            Some(lease) => self.give_back(lease),
+            None => {}
+        }
+        self.hold(id, Held::GivenUp);
+        if let Some(incident) = self.incidents.get(&id).cloned() {
+            self.findings.push_back(Finding::GivenUp { incident: Box::new(incident), port });
+        }
+        self.retry_contest(id, now);
+    }
+
+    /// The loser is gone in the middle of its eviction, and what it was given must not stay reserved for ever. A lease that
+    /// it is not known to use drains. One that it has moved to is its own: its namespace may live on and come back by
+    /// another port.
+    pub(super) fn settle_lease(&mut self, eviction: Eviction) {
+        let Eviction { lease: Some(lease), step, .. } = eviction else { return };
+        if step <= Step::Readdress && !self.bindings.is_used((lease.domain, lease.address)) {
+            return self.give_back(lease);
+        }
+        self.act(Purpose::Store(lease.domain, lease.address), |id| Action::Bind { id, lease });
+    }
+
+    pub(super) fn give_back(&mut self, lease: Lease) {
+        self.act(Purpose::Store(lease.domain, lease.address), |id| Action::GiveBack { id, lease });
+    }
+
+    /// The timer of an eviction: an answer that is overdue, the wire's verdict, else the next attempt at its step.
+    pub(super) fn resume_eviction(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(eviction) = self.eviction(id, port) else { return };
+        match (eviction.waits_for, eviction.watch, eviction.step) {
+            (Some(_), _, _) => {
+                let failure = format!("there was no answer within {STEP_TIME}");
+                self.retry_step(id, port, failure, now);
+            }
+            (None, Some(_), _) => self.conclude(id, port, now),
+            (None, None, Step::AwaitGone) => {
+                let failure = format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
+                self.retry_step(id, port, failure, now);
+            }
+            (None, None, _) => self.take_step(id, port, now),
+        }
+    }
+
+    /// The wire shows one owner for each address.
+    pub(super) fn verified(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        if let Some(key) = self.key(id) {
+            self.advance(id, port, key, now);
+        }
+    }
+}
