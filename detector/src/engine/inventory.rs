@@ -109,9 +109,6 @@ impl Engine {
         let settled = row.state == RowState::Ok && row.binding.configured && !row.is_host && !contested;
         let in_network = self.topology.prefix_len(row.domain, row.address).is_some();
         let owner = self.topology.own_names(row.station.port).into_iter().next()?;
-        let moves_there = |eviction: &Eviction| eviction.lease.as_ref().is_some_and(|lease| lease.address == row.address);
-        let mut open = self.open.values().filter_map(|id| self.incidents.get(id));
-        let is_new = open.any(|incident| incident.evictions.values().any(moves_there));
-        (settled && in_network && !is_new).then_some((row.domain, row.address, owner))
+        (settled && in_network).then_some((row.domain, row.address, owner))
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    net::{ArpPacket, ClaimKind, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station, VlanId},
+    net::{ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station, VlanId},
     time::Span,
 };
 
@@ -71,6 +71,9 @@ enum Event {
     BridgeDown,
     BridgeUp,
     Lost,
+    Paused(Option<u64>),
+    Lifted(usize),
+    StoreRestored,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -99,6 +102,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::BridgeDown),
         2 => Just(Event::BridgeUp),
         1 => Just(Event::Lost),
+        1 => prop::option::of(0u64..5_000).prop_map(Event::Paused),
+        1 => any::<usize>().prop_map(Event::Lifted),
+        1 => Just(Event::StoreRestored),
     ];
     prop::collection::vec(event, 1..120)
 }
@@ -165,6 +171,17 @@ impl Play {
             Event::BridgeDown => self.tell(Input::BridgeDown(bridge().name)),
             Event::BridgeUp => self.tell(Input::BridgeUp(bridge())),
             Event::Lost => self.tell(Input::ClaimsLost(bridge().name)),
+            Event::Paused(millis) => {
+                let until = millis.map(|millis| self.now + Span::from_millis(millis));
+                self.tell(Input::Paused { until });
+            }
+            Event::Lifted(which) => {
+                let all: Vec<Contained> = self.engine.contained().map(|(entry, _)| entry).collect();
+                if let Some(entry) = all.get(which % all.len().max(1)) {
+                    self.tell(Input::Lifted(*entry));
+                }
+            }
+            Event::StoreRestored => self.tell(Input::StoreRestored),
         }
     }
 
@@ -238,8 +255,19 @@ impl Play {
                 );
                 assert!(incident.evictions[port].lease.is_some(), "nobody is moved before the new lease is on disk");
             }
+            Action::Contain { entries, .. } => entries.iter().for_each(|entry| self.check_contained(*entry)),
             _ => {}
         }
+    }
+
+    /// Nobody is contained but a loser of an open incident.
+    fn check_contained(&self, entry: Contained) {
+        let domain = self.engine.topology.domain_of(entry.port, entry.tag).expect("of a port that is there");
+        let id = self.engine.open.get(&(domain, entry.address)).expect("what is contained is contested");
+        let incident = &self.engine.incidents[id];
+        let winner = incident.contest.as_ref().and_then(|contest| contest.winner);
+        assert!(entry.address != incident.address || winner.is_some_and(|winner| winner != entry.port), "{entry:?}");
+        assert!(self.engine.paused_until.is_none() || incident.evictions.contains_key(&entry.port));
     }
 
     /// What the tap absorbs is known here, and nobody contests it: nothing that matters goes unheard.
@@ -249,6 +277,7 @@ impl Play {
             let key = (domain, address);
             assert!(self.engine.bindings.get(key, Station { port, mac }).is_some(), "what is absorbed is known");
             assert_eq!(self.engine.contradiction(key, None), None, "what is contested is heard");
+            assert!(!self.engine.is_contained(key, port), "what is dropped is not absorbed");
         }
     }
 
@@ -261,6 +290,9 @@ impl Play {
             .collect();
         assert_eq!(contested, self.engine.open);
         assert!(self.engine.recent_evictions.len() <= self.engine.config.evictions_per_minute);
+        for ((key, _), of) in &self.engine.contained {
+            assert_eq!(self.engine.open.get(key).copied(), *of, "nobody stays contained when it is over");
+        }
         assert!(self.engine.poll_timeout().is_none_or(|at| at > self.now), "no timer that is due is left");
     }
 }

@@ -281,7 +281,9 @@ impl World {
         let (action, outcome) = match action {
             Action::LookUpLeases { id, contested, owners, .. } => (id, self.look_up(contested, &owners)),
             Action::Adopt { id, address, owner, .. } => {
-                self.lease(address, owner.as_str());
+                if self.leases.get(&address).is_none_or(|lease| lease.owner != owner) {
+                    self.lease(address, owner.as_str());
+                }
                 (id, Outcome::Finished)
             }
             Action::Reallocate { id, owner, contested, in_use, .. } => (id, self.reallocate(owner, contested, &in_use)),
