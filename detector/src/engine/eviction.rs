@@ -60,7 +60,7 @@ pub struct Eviction {
     /// Why the last attempt failed, until one succeeds.
     pub failure: Option<String>,
     pub(super) waits_for: Option<ActionId>,
-    pub(super) attempts: u8,
+    pub(crate) attempts: u8,
     /// Set while the wire is being watched: when the first probe went out, and how many have.
     pub(super) watch: Option<Watch>,
 }
@@ -87,6 +87,18 @@ impl Eviction {
     /// An eviction whose lease was written before the agent was last stopped.
     pub(super) fn resumed(lease: Lease) -> Self {
         Self { step: Step::Readdress, lease: Some(lease.clone()), ..Self::new(lease.owner) }
+    }
+
+    /// As it was written down, but for what it waited for: that has no answer any more.
+    pub(crate) fn restored(
+        owner: Owner,
+        step: Step,
+        lease: Option<Lease>,
+        taken: Vec<(Step, Timestamp)>,
+        failure: Option<String>,
+        attempts: u8,
+    ) -> Self {
+        Self { step, lease, taken, failure, attempts, ..Self::new(owner) }
     }
 
     /// Goes on to the step after this one.

@@ -65,6 +65,7 @@ pub use incident::{Incident, IncidentId, Party, Sighting, Status, Verdict};
 pub use input::{Claim, Configured, Evidence, Heard, Input, KernelMartian, KnownClaim, Outcome, Survey};
 pub use output::{Action, ActionId, Finding, Flood, Held, Info};
 pub use policy::{InvalidPattern, Policy, PortPattern};
+pub(crate) use topology::PartyKey;
 pub use topology::{Bridge, Port, Sandbox, VlanDevice};
 
 use crate::{

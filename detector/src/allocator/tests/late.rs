@@ -186,7 +186,7 @@ fn incidents_are_kept_by_a_late_book_as_by_any_other() {
         opened: std::time::UNIX_EPOCH,
         record: "{}".to_owned(),
     };
-    told.store.keep(&[incident.clone()]).unwrap();
+    told.store.keep(std::slice::from_ref(&incident)).unwrap();
     told.store.set("pause", Some("1")).unwrap();
     assert_eq!(told.store.kept(3).unwrap().as_ref(), Some(&incident));
     assert_eq!(
