@@ -75,12 +75,12 @@ pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     lines.iter().map(|line| plain(line) + "\n").collect()
 }
 
-fn again(incident: &Incident) -> String {
+pub(super) fn again(incident: &Incident) -> String {
     if incident.times > 1 { format!(" ({} times by now)", incident.times) } else { String::new() }
 }
 
 /// The contested addresses, if there is more than one.
-fn others(incident: &Incident, wide: bool) -> Option<String> {
+pub(super) fn others(incident: &Incident, wide: bool) -> Option<String> {
     let all = incident.addresses.as_slice();
     let shown = all.get(..SHOWN).filter(|_| !wide).unwrap_or(all);
     let listed: Vec<_> = shown.iter().map(ToString::to_string).collect();
@@ -99,7 +99,7 @@ fn ending(incident: &Incident) -> String {
     }
 }
 
-fn parties(incident: &Incident, wide: bool) -> String {
+pub(super) fn parties(incident: &Incident, wide: bool) -> String {
     let all: [Column<'_, Party>; 9] = [
         ("PARTY", false, &label),
         ("PORT", false, &|party| party.port.clone()),
@@ -115,7 +115,7 @@ fn parties(incident: &Incident, wide: bool) -> String {
 }
 
 /// The name that says most.
-fn label(party: &Party) -> String {
+pub(super) fn label(party: &Party) -> String {
     let netns = party.netns.map(|inode| format!("net:[{inode}]"));
     match (party.host, party.external) {
         (true, _) => "the host".to_owned(),
@@ -124,12 +124,12 @@ fn label(party: &Party) -> String {
     }
 }
 
-fn verdict(incident: &Incident) -> String {
+pub(super) fn verdict(incident: &Incident) -> String {
     let winner = incident.parties.iter().find(|party| party.role == "winner");
     winner.map_or_else(|| "undecided".to_owned(), |winner| format!("{} keeps it", label(winner)))
 }
 
-fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
+pub(super) fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
     let Eviction { owner, step, .. } = eviction;
     let who = eviction.sandbox.as_ref().unwrap_or(owner);
     let lease = eviction.new_lease.as_ref();
@@ -143,12 +143,12 @@ fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, from_str, json};
 
     use super::*;
 
-    fn healed() -> Value {
+    pub(in crate::cli) fn healed() -> Value {
         json!({
             "id": 1, "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "addresses": ["10.8.64.2"],
             "verdict": "duplicate", "severity": "error", "status": "healed",
@@ -175,7 +175,7 @@ mod tests {
         })
     }
 
-    fn open() -> Value {
+    pub(in crate::cli) fn open() -> Value {
         let mut incident = healed();
         for (field, value) in [
             ("id", json!(2)),
