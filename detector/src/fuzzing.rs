@@ -8,6 +8,7 @@ pub use crate::{
     allocator::import::properties::host_local,
     capture::properties::{frame, kernel_log, record},
     cni::properties::cni,
+    evidence::properties::incident_record,
     http::properties::api,
     netlink::properties::netlink,
     replay::properties::capture_file,
@@ -24,13 +25,14 @@ mod tests {
 
     type Property = fn(&[u8]);
 
-    const PROPERTIES: [(&str, Property); 9] = [
+    const PROPERTIES: [(&str, Property); 10] = [
         ("api", api),
         ("capture_file", capture_file),
         ("cgroup", cgroup),
         ("cni", cni),
         ("frame", frame),
         ("host_local", host_local),
+        ("incident_record", incident_record),
         ("kernel_log", kernel_log),
         ("netlink", netlink),
         ("record", record),

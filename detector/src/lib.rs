@@ -11,6 +11,8 @@ pub mod engine;
 
 pub mod allocator;
 
+pub mod evidence;
+
 pub mod capture;
 
 pub mod netlink;

@@ -10,6 +10,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use detector::{
+    allocator::{Clock, Incidents as _, Kept, SqliteStore},
+    net::Domain,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::{Value, json};
@@ -62,6 +66,7 @@ fn every_verb_explains_itself_with_examples() {
         "run",
         "table",
         "conflicts",
+        "explain",
         "events",
         "lease",
         "lease list",
@@ -95,6 +100,8 @@ fn wrong_usage_is_exit_2() {
         ("replay a.pcap --pin 10.8.64.2", "write ADDRESS=OWNER"),
         ("scan --bridge a/b", "cannot be an interface's name"),
         ("scan --timeout soon", "--timeout <TIME>"),
+        ("explain", "<INCIDENT>"),
+        ("explain one", "invalid digit found"),
         ("doctor -o yaml", "[possible values: text, json]"),
         ("lease allocate --bridge rt0 --owner a --vlan 4095", "VLANs go from 1 to 4094"),
         ("lease allocate --bridge rt0 --owner a --pool 10.0.0.0/24", "--offline"),
@@ -118,6 +125,7 @@ fn an_agent_that_does_not_run_is_exit_3_with_what_to_try() {
         for verb in [
             "table",
             "conflicts --fail",
+            "explain 3",
             "events -f",
             "lease list -o json",
             "lease allocate --bridge rt0 --owner a",
@@ -301,6 +309,42 @@ fn offline_says_what_is_not_there() {
     assert!(foreign.err.contains("is damaged"), "{foreign:?}");
 }
 
+/// Without an agent, from the lease database.
+#[test]
+fn an_incident_that_is_over_is_explained_out_of_the_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("leases.db");
+    let store = SqliteStore::open(&database, "test", Clock::system().unwrap()).unwrap();
+    let kept = Kept {
+        number: 3,
+        boot: "7d4c".to_owned(),
+        domain: Domain::untagged("rt0".parse().unwrap()),
+        address: [10, 8, 64, 2].into(),
+        is_open: true,
+        opened: std::time::UNIX_EPOCH,
+        record: include_str!("../../tests/fuzz/corpus/incident_record/moving").to_owned(),
+    };
+    store.keep(&[kept]).unwrap();
+    drop(store);
+    let explain = |rest: &str| dupip(&format!("explain --offline --database {} {rest}", database.display()));
+    let told = explain("3");
+    assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{told:?}");
+    for words in [
+        "Incident 3: duplicate of 10.8.64.2 on rt0, opened 2025-11-26T10:40:00.009Z; claimed 2 times",
+        "sportsagent (veth9, 02:00:00:00:00:09): sent a packet from 10.8.64.2 that a kernel logged as a martian",
+        "sportsagent: its new lease is on disk: 10.8.64.4, generation 4",
+        "Contest: reviewagent keeps it: holds",
+        "failed and is tried again: the namespace is gone",
+    ] {
+        assert!(told.out.contains(words), "no `{words}` in {}", told.out);
+    }
+    let value = explain("3 -o json").json();
+    assert_eq!((&value["incident"]["id"], &value["history"]), (&json!(3), &json!([])));
+    let missing = explain("4");
+    let want = (Some(2), "dupip: error: there is no incident 4; the newest: 3\n");
+    assert_eq!((missing.code, missing.err.as_str()), want, "{missing:?}");
+}
+
 #[test]
 fn a_shell_can_complete_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
@@ -310,6 +354,7 @@ fn a_shell_can_complete_every_verb() {
             "run",
             "table",
             "conflicts",
+            "explain",
             "events",
             "lease",
             "allocate",
@@ -336,6 +381,7 @@ fn every_verb_has_a_manual_page() {
         "-run",
         "-table",
         "-conflicts",
+        "-explain",
         "-events",
         "-lease",
         "-lease-list",

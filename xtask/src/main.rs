@@ -54,9 +54,9 @@ enum Verb {
     /// Look for bytes that break a parser, for some seconds each
     ///
     /// There is a target for every parser of bytes that others wrote: frames, the kernel's log and netlink, captures,
-    /// control groups, CNI calls, HTTP requests, host-local's files. Bytes that break one are kept below `target/fuzz`, with
-    /// the command that shows it again, and the exit code is 1. Installs cargo-fuzz if it is missing. `cargo xtask test`
-    /// tries the same properties, with the seeds and with random bytes, for a moment.
+    /// control groups, CNI calls, HTTP requests, host-local's files, records of incidents. Bytes that break one are kept
+    /// below `target/fuzz`, with the command that shows it again, and the exit code is 1. Installs cargo-fuzz if it is
+    /// missing. `cargo xtask test` tries the same properties, with the seeds and with random bytes, for a moment.
     Fuzz(fuzz::Args),
 }
 

@@ -297,7 +297,7 @@ impl Handle {
     }
 
     /// The store waits for the disk, so it is asked where waiting blocks nobody.
-    async fn with_store<T: Send + 'static>(
+    pub(crate) async fn with_store<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, AskError> {

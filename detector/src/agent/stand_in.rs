@@ -123,6 +123,7 @@ fn carry_out(store: &dyn Store, action: Action) -> Option<Input> {
         Action::Reallocate { id, domain, owner, contested, .. } => {
             (id, Outcome::Lease(store.reallocate(domain, &owner, contested, &[].into()).unwrap()))
         }
+        Action::Contain { id, .. } | Action::Keep { id, .. } => (id, Outcome::Finished),
         _ => return None,
     };
     Some(Input::Done { action, outcome })

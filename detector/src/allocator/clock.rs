@@ -31,7 +31,9 @@ impl Clock {
         Self { boot: boot.into(), now: Arc::new(now) }
     }
 
-    pub(super) fn boot(&self) -> &str {
+    /// The boot that the times count from.
+    #[must_use]
+    pub fn boot(&self) -> &str {
         &self.boot
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::Unwitnessed;
+use super::{LONGEST_RECORD, Unwitnessed};
 use crate::{
     net::{Domain, Ipv4Net, Ipv4Range, Lease, LeaseState},
     time::Span,
@@ -117,6 +117,14 @@ pub enum StoreError {
         "the lease database was removed or replaced while it was in use: nothing is written to it; start dupip again"
     )]
     Replaced,
+    /// What is to be kept is longer than is taken; nothing was written.
+    #[error("{what} is {len} bytes long, and no more than {LONGEST_RECORD} are kept")]
+    TooLong {
+        /// What.
+        what: String,
+        /// How many bytes it has.
+        len: usize,
+    },
     /// SQLite's word.
     #[error("the lease database failed: {0}; it is safe to ask again")]
     Sqlite(#[source] rusqlite::Error),
@@ -138,8 +146,9 @@ pub(super) trait MayBeOfStore: From<StoreError> {
 }
 
 impl MayBeOfStore for StoreError {
+    /// What is too long is the asker's fault, and no sign that the store fails.
     fn of_store(&self) -> Option<&StoreError> {
-        Some(self)
+        if let Self::TooLong { .. } = self { None } else { Some(self) }
     }
 }
 

@@ -18,8 +18,8 @@ use std::{
 };
 
 use super::{
-    AdoptError, AllocateError, Change, Clock, Fence, JournalEntry, OpenError, Pool, PoolError, Quarantine, Refusal,
-    SqliteStore, Standing, Store, StoreError, Wish, error::MayBeOfStore,
+    AdoptError, AllocateError, Change, Clock, Fence, Incidents, JournalEntry, Kept, OpenError, Pool, PoolError,
+    Quarantine, Refusal, SqliteStore, Standing, Store, StoreError, Wish, error::MayBeOfStore,
 };
 use crate::{
     net::{Domain, IfName, Ipv4Net, Lease, Owner},
@@ -238,6 +238,36 @@ fn unheard(refuse: Option<&SyncSender<OpenError>>, error: OpenError) -> Option<O
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("opened", &self.opened).finish_non_exhaustive()
+    }
+}
+
+impl Incidents for Late {
+    fn keep(&self, records: &[Kept]) -> Result<(), StoreError> {
+        self.ask(|store| store.keep(records))
+    }
+
+    fn kept(&self, number: u64) -> Result<Option<Kept>, StoreError> {
+        self.ask(|store| store.kept(number))
+    }
+
+    fn kept_lately(&self, limit: usize) -> Result<Vec<Kept>, StoreError> {
+        self.ask(|store| store.kept_lately(limit))
+    }
+
+    fn kept_open(&self) -> Result<Vec<Kept>, StoreError> {
+        self.ask(|store| store.kept_open())
+    }
+
+    fn last_incident(&self) -> Result<u64, StoreError> {
+        self.ask(|store| store.last_incident())
+    }
+
+    fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.ask(|store| store.setting(name))
+    }
+
+    fn set(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        self.ask(|store| store.set(name, value))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod book;
 mod free;
+mod incidents;
 mod journal;
 mod lending;
 mod open;
@@ -52,7 +53,7 @@ const LIFE: &str = "SELECT entry, wall_ms, boot, boot_ns, actor, op, domain, add
                            from_state, to_state, reason
     FROM journal WHERE address = ?1 AND (?2 IS NULL OR domain = ?2) ORDER BY entry";
 
-/// More bytes than any change writes: each of its pages has 1 KiB, and there are some eight of them.
+/// More bytes than any change of a lease writes: each of its pages has 1 KiB, and there are some eight of them.
 const LARGEST: usize = 16 << 10;
 
 /// A book of leases in an SQLite file. Many threads may use one; their changes take turns.

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{AdoptError, AllocateError, Pool, PoolError, StoreError};
+use super::{AdoptError, AllocateError, Incidents, Pool, PoolError, StoreError};
 use crate::{
     net::{Domain, Generation, IfName, Ipv4Net, Ipv4Range, Lease, LeaseState, Mac, Owner},
     time::{Span, Timestamp},
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// Each call is one transaction and blocks until it is durable. All of them may be made again after a crash or an
 /// error: what was already done is not done twice.
-pub trait Store: Send + Sync {
+pub trait Store: Incidents {
     /// The same book, for somebody else: the journal will say that `actor` has made the changes.
     #[must_use]
     fn on_behalf_of(&self, actor: &str) -> Arc<dyn Store>;

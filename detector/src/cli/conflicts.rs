@@ -75,12 +75,12 @@ pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     lines.iter().map(|line| plain(line) + "\n").collect()
 }
 
-fn again(incident: &Incident) -> String {
+pub(super) fn again(incident: &Incident) -> String {
     if incident.times > 1 { format!(" ({} times by now)", incident.times) } else { String::new() }
 }
 
 /// The contested addresses, if there is more than one.
-fn others(incident: &Incident, wide: bool) -> Option<String> {
+pub(super) fn others(incident: &Incident, wide: bool) -> Option<String> {
     let all = incident.addresses.as_slice();
     let shown = all.get(..SHOWN).filter(|_| !wide).unwrap_or(all);
     let listed: Vec<_> = shown.iter().map(ToString::to_string).collect();
@@ -99,7 +99,7 @@ fn ending(incident: &Incident) -> String {
     }
 }
 
-fn parties(incident: &Incident, wide: bool) -> String {
+pub(super) fn parties(incident: &Incident, wide: bool) -> String {
     let all: [Column<'_, Party>; 9] = [
         ("PARTY", false, &label),
         ("PORT", false, &|party| party.port.clone()),
@@ -115,7 +115,7 @@ fn parties(incident: &Incident, wide: bool) -> String {
 }
 
 /// The name that says most.
-fn label(party: &Party) -> String {
+pub(super) fn label(party: &Party) -> String {
     let netns = party.netns.map(|inode| format!("net:[{inode}]"));
     match (party.host, party.external) {
         (true, _) => "the host".to_owned(),
@@ -125,7 +125,7 @@ fn label(party: &Party) -> String {
 }
 
 /// In one sentence; an older agent tells only the reason.
-fn decision(incident: &Incident) -> Option<String> {
+pub(super) fn decision(incident: &Incident) -> Option<String> {
     let reason = || incident.reason.as_ref().map(|reason| format!("{}: {reason}", verdict(incident)));
     incident.decision.clone().or_else(reason)
 }
@@ -135,7 +135,7 @@ fn verdict(incident: &Incident) -> String {
     winner.map_or_else(|| "undecided".to_owned(), |winner| format!("{} keeps it", label(winner)))
 }
 
-fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
+pub(super) fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
     let Eviction { owner, step, .. } = eviction;
     let who = eviction.sandbox.as_ref().or(owner.as_ref()).unwrap_or(&eviction.port);
     let at = match step.as_str() {
@@ -163,12 +163,12 @@ fn fate(eviction: &Eviction) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, from_str, json};
 
     use super::*;
 
-    fn healed() -> Value {
+    pub(in crate::cli) fn healed() -> Value {
         json!({
             "id": 1, "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "addresses": ["10.8.64.2"],
             "verdict": "duplicate", "severity": "error", "status": "healed",
@@ -182,9 +182,9 @@ mod tests {
                  "netns": null, "host": false, "external": false, "evidence": "request",
                  "configured": false, "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
             ],
-            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null,
+            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null, "decision": null, "plan": [],
             "evictions": [{
-                "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "step": "done",
+                "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "way": "readdress", "strikes": 0, "step": "done",
                 "new_lease": {"bridge": "rt0", "vlan": null, "address": "10.8.64.4", "owner": "sportsagent",
                               "interface": null, "generation": 4, "state": "bound", "replaces": null},
                 "failure": null,
@@ -195,7 +195,7 @@ mod tests {
         })
     }
 
-    fn open() -> Value {
+    pub(in crate::cli) fn open() -> Value {
         let mut incident = healed();
         for (field, value) in [
             ("id", json!(2)),

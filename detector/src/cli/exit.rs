@@ -11,7 +11,7 @@ use crate::{
     agent,
     allocator::{AdoptError, AllocateError, OpenError, Refusal, StoreError},
     capture::{CaptureError, SendError},
-    http::{BindError, ClientError, api::Problem},
+    http::{BindError, ClientError, Unexplained, api::Problem},
     netlink,
     telemetry::with_causes,
 };
@@ -161,6 +161,16 @@ impl From<OpenError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::new(Exit::No, error)
+    }
+}
+
+impl From<Unexplained> for Failure {
+    fn from(error: Unexplained) -> Self {
+        match error {
+            Unexplained::NotThere { .. } => Self::new(Exit::Usage, error),
+            Unexplained::Unreadable { .. } => Self::new(Exit::No, error),
+            Unexplained::Store(error) => error.into(),
+        }
     }
 }
 

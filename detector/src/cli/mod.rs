@@ -8,6 +8,7 @@ mod conflicts;
 mod doctor;
 mod events;
 mod exit;
+mod explain;
 mod lease;
 mod man;
 mod policy;
@@ -39,6 +40,7 @@ Examples:
   dupip run --bridge rt0 --mode enforce    also move the loser of a settled contest
   dupip table                              who has which address
   dupip conflicts                          duplicates, open and lately closed
+  dupip explain 3                          the story of one of them
   dupip events -f                          everything that happens, as it happens
   dupip lease list -o json                 the allocator's book, for a program
 
@@ -75,6 +77,8 @@ enum Verb {
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
     Conflicts(conflicts::Args),
+    /// Tell the story of one incident, from first sight to its end
+    Explain(explain::Args),
     /// Show what the agent has told, and what it tells
     Events(events::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
@@ -102,6 +106,7 @@ impl Cli {
             Verb::Run(args) => args.run(&socket),
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
+            Verb::Explain(args) => args.run(socket),
             Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),

@@ -45,24 +45,6 @@ pub enum Step {
 }
 
 impl Step {
-    /// Every step.
-    pub const ALL: [Self; 14] = [
-        Self::Contain,
-        Self::Contained,
-        Self::Failed,
-        Self::Recycle,
-        Self::AwaitGone,
-        Self::Reallocate,
-        Self::Readdress,
-        Self::AnnounceNew,
-        Self::AnnounceKept,
-        Self::DestroySockets,
-        Self::Verify,
-        Self::Bind,
-        Self::Release,
-        Self::Done,
-    ];
-
     /// The step in one word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -132,14 +114,14 @@ pub struct Eviction {
     pub attempts: u8,
     /// When it was given up.
     pub failed_at: Option<Timestamp>,
-    pub(super) waits_for: Option<ActionId>,
+    pub(crate) waits_for: Option<ActionId>,
     /// Set while the wire is being watched: when the first probe went out, and how many have.
-    pub(super) watch: Option<Watch>,
+    pub(crate) watch: Option<Watch>,
 }
 
 /// The last look: what is said on the wire from `since` on counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     pub(super) since: Timestamp,
     pub(super) probes: u8,
 }

@@ -51,8 +51,8 @@ pub struct Party {
     /// Whether it was there before the agent was.
     pub initial: bool,
     /// Which address it was first seen with in the incident.
-    pub(super) address: Ipv4Addr,
-    pub(super) key: PartyKey,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) key: PartyKey,
 }
 
 impl Party {
@@ -180,9 +180,9 @@ pub struct Incident {
     /// Some of them: how it began, and the latest.
     pub sightings: VecDeque<Sighting>,
     /// How many claims had been told of when it was last told that it goes on.
-    pub(super) told_claims: u64,
+    pub(crate) told_claims: u64,
     /// Contests that could not be held, one after the other.
-    pub(super) attempts: u8,
+    pub(crate) attempts: u8,
 }
 
 impl Incident {

@@ -77,6 +77,7 @@ pub use input::{Claim, Configured, Evidence, Heard, Input, KernelMartian, KnownC
 pub use output::{Action, ActionId, Finding, Flood, Held, Info};
 pub use plan::Plan;
 pub use policy::{InvalidPattern, Policy, PortPattern};
+pub(crate) use topology::PartyKey;
 pub use topology::{Bridge, Port, Sandbox, VlanDevice};
 pub use ways::{NoOwner, OwnerPattern, UnknownWay, Way, Ways};
 

@@ -84,7 +84,7 @@ pub(super) struct KnownPort {
 /// What makes several stations one party: the namespace that they are in, if it could be looked into; else each is one of
 /// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PartyKey {
+pub(crate) enum PartyKey {
     Netns(NetnsId),
     /// The namespace behind a port, which has nothing to tell it by.
     Behind(IfIndex),

@@ -185,7 +185,7 @@ pub struct Address {
 /// One duplicate, from first sight to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
-    /// Its number, from 1, for as long as the agent runs.
+    /// Its number, from 1.
     pub id: u64,
     /// The bridge.
     pub bridge: String,
@@ -242,6 +242,18 @@ pub struct Incident {
     /// Some of the claims: how it began, and the latest.
     #[serde(default)]
     pub sightings: Vec<Sighting>,
+}
+
+/// An incident, with all that is known of how it came and went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The incident.
+    pub incident: Incident,
+    /// What became of its address, oldest first.
+    pub history: Vec<JournalEntry>,
+    /// Whether the lease database could be read. If not, `history` is empty and says nothing.
+    #[serde(default = "yes")]
+    pub history_known: bool,
 }
 
 /// A claim to a contested address, as it was seen.

@@ -7,6 +7,7 @@ pub mod api;
 mod client;
 mod endpoints;
 mod events;
+mod explain;
 mod live_table;
 mod peer;
 mod problem;
@@ -23,6 +24,7 @@ pub const SOCKET: &str = "/run/dupip/dupip.sock";
 
 pub use client::{Client, ClientError, encoded};
 pub use endpoints::{BindError, Endpoints};
+pub use explain::{Unexplained, explained};
 pub use live_table::{LiveTable, Witnesses};
 pub use server::serve;
 pub use view::{Wall, incident, row, told};

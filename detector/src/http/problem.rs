@@ -2,12 +2,12 @@
 
 use axum::{
     Json,
-    extract::rejection::{JsonRejection, QueryRejection},
+    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 
-use super::{api::Problem, view::Invalid};
+use super::{Unexplained, api::Problem, view::Invalid};
 use crate::{
     agent::AskError,
     allocator::{AdoptError, AllocateError, StoreError},
@@ -61,6 +61,22 @@ fn ready_in_ms(error: &AskError) -> Option<u64> {
             ready_in.map(|span| span.as_nanos().div_ceil(1_000_000))
         }
         _ => None,
+    }
+}
+
+impl From<Unexplained> for Problem {
+    fn from(error: Unexplained) -> Self {
+        match error {
+            Unexplained::NotThere { .. } => Self::new(StatusCode::NOT_FOUND, error),
+            Unexplained::Unreadable { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error),
+            Unexplained::Store(error) => AskError::from(error).into(),
+        }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 

@@ -6,8 +6,8 @@ use axum::{
     BoxError, Extension, Json, Router,
     body::Body,
     extract::{
-        DefaultBodyLimit, Query, Request, State,
-        rejection::{JsonRejection, QueryRejection},
+        DefaultBodyLimit, Path, Query, Request, State,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::{self, Next},
@@ -19,10 +19,11 @@ use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{
     api::{
-        About, Address, Adopt, Allocate, Incident, JournalEntry, Lease, Problem, Release, Released, Standing,
-        TableFilter,
+        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Problem, Release, Released,
+        Standing, TableFilter,
     },
     events::{Waiting, events},
+    explain::{explained, with_history},
     peer::Peer,
     view::{self, Wall},
 };
@@ -50,6 +51,7 @@ fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
         .route("/readyz", get(readyz))
         .route("/api/v1/table", get(table))
         .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/incidents/{number}", get(explain))
         .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
         .route("/api/v1/about", get(about))
         .route("/api/v1/leases", get(leases))
@@ -160,6 +162,21 @@ impl Pieces {
 async fn incidents(State(agent): State<Handle>) -> Result<Json<Vec<Incident>>, Problem> {
     let (incidents, wall) = (agent.incidents().await?, Wall::read());
     Ok(Json(incidents.iter().map(|incident| view::incident(incident, wall)).collect()))
+}
+
+/// What the agent has in mind is newer than what is kept.
+async fn explain(
+    State(agent): State<Handle>,
+    number: Result<Path<u64>, PathRejection>,
+) -> Result<Json<Explained>, Problem> {
+    let Path(number) = number?;
+    let (incidents, wall) = (agent.incidents().await?, Wall::read());
+    let Some(incident) = incidents.iter().find(|incident| incident.id.0 == number) else {
+        let remembered: Vec<_> = incidents.iter().map(|incident| incident.id.0).collect();
+        return Ok(Json(agent.with_store(move |store| explained(store, number, &remembered)).await??));
+    };
+    let history = agent.history(Some(incident.domain), incident.address).await.ok();
+    Ok(Json(with_history(view::incident(incident, wall), history.as_deref())))
 }
 
 async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {

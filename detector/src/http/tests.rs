@@ -24,7 +24,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::{agent::stand_in::StandIn, net::Domain};
+use crate::{
+    agent::stand_in::StandIn,
+    allocator::{Kept, Store},
+    net::Domain,
+};
 
 /// A served agent, in a directory of its own.
 struct Served {
@@ -173,8 +177,37 @@ async fn an_incident_names_both_parties_and_what_is_done() {
         (fresh, "reserved", Some(incident.address))
     );
     let steps: Vec<_> = eviction.steps.iter().map(|taken| taken.step.as_str()).collect();
-    assert_eq!(steps, ["reallocate"]);
+    assert_eq!(steps, ["contain", "reallocate"]);
     assert!(eviction.steps[0].at_ms >= 1.0 && incident.named_us >= 1000, "{incident:?}");
+}
+
+/// What the agent has in mind comes before what is kept, and what it has forgotten out of the store.
+#[tokio::test]
+async fn an_incident_is_explained_with_the_history_of_its_address() {
+    let served = Served::start().await;
+    let record = include_str!("../../../tests/fuzz/corpus/incident_record/moving").to_owned();
+    let forgotten = Kept {
+        number: 3,
+        boot: "7d4c".to_owned(),
+        domain: Domain::untagged("rt0".parse().unwrap()),
+        address: [10, 8, 64, 2].into(),
+        is_open: true,
+        opened: std::time::UNIX_EPOCH,
+        record,
+    };
+    let older = Kept { number: 1, record: "{}".to_owned(), ..forgotten.clone() };
+    let keep = move |store: &dyn Store| store.keep(&[older, forgotten]);
+    served.agent.handle.with_store(keep).await.unwrap().unwrap();
+    for (number, sandbox) in [(1, "reviewagent"), (3, "reviewagent")] {
+        let told: api::Explained = served.client().ask(&format!("/api/v1/incidents/{number}")).await.unwrap();
+        assert_eq!((told.incident.id, told.incident.parties[0].sandbox.as_deref()), (number, Some(sandbox)));
+        let life: Vec<_> = told.history.iter().map(|entry| (entry.op.as_str(), entry.owner.as_deref())).collect();
+        assert_eq!(life, [("allocate", Some("reviewagent"))], "{number}");
+    }
+    let (status, detail) = problem(&served.over_tcp(&get("/api/v1/incidents/2")).await);
+    assert_eq!((status, detail.as_str()), (404, "there is no incident 2; the newest: 3, 1"));
+    let (status, detail) = problem(&served.over_tcp(&get("/api/v1/incidents/x")).await);
+    assert_eq!((status, detail.contains("Cannot parse")), (400, true), "{detail}");
 }
 
 #[tokio::test]

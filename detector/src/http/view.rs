@@ -59,8 +59,15 @@ impl Wall {
     /// For moments that are since 1970, not since boot, as recordings have them.
     #[must_use]
     pub fn recorded() -> Self {
+        Self::since(0)
+    }
+
+    /// For moments since a boot that began `began` nanoseconds after 1970, as records have them.
+    #[must_use]
+    pub fn since(began: u64) -> Self {
         let now = Timestamp::from_nanos(u64::MAX / 2);
-        Self { now, wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(now.as_nanos()) }
+        let nanos = [began, now.as_nanos()].map(Duration::from_nanos);
+        Self { now, wall: nanos.into_iter().fold(SystemTime::UNIX_EPOCH, |wall, nanos| wall + nanos) }
     }
 
     /// A moment, not after now, as RFC 3339 has it.

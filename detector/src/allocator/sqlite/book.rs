@@ -243,6 +243,7 @@ mod tests {
     use super::{
         super::{
             free::{FRESH, FRESH_BELOW, RESTED, RESTING},
+            incidents::{AGED, LATELY, ONE, SURPLUS, UNFINISHED},
             schema, *,
         },
         *,
@@ -270,5 +271,10 @@ mod tests {
         assert!(plan(&tx, MOVING)[0].contains("INDEX moving"));
         assert!(plan(&tx, DRAINING)[0].contains("INDEX drained"));
         assert!(plan(&tx, LIFE)[0].contains("INDEX life"), "{:?}", plan(&tx, LIFE));
+        assert_eq!(plan(&tx, ONE), ["SEARCH incident USING INTEGER PRIMARY KEY (rowid=?)"]);
+        assert_eq!(plan(&tx, LATELY), ["SCAN incident"], "backwards, and no further than asked");
+        assert_eq!(plan(&tx, UNFINISHED), ["SCAN incident USING INDEX unfinished"]);
+        assert_eq!(plan(&tx, AGED), ["SEARCH incident USING INDEX aging (updated_ms<?)"]);
+        assert!(plan(&tx, SURPLUS).contains(&"SCAN incident USING COVERING INDEX finished".to_owned()));
     }
 }

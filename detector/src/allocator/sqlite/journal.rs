@@ -58,7 +58,7 @@ impl Book<'_> {
                                   from_state, to_state, reason)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             params![
-                unix_ms(),
+                unix_ms(SystemTime::now()),
                 self.clock.boot(),
                 moment_ns(self.clock.now()),
                 self.actor,
@@ -81,7 +81,8 @@ impl Book<'_> {
     }
 }
 
-fn unix_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+/// Unix time, in milliseconds.
+pub(super) fn unix_ms(at: SystemTime) -> i64 {
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

@@ -10,7 +10,7 @@ use crate::allocator::StoreError;
 const APPLICATION_ID: i32 = 0x6475_7069;
 
 /// Each brings a database from the version that is its place in the list to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
+const MIGRATIONS: [&str; 3] = [include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
 
 /// How often to ask for write-ahead logging. Each refusal means that another process was about to turn it on.
 const WAL_ATTEMPTS: usize = 100;

@@ -12,6 +12,7 @@ use crate::net::Mac;
 type Damage = fn(&mut Vec<u8>);
 
 const V1: &str = include_str!("../sqlite/v1.sql");
+const V2: &str = include_str!("../sqlite/v2.sql");
 
 /// Does `test` on a file system of its own, in memory, of so many bytes.
 pub(super) fn on_a_small_disk(bytes: usize, test: impl FnOnce(Home) + Send) {
@@ -207,6 +208,7 @@ fn is_migrated(home: &Home) {
     assert_eq!(store.fenced().unwrap(), BTreeMap::from([("release".to_owned(), 1)]));
     let next = store.give("e");
     assert_eq!((next.address, next.generation), (ip(6), Generation(41)));
+    assert_eq!((store.last_incident().unwrap(), store.setting("pause").unwrap()), (0, None));
     assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"]);
 }
 
@@ -217,7 +219,20 @@ fn a_database_of_version_1_is_migrated_with_all_that_is_in_it() {
     is_migrated(&home);
 }
 
-/// Whoever dies while it migrates leaves version 1 or version 2, and all that is in it.
+/// The same by way of version 2, as an agent of that version left it.
+#[test]
+fn a_database_of_version_2_is_migrated_with_all_that_is_in_it() {
+    let home = Home::new();
+    version_1(&home.path());
+    let conn = rusqlite::Connection::open(home.path()).unwrap();
+    conn.execute_batch(&format!("BEGIN; {V2} PRAGMA user_version = 2; COMMIT")).unwrap();
+    drop(conn);
+    let refused = read_leases(&home.path()).unwrap_err();
+    assert!(matches!(refused.reason, Refusal::Older { found: 2 }), "{refused:?}");
+    is_migrated(&home);
+}
+
+/// Whoever dies while it migrates leaves version 1 or the newest, and all that is in it.
 #[test]
 fn a_migration_that_is_killed_at_any_write_leaves_a_whole_database() {
     let test = "a_migration_that_is_killed_at_any_write_leaves_a_whole_database";

@@ -105,10 +105,10 @@ fn a_log_that_another_program_left_is_not_moved_into_its_database() {
 fn a_newer_database_is_refused() {
     let home = used_home();
     let conn = rusqlite::Connection::open(home.path()).unwrap();
-    conn.pragma_update(None, "user_version", 3).unwrap();
+    conn.pragma_update(None, "user_version", 4).unwrap();
     drop(conn);
     let reason = refusal(&home.path());
-    assert!(matches!(reason, Refusal::Newer { found: 3, known: 2 }), "{reason:?}");
+    assert!(matches!(reason, Refusal::Newer { found: 4, known: 3 }), "{reason:?}");
 }
 
 #[test]

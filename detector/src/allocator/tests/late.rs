@@ -172,6 +172,35 @@ fn what_is_no_lease_database_is_refused_at_once_and_left_as_it_is() {
     assert!(matches!(error.reason, Refusal::Newer { .. }), "{error:?}");
 }
 
+/// What is too long is refused by a book that works, which nobody has to be told of.
+#[test]
+fn incidents_are_kept_by_a_late_book_as_by_any_other() {
+    let home = Home::new();
+    let told = Told::open(&home).unwrap();
+    let incident = Kept {
+        number: 3,
+        boot: "boot-1".to_owned(),
+        domain: rt0(),
+        address: ip(2),
+        is_open: true,
+        opened: std::time::UNIX_EPOCH,
+        record: "{}".to_owned(),
+    };
+    told.store.keep(std::slice::from_ref(&incident)).unwrap();
+    told.store.set("pause", Some("1")).unwrap();
+    assert_eq!(told.store.kept(3).unwrap().as_ref(), Some(&incident));
+    assert_eq!(
+        (told.store.kept_open().unwrap(), told.store.kept_lately(1).unwrap().len()),
+        (vec![incident.clone()], 1)
+    );
+    assert_eq!((told.store.last_incident().unwrap(), told.store.setting("pause").unwrap().as_deref()), (3, Some("1")));
+    told.store.keep(&[Kept { record: "x".repeat(LONGEST_RECORD + 1), ..incident }]).unwrap_err();
+    assert_eq!(told.words.try_recv(), Err(mpsc::TryRecvError::Empty));
+    home.open().connection().execute_batch("DROP TABLE setting").unwrap();
+    told.store.setting("pause").unwrap_err();
+    assert!(told.next().unwrap().contains("no such table"));
+}
+
 /// What comes to light only later does not end anything, and nothing is begun over it.
 #[test]
 fn a_damaged_book_that_turns_up_later_is_left_alone() {

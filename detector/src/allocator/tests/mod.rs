@@ -2,6 +2,7 @@
 
 mod faults;
 mod files;
+mod incidents;
 mod late;
 mod leases;
 mod model;

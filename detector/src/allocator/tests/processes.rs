@@ -45,7 +45,7 @@ impl Partner {
     }
 
     /// The next thing it says; the test harness in it says things too, without the mark.
-    fn hear(&mut self) -> Option<String> {
+    pub(super) fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.said.read_line(&mut line).unwrap() > 0 {
             if let Some((_, said)) = line.trim_end().split_once('@') {
@@ -78,7 +78,7 @@ impl Partner {
     }
 
     /// Ends it as `kill -9` does, and returns what it had said by then.
-    fn kill(mut self) -> Vec<String> {
+    pub(super) fn kill(mut self) -> Vec<String> {
         self.process.kill().unwrap();
         let said = std::iter::from_fn(|| self.hear()).collect();
         assert!(!self.process.wait().unwrap().success());

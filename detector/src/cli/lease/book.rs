@@ -15,14 +15,14 @@ use crate::{
     },
     http::{
         self, Client, Witnesses,
-        api::{Adopt, Allocate, JournalEntry, Lease, Release, Released, Standing},
+        api::{Adopt, Allocate, Explained, JournalEntry, Lease, Release, Released, Standing},
     },
     net::{Domain, IfName, Ipv4Range, Owner},
 };
 
 /// Where leases are read and written.
 #[derive(Debug)]
-pub(super) enum Book {
+pub(in crate::cli) enum Book {
     /// By the agent, which also looks at the wire.
     Agent(Client),
     /// In the database itself, with a look at the wire, and at what the agent sees.
@@ -62,6 +62,14 @@ impl Book {
                 ask(client, &format!("/api/v1/leases/history?address={address}{bridge}{vlan}"))
             }
             Self::File { store, .. } => Ok(store.history(domain, address)?.iter().map(Into::into).collect()),
+        }
+    }
+
+    /// Incident `number`, and what became of its address.
+    pub(in crate::cli) fn explained(&self, number: u64) -> Result<Explained, Failure> {
+        match self {
+            Self::Agent(client) => ask(client, &format!("/api/v1/incidents/{number}")),
+            Self::File { store, .. } => Ok(http::explained(store, number, &[])?),
         }
     }
 

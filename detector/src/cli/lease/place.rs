@@ -42,7 +42,7 @@ pub(in crate::cli) struct Place {
 
 impl Place {
     /// The agent, if one runs and nothing else is said; else the database, which must be there unless it may be made.
-    pub(super) fn book(&self, socket: PathBuf, may_make: bool) -> Result<Book, Failure> {
+    pub(in crate::cli) fn book(&self, socket: PathBuf, may_make: bool) -> Result<Book, Failure> {
         if self.offline {
             return Ok(Book::File { store: self.store(&socket, may_make)?, socket });
         }
