@@ -25,7 +25,7 @@ use source::Source;
 use crate::shell;
 
 /// The rooms of `detector/src` from the ground up: each may use only those before it.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "net",
     "time",
     "engine",
@@ -35,6 +35,7 @@ const ROOMS: [&str; 18] = [
     "sandbox",
     "witness",
     "telemetry",
+    "hooks",
     "replay",
     "agent",
     "scan",

@@ -8,6 +8,7 @@ mod conflicts;
 mod doctor;
 mod events;
 mod exit;
+mod hooks;
 mod lease;
 mod man;
 mod policy;

@@ -7,6 +7,7 @@
 
 mod event;
 mod findings;
+mod hooks;
 mod log;
 mod metrics;
 mod suppressed;

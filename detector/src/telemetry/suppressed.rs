@@ -95,7 +95,7 @@ fn allowed(kind: Kind) -> Result<Kind, NotSuppressed> {
         | Kind::Healed
         | Kind::Gone
         | Kind::MoveResumed => Err(NotSuppressed::OfIncident(kind)),
-        Kind::StoreFailed | Kind::MoveWaits | Kind::EventsLost | Kind::Degraded | Kind::Restored => {
+        Kind::StoreFailed | Kind::MoveWaits | Kind::EventsLost | Kind::HookFailed | Kind::Degraded | Kind::Restored => {
             Err(NotSuppressed::OfAgent(kind))
         }
     }
