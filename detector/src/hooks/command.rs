@@ -116,9 +116,15 @@ impl Command {
 
     fn start(&self, message: &Message) -> io::Result<(Group, pipe::Receiver)> {
         let (output, input) = io::pipe()?;
-        let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.arguments).process_group(0).kill_on_drop(true);
+        let mut command = self.with_environment(message);
+        command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(input.try_clone()?).stderr(input);
+        Ok((Group::of(command.spawn()?), reader(output)?))
+    }
+
+    fn with_environment(&self, message: &Message) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(&self.arguments);
         for name in KEPT_BACK {
             command.env_remove(name);
         }
@@ -128,7 +134,7 @@ impl Command {
                 None => command.env_remove(name),
             };
         }
-        Ok((Group::of(command.spawn()?), reader(output)?))
+        command
     }
 }
 
@@ -212,5 +218,42 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, ffi::OsStr};
+
+    use super::*;
+    use crate::hooks::tests::message;
+
+    #[test]
+    fn secrets_and_addresses_of_others_are_not_inherited() {
+        let command: Command = "/bin/true".parse().unwrap();
+        let mut told = message(7, "evicted");
+        told.new_address = None;
+        let command = command.with_environment(&told);
+        let environment: BTreeMap<_, _> = command.as_std().get_envs().collect();
+        for (name, value) in [
+            ("DUPIP_HOOKS", None),
+            ("DUPIP_HOOK_SECRET_FILE", None),
+            ("DUPIP_OCCASION", Some("evicted")),
+            ("DUPIP_INCIDENT", Some("7")),
+            ("DUPIP_OLD_ADDRESS", Some("10.8.64.2")),
+            ("DUPIP_NEW_ADDRESS", None),
+        ] {
+            assert_eq!(environment.get(OsStr::new(name)), Some(&value.map(OsStr::new)), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_end_of_the_output_is_kept() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let said = [b'a', b'b'].map(|letter| vec![letter; TAIL]).concat();
+        runtime.block_on(keep_tail(&said[..], Arc::clone(&tail)));
+        assert_eq!(*tail.lock().unwrap(), vec![b'b'; TAIL]);
+        assert_eq!(with_tail("no".to_owned(), b"two\nlines\x1b[0m \n"), r"no; it said: two\nlines\u{1b}[0m");
     }
 }

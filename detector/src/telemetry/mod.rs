@@ -13,7 +13,7 @@ mod metrics;
 mod suppressed;
 mod tell;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod words;
 
 pub use event::{Event, Facts, Kind, Severity, UnknownKind};
