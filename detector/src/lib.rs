@@ -23,6 +23,8 @@ pub mod witness;
 
 pub mod telemetry;
 
+pub mod hooks;
+
 pub mod replay;
 
 pub mod agent;

@@ -36,6 +36,7 @@ const ROOMS: [&str; 19] = [
     "sandbox",
     "witness",
     "telemetry",
+    "hooks",
     "replay",
     "agent",
     "scan",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{capture::TapSettings, engine::Config, net::BridgeName, time::Span};
+use crate::{capture::TapSettings, engine::Config, hooks::HookSettings, net::BridgeName, time::Span};
 
 /// What the agent is to watch, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,4 +20,6 @@ pub struct Settings {
     pub wait: bool,
     /// How to listen.
     pub tap: TapSettings,
+    /// Whom to tell what happened.
+    pub hooks: HookSettings,
 }

@@ -15,6 +15,7 @@ use crate::{
     allocator::{Clock, Pool, SqliteStore, Store, Wish},
     capture::TapSettings,
     engine::{Action, Bridge, Config, Configured, Engine, Input, Mode, Outcome, Port, Sandbox, Survey},
+    hooks::HookSettings,
     net::{Domain, IfIndex, Ipv4Net, Mac, NetnsId, Reach},
     telemetry::Telemetry,
     time::{Span, Timestamp},
@@ -52,6 +53,7 @@ impl StandIn {
             cooldown: None,
             wait: false,
             tap: TapSettings::default(),
+            hooks: HookSettings::default(),
         });
         let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings };
         Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }

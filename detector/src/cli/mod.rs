@@ -9,6 +9,7 @@ mod doctor;
 mod events;
 mod exit;
 mod explain;
+mod hooks;
 mod lease;
 mod man;
 mod policy;

@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     exit::{self, Exit, Failure},
+    hooks::HookArgs,
     policy::PolicyArgs,
     preflight,
 };
@@ -103,6 +104,8 @@ pub(super) struct Args {
     no_ipv4_watch: bool,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    hooks: HookArgs,
     /// A kind of finding that is only counted, neither logged nor streamed, such as `martian:outside_subnet`, `info` or
     /// `moved`; what opens, changes or ends an incident cannot be suppressed
     #[arg(long, value_name = "KIND", env = "DUPIP_SUPPRESS", value_delimiter = ',')]
@@ -182,6 +185,7 @@ impl Args {
             cooldown: self.cooldown,
             wait: self.wait,
             tap: self.tap(),
+            hooks: self.hooks.settings()?,
         })
     }
 
@@ -294,6 +298,7 @@ mod tests {
     use crate::{
         cli::{Cli, Verb},
         engine::Policy,
+        hooks::HookSettings,
     };
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
@@ -313,6 +318,7 @@ mod tests {
             cooldown: None,
             wait: false,
             tap: TapSettings::default(),
+            hooks: HookSettings::default(),
         };
         assert_eq!((args.settings().unwrap(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
     }
@@ -321,8 +327,10 @@ mod tests {
     fn everything_can_be_said() {
         let flags = "--bridge rt0 --bridge rt1,rt2 --mode enforce --database l.db --cooldown 90s --wait --attach clsact \
                      --evictions-per-minute 7 --claims-per-second 0 --claims-per-port 70 --no-ipv4-watch \
-                     --shared 10.8.64.9 --suppress info,moved --listen none --log-format json";
+                     --shared 10.8.64.9 --suppress info,moved --hook-concurrency 2 --listen none --log-format json";
         let args = parse(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let mut hooks = HookSettings::of([]);
+        hooks.concurrency = 2;
         let policy = Policy { shared: vec!["10.8.64.9/32".parse().unwrap()], ..Policy::default() };
         let want = Settings {
             bridges: ["rt0", "rt1", "rt2"].map(|name| name.parse().unwrap()).into(),
@@ -337,6 +345,7 @@ mod tests {
             cooldown: Some(Span::from_secs(90)),
             wait: true,
             tap: TapSettings { hook: Hook::Clsact, rate: 0, watch_ipv4: false, ..TapSettings::default() },
+            hooks,
         };
         assert_eq!((args.settings().unwrap(), args.listen), (want, Listen(None)));
     }

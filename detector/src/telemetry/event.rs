@@ -72,6 +72,8 @@ pub enum Kind {
     EventsLost,
     /// A change was meant for a lease that is no more.
     Fenced,
+    /// Somebody who should be told what happened was not.
+    HookFailed,
     /// The agent cannot do something fully.
     Degraded,
     /// What the agent could not do works again.
@@ -80,7 +82,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for whoever counts them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Duplicate,
         Self::Reopened,
         Self::PartyJoined,
@@ -111,6 +113,7 @@ impl Kind {
         Self::MoveResumed,
         Self::EventsLost,
         Self::Fenced,
+        Self::HookFailed,
         Self::Degraded,
         Self::Restored,
     ];
@@ -149,6 +152,7 @@ impl Kind {
             Self::MoveResumed => "move_resumed",
             Self::EventsLost => "events_lost",
             Self::Fenced => "fenced",
+            Self::HookFailed => "hook_failed",
             Self::Degraded => "degraded",
             Self::Restored => "restored",
         }

@@ -51,11 +51,21 @@ pub enum Feature {
     Ipv4Watch,
     /// Entering sandboxes' namespaces, and knowing whose they are.
     Namespaces,
+    /// Telling other programs what happened.
+    Hooks,
 }
 
 impl Feature {
-    const ALL: [Self; 7] =
-        [Self::Inventory, Self::Store, Self::Taps, Self::KernelLog, Self::Ebpf, Self::Ipv4Watch, Self::Namespaces];
+    const ALL: [Self; 8] = [
+        Self::Inventory,
+        Self::Store,
+        Self::Taps,
+        Self::KernelLog,
+        Self::Ebpf,
+        Self::Ipv4Watch,
+        Self::Namespaces,
+        Self::Hooks,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -66,6 +76,7 @@ impl Feature {
             Self::Ebpf => "ebpf",
             Self::Ipv4Watch => "ipv4_watch",
             Self::Namespaces => "namespaces",
+            Self::Hooks => "hooks",
         }
     }
 }
@@ -88,6 +99,7 @@ pub struct Telemetry {
     pub(super) detect: Histogram,
     pub(super) heal: Histogram,
     pub(super) degraded: IntGaugeVec,
+    pub(super) hooks: IntCounterVec,
     fenced: IntCounterVec,
     active: IntGaugeVec,
     claims: IntCounterVec,
@@ -191,6 +203,12 @@ impl Telemetry {
                 "dupip_evictions_total",
                 "What became of losers: contained; healed; failed and given up; retried after a failure; braked because there were too many",
                 &["result"],
+            )?,
+            hooks: counter(
+                at,
+                "dupip_hooks_total",
+                "Messages to hooks, by how that ended; `retried` counts attempts that failed and are made again",
+                &["occasion", "result"],
             )?,
             pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,

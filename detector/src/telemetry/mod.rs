@@ -7,12 +7,13 @@
 
 mod event;
 mod findings;
+mod hooks;
 mod log;
 mod metrics;
 mod suppressed;
 mod tell;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod words;
 
 pub use event::{Event, Facts, Kind, Severity, UnknownKind};

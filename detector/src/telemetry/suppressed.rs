@@ -103,6 +103,7 @@ fn allowed(kind: Kind) -> Result<Kind, NotSuppressed> {
         Kind::StoreFailed
         | Kind::MoveWaits
         | Kind::EventsLost
+        | Kind::HookFailed
         | Kind::Degraded
         | Kind::Restored
         | Kind::Paused

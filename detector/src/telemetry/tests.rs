@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tracing::Level;
 
 use super::*;
 use crate::{
@@ -102,13 +103,18 @@ impl io::Write for Lines {
     }
 }
 
-/// The lines that are logged while `tell` runs.
-fn logged(tell: impl FnOnce()) -> Vec<Value> {
+/// All that is logged at this level or above while `tell` runs, and on its thread.
+pub(crate) fn log_of(level: Level, tell: impl FnOnce()) -> String {
     let lines = Lines::default();
     let writer = lines.clone();
-    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(log, tell);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = tracing_subscriber::fmt().with_max_level(level).json().flatten_event(true);
+    tracing::subscriber::with_default(log.with_writer(move || writer.clone()).finish(), tell);
+    String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+}
+
+/// The lines that are logged while `tell` runs.
+fn logged(tell: impl FnOnce()) -> Vec<Value> {
+    let text = log_of(Level::INFO, tell);
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -117,7 +123,7 @@ fn told(telemetry: &Telemetry) -> Vec<Event> {
     page.events.iter().map(|entry| entry.event.clone()).collect()
 }
 
-fn metric(telemetry: &Telemetry, series: &str) -> u64 {
+pub(crate) fn metric(telemetry: &Telemetry, series: &str) -> u64 {
     let text = String::from_utf8(telemetry.render().unwrap()).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(str::to_owned);
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
