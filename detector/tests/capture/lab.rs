@@ -10,7 +10,7 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use detector::{
-    capture::{Claims, FrameSender, Hook, Known, Post, SendError, Side, Tap, TapSettings},
+    capture::{Claims, FrameSender, Hook, Known, Loaded, Post, SendError, Side, Tap, TapSettings},
     engine::{Claim, Evidence},
     net::{ArpPacket, ClaimKind, IfIndex, Mac, Operation},
     time::Timestamp,
@@ -70,7 +70,8 @@ pub(crate) fn load(hook: Hook) -> (Tap, Claims) {
 }
 
 pub(crate) fn load_with(settings: TapSettings) -> (Tap, Claims, Known) {
-    Tap::load(settings).unwrap()
+    let Loaded { tap, claims, known, .. } = Tap::load(&settings).unwrap();
+    (tap, claims, known)
 }
 
 /// The bridge that every port is said to be of.

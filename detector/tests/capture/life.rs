@@ -197,7 +197,7 @@ fn dropped_it_leaves_nothing() {
 fn without_capabilities_it_says_what_it_lacks() {
     alone(async || {
         caps::clear(None, caps::CapSet::Effective).unwrap();
-        let error = Tap::load(TapSettings::default()).err().unwrap();
+        let error = Tap::load(&TapSettings::default()).err().unwrap();
         assert!(matches!(error, CaptureError::NotPermitted), "{error:?}");
         assert!(error.to_string().contains("CAP_BPF and CAP_NET_ADMIN"), "{error}");
     });
