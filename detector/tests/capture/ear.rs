@@ -212,9 +212,12 @@ fn it_stands_in_for_a_tap_that_may_not_be() {
         let port = wire("s1", "p1");
         let sender = detector::capture::FrameSender::open().unwrap();
         keep(&[caps::Capability::CAP_NET_RAW]);
-        let Started { mut listener, mut claims, mut known, refused } = Listener::start(&TapSettings::default()).unwrap();
+        let Started { mut listener, mut claims, mut known, refused, quarantine } =
+            Listener::start(&TapSettings::default()).unwrap();
         assert!(matches!(refused, Some(CaptureError::NotPermitted)), "{refused:?}");
-        assert_eq!(listener.hook(), None);
+        assert_eq!((listener.hook(), quarantine.can_contain()), (None, false));
+        assert!(matches!(listener.guard(port, true), Err(CaptureError::CannotContain)));
+        listener.guard(port, false).unwrap();
         listener.attach(port, Post { watch_ipv4: true, ..at(Side::Ingress) }).unwrap();
         let claim = KnownClaim { port, tag: None, mac: ALICE, address: ADDRESS };
         known.absorb(&claim, bridge()).unwrap();

@@ -157,6 +157,12 @@ pub(crate) fn with_tags(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
     [frame[..12].to_vec(), tags.collect(), frame[12..].to_vec()].concat()
 }
 
+/// A UDP packet from `source` in a frame of ALICE's.
+pub(crate) fn packet_from(source: Ipv4Addr) -> Vec<u8> {
+    let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    [&BOB.0[..], &ALICE.0, &[8, 0], &header, &source.octets(), &GATEWAY.octets(), &[0, 9, 0, 9, 0, 8, 0, 0]].concat()
+}
+
 /// The names of the programs that run at an interface by TCX.
 pub(crate) fn tcx_programs(interface: &str, side: TcAttachType) -> Vec<String> {
     let (_, programs) = SchedClassifier::query_tcx(interface, side).unwrap();

@@ -216,7 +216,7 @@ fn capabilities_for_bpf_and_networks_are_enough() {
 }
 
 /// Which agent a child process of this test plays: the name of its hook.
-const ROLE: &str = "DUPIP_TEST_AGENT";
+pub(crate) const ROLE: &str = "DUPIP_TEST_AGENT";
 
 #[test]
 fn a_killed_agent_leaves_nothing() {
@@ -272,7 +272,7 @@ fn agent(hook: Hook) {
 }
 
 /// Starts this test once more, as an agent in a process of its own, and waits until it taps.
-fn start_agent(test: &str, role: &str) -> Child {
+pub(crate) fn start_agent(test: &str, role: &str) -> Child {
     let mut agent = Command::new(env::current_exe().unwrap());
     agent.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role).stdout(Stdio::piped());
     let mut agent = agent.spawn().unwrap();
@@ -285,7 +285,7 @@ fn read_until(output: impl Read, text: &str) -> String {
     lines.find(|line| line.contains(text)).unwrap_or_else(|| panic!("ended without saying `{text}`"))
 }
 
-fn kill(mut agent: Child) {
+pub(crate) fn kill(mut agent: Child) {
     agent.kill().unwrap();
     agent.wait().unwrap();
 }
