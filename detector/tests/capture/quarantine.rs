@@ -116,7 +116,7 @@ fn nothing() -> Vec<u8> {
     [&BOB.0[..], &ALICE.0, &[0x88, 0xb5]].concat()
 }
 
-fn numbered(frame: &[u8], number: u8) -> Vec<u8> {
+pub(crate) fn numbered(frame: &[u8], number: u8) -> Vec<u8> {
     [frame, &TRAILER, &[number]].concat()
 }
 
