@@ -1,8 +1,9 @@
-//! The ARP tap: a traffic control program that reports every claim that says something new, and touches no frame.
+//! The ARP tap: a traffic control program that reports every claim that says something new, and changes no frame.
 //!
-//! It sits at the ingress of each bridge port and at the egress of the bridge device, and always answers "go on", so that
-//! whatever stands behind it runs as if it were not there. There are two of it: where nobody wants to know of IPv4, the
-//! other one's look at every packet is not paid for.
+//! It sits at the ingress of each bridge port and at the egress of the bridge device, and answers "go on", so that whatever
+//! stands behind it runs as if it were not there; only a claim of an address that is in quarantine there ends. There are
+//! three of it: where nobody wants to know of IPv4, and where nothing is in quarantine besides, the others' look at every
+//! packet is not paid for.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
@@ -11,7 +12,7 @@ mod tap {
 
     use aya_ebpf::{
         Global,
-        bindings::{__sk_buff, BPF_F_NO_PREALLOC, TC_ACT_UNSPEC},
+        bindings::{__sk_buff, BPF_F_NO_PREALLOC, TC_ACT_SHOT, TC_ACT_UNSPEC},
         helpers::bpf_ktime_get_boot_ns,
         macros::{classifier, map},
         maps::{Array, HashMap, PerCpuHashMap, RingBuf},
@@ -20,8 +21,8 @@ mod tap {
     use aya_log_ebpf::debug;
     use detector_ebpf::{
         CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES, MAX_KNOWN,
-        Malformed, OwnedKey, RING_BYTES, Report, Tapped, TappedPort, is_plain_ipv4, may_carry_arp, read_frame,
-        read_plain_ipv4,
+        MAX_QUARANTINE, Malformed, OwnedKey, QuarantineKey, RING_BYTES, Report, Tapped, TappedPort, Verdict,
+        is_plain_ipv4, may_carry_arp, read_frame, read_plain_ipv4,
     };
 
     #[map]
@@ -36,6 +37,9 @@ mod tap {
 
     #[map]
     static OWNERS: HashMap<OwnedKey, u32> = HashMap::with_max_entries(MAX_KNOWN, BPF_F_NO_PREALLOC);
+
+    #[map]
+    static QUARANTINE: HashMap<QuarantineKey, u64> = HashMap::with_max_entries(MAX_QUARANTINE, BPF_F_NO_PREALLOC);
 
     #[map]
     static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
@@ -53,34 +57,60 @@ mod tap {
     /// Looks at ARP.
     #[classifier]
     fn dupip_arp_tap(ctx: TcContext) -> i32 {
-        let skb = Skb::<false>(ctx);
-        if may_carry_arp(skb.protocol()) {
-            read_frame(&skb, &skb);
-        }
-        GO_ON
+        let skb = Skb::<IGNORE>(ctx);
+        if may_carry_arp(skb.protocol()) { answer(read_frame(&skb, &skb)) } else { GO_ON }
     }
 
     /// Looks at ARP, and at the sources of IPv4 packets.
     #[classifier]
     fn dupip_ipv4_tap(ctx: TcContext) -> i32 {
-        let skb = Skb::<true>(ctx);
+        look_at_both(&Skb::<WATCH>(ctx))
+    }
+
+    /// Looks at ARP, and whether the sources of IPv4 packets are in quarantine.
+    #[classifier]
+    fn dupip_guard_tap(ctx: TcContext) -> i32 {
+        look_at_both(&Skb::<GUARD>(ctx))
+    }
+
+    #[inline(always)]
+    fn look_at_both<const IPV4: u8>(skb: &Skb<IPV4>) -> i32 {
         let protocol = skb.protocol();
         if is_plain_ipv4(protocol) {
-            read_plain_ipv4(&skb, &skb);
+            answer(read_plain_ipv4(skb, skb))
         } else if may_carry_arp(protocol) {
-            read_frame(&skb, &skb);
+            answer(read_frame(skb, skb))
+        } else {
+            GO_ON
         }
-        GO_ON
+    }
+
+    /// IPv4 says nothing.
+    const IGNORE: u8 = 0;
+    /// The source of an IPv4 packet may be in quarantine, and says nothing else.
+    const GUARD: u8 = 1;
+    /// The source of an IPv4 packet is a claim.
+    const WATCH: u8 = 2;
+
+    #[inline(always)]
+    const fn answer(verdict: Verdict) -> i32 {
+        match verdict {
+            Verdict::Pass => GO_ON,
+            Verdict::Drop => DROP,
+        }
     }
 
     /// `TC_ACT_UNSPEC` lets the next program or filter run; TCX calls the same number `TCX_NEXT`
     /// (`include/uapi/linux/bpf.h`).
     const GO_ON: i32 = TC_ACT_UNSPEC;
 
-    /// A socket buffer, whose bytes may lie in several places.
-    struct Skb<const WATCH_IPV4: bool>(TcContext);
+    /// `TC_ACT_SHOT` ends the frame, and so does `TCX_DROP`, which is the same number.
+    const DROP: i32 = TC_ACT_SHOT;
 
-    impl<const WATCH_IPV4: bool> Frame for Skb<WATCH_IPV4> {
+    /// A socket buffer, whose bytes may lie in several places, and what its program makes of IPv4.
+    struct Skb<const IPV4: u8>(TcContext);
+
+    impl<const IPV4: u8> Frame for Skb<IPV4> {
         #[inline(always)]
         fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
             self.0.load(offset).ok()
@@ -93,30 +123,41 @@ mod tap {
         }
     }
 
-    impl<const WATCH_IPV4: bool> Report for Skb<WATCH_IPV4> {
+    impl<const IPV4: u8> Report for Skb<IPV4> {
         #[inline(always)]
-        fn arp(&self, claim: &Claim) {
+        fn arp(&self, claim: &Claim) -> Verdict {
             let Some(port) = self.port() else {
-                return;
+                return self.judge(claim);
             };
             let now = now();
-            let fate = if claim.may_be_known() && self.absorb(claim, now) {
-                Fate::Absorbed
-            } else {
-                self.report(port, claim, now)
-            };
+            if claim.may_be_known() && self.absorb(claim, now) {
+                port.counters.add_arp(claim.kind, Fate::Absorbed);
+                return Verdict::Pass;
+            }
+            let verdict = self.judge(claim);
+            let fate = self.report(port, claim, now);
             port.counters.add_arp(claim.kind, fate);
+            port.counters.add_verdict(verdict);
+            verdict
         }
 
         #[inline(always)]
-        fn ipv4(&self, claim: &Claim) {
-            if !WATCH_IPV4 || self.is_marked(claim) {
-                return;
+        fn ipv4(&self, claim: &Claim) -> Verdict {
+            if IPV4 == IGNORE || IPV4 == WATCH && self.is_marked(claim) {
+                return Verdict::Pass;
+            }
+            let verdict = self.judge(claim);
+            if IPV4 == GUARD && verdict == Verdict::Pass {
+                return verdict;
             }
             if let Some(port) = self.port() {
-                let fate = self.report(port, claim, now());
-                port.counters.add_ipv4(fate);
+                if IPV4 == WATCH {
+                    let fate = self.report(port, claim, now());
+                    port.counters.add_ipv4(fate);
+                }
+                port.counters.add_verdict(verdict);
             }
+            verdict
         }
 
         #[inline(always)]
@@ -128,7 +169,7 @@ mod tap {
         }
     }
 
-    impl<const WATCH_IPV4: bool> Skb<WATCH_IPV4> {
+    impl<const IPV4: u8> Skb<IPV4> {
         #[inline(always)]
         #[expect(unsafe_code, reason = "the context is a raw pointer")]
         fn fields(&self) -> &__sk_buff {
@@ -188,6 +229,24 @@ mod tap {
                 }
             }
             true
+        }
+
+        /// Whether the claim, which is not known, is in quarantine; that it is dropped is counted then.
+        ///
+        /// Asks for no entry in `PORTS`: an agent that is gone may have left the program to guard the interface.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
+        fn judge(&self, claim: &Claim) -> Verdict {
+            if !claim.is_made() {
+                return Verdict::Pass;
+            }
+            let key = QuarantineKey::new(self.fields().ifindex, claim.tag, claim.address);
+            let Some(dropped) = QUARANTINE.get_ptr_mut(key) else {
+                return Verdict::Pass;
+            };
+            // SAFETY: the kernel keeps the value until the program has returned; other CPUs add to it atomically, too.
+            unsafe { add_one(dropped) };
+            Verdict::Drop
         }
 
         #[inline(always)]

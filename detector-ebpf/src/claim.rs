@@ -49,7 +49,14 @@ impl Claim {
     #[inline(always)]
     #[must_use]
     pub fn may_be_known(&self) -> bool {
-        self.kind != Kind::Probe && number(self.ether_source) == number(self.mac)
+        self.is_made() && number(self.ether_source) == number(self.mac)
+    }
+
+    /// Whether the address is claimed, and not only asked for as by a probe.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.kind != Kind::Probe
     }
 }
 
@@ -152,6 +159,16 @@ mod tests {
             let mut other = mac;
             other[at] ^= 1;
             assert!(!Claim { mac: other, ..claim }.may_be_known(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_only_asks_claims_nothing() {
+        let claim =
+            |kind| Claim { kind, tag: 0, ether_source: [2, 0, 0, 0, 0, 1], mac: [0; 6], address: [10, 8, 64, 2] };
+        for number in 1..=6 {
+            let kind = Kind::new(number).unwrap();
+            assert_eq!(claim(kind).is_made(), kind != Kind::Probe, "{kind:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use core::ops::AddAssign;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Kind, Malformed};
+use crate::{Kind, Malformed, Verdict};
 
 /// What became of the frames that one interface's tap saw. Each ARP frame is counted in exactly one of `reported`,
 /// `absorbed`, `limited`, `lost` and the malformed; those that are not malformed by their kind, besides. Of IPv4 packets
@@ -30,6 +30,8 @@ pub struct TapCounters {
     pub ipv4_limited: u64,
     /// IPv4 packets that found no room on their way to the agent.
     pub ipv4_lost: u64,
+    /// Claims dropped, since their address is in quarantine there. They are counted as all others, besides.
+    pub contained: u64,
 }
 
 /// What becomes of a claim.
@@ -102,6 +104,12 @@ impl TapCounters {
         self.ipv4_lost += u64::from(fate == Fate::Lost);
     }
 
+    /// Counts a claim as dropped, if that is what becomes of it.
+    #[inline(always)]
+    pub fn add_verdict(&mut self, verdict: Verdict) {
+        self.contained += u64::from(verdict == Verdict::Drop);
+    }
+
     /// What was counted after `earlier`, which was read at the same tap.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -157,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_what_both_sides_were_built_for() {
-        assert_eq!((size_of::<TapCounters>(), align_of::<TapCounters>(), TapCounters::WORDS), (144, 8, 18));
+        assert_eq!((size_of::<TapCounters>(), align_of::<TapCounters>(), TapCounters::WORDS), (152, 8, 19));
         assert_eq!(
             [
                 offset_of!(TapCounters, reported),
@@ -169,8 +177,9 @@ mod tests {
                 offset_of!(TapCounters, ipv4_reported),
                 offset_of!(TapCounters, ipv4_limited),
                 offset_of!(TapCounters, ipv4_lost),
+                offset_of!(TapCounters, contained),
             ],
-            [0, 8, 16, 24, 32, 80, 120, 128, 136]
+            [0, 8, 16, 24, 32, 80, 120, 128, 136, 144]
         );
     }
 
@@ -189,6 +198,7 @@ mod tests {
         assert_eq!(Malformed::ALL.map(|reason| counters.malformed(reason)), [5, 6, 7, 8, 9, 10]);
         assert_eq!(Kind::ARP.map(|kind| counters.kind(kind)), [11, 12, 13, 14, 15]);
         assert_eq!((counters.ipv4_reported, counters.ipv4_limited, counters.ipv4_lost), (16, 17, 18));
+        assert_eq!(counters.contained, 19);
         assert_eq!((counters.seen(), counters.kind(Kind::Ipv4)), (10 + 45, 0));
         assert_eq!((counters.all_lost(), counters.all_limited()), (22, 20));
     }
@@ -224,6 +234,14 @@ mod tests {
         [Fate::Reported, Fate::Limited, Fate::Lost].iter().for_each(|fate| counters.add_ipv4(*fate));
         assert_eq!((counters.ipv4_reported, counters.ipv4_limited, counters.ipv4_lost), (1, 1, 1));
         assert_eq!(counters.seen(), 0);
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted_besides() {
+        let mut counters = TapCounters::default();
+        counters.add_arp(Kind::Reply, Fate::Reported);
+        [Verdict::Pass, Verdict::Drop].iter().for_each(|verdict| counters.add_verdict(*verdict));
+        assert_eq!((counters.contained, counters.seen(), counters.all_reported()), (1, 1, 1));
     }
 
     #[test]

@@ -40,15 +40,24 @@ pub trait Frame {
     fn taken_tag(&self) -> Option<u16>;
 }
 
-/// Who learns what a frame is.
+/// What is to become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on as it is.
+    Pass,
+    /// It ends here.
+    Drop,
+}
+
+/// Who learns what a frame is, and says what is to become of it.
 pub trait Report {
     /// It is ARP for IPv4 over Ethernet.
-    fn arp(&self, claim: &Claim);
+    fn arp(&self, claim: &Claim) -> Verdict;
 
     /// It is IPv4, from somebody.
-    fn ipv4(&self, claim: &Claim);
+    fn ipv4(&self, claim: &Claim) -> Verdict;
 
-    /// It says that it is ARP, and is none for IPv4 over Ethernet.
+    /// It says that it is ARP, and is none for IPv4 over Ethernet. It passes.
     fn malformed(&self, reason: Malformed);
 }
 
@@ -115,60 +124,66 @@ pub const fn is_plain_ipv4(ethertype: u16) -> bool {
     ethertype == IPV4
 }
 
-/// Reads `frame` and tells `report` what it is, if it is ARP or IPv4.
+/// Reads `frame` and tells `report` what it is, if it is ARP or IPv4; returns what that says. Everything else passes.
 ///
-/// Whatever is found out is passed on at once, and nothing is returned: the verifier of kernels before 6.3 refuses
+/// Whatever is found out is passed on at once, and only a verdict is returned: the verifier of kernels before 6.3 refuses
 /// programs in which the compiler moves a value around that only one of several outcomes has.
 #[inline(always)]
-pub fn read_frame(frame: &impl Frame, report: &impl Report) {
+pub fn read_frame(frame: &impl Frame, report: &impl Report) -> Verdict {
     let mut offset = ETHERTYPE_OFFSET;
     while offset <= ETHERTYPE_OFFSET + MAX_TAGS * TAG_LEN {
         let Some(ethertype) = number_at(frame, offset) else {
-            return;
+            return Verdict::Pass;
         };
         match ethertype {
             ARP => return read_arp(frame, offset + size_of::<u16>(), report),
             IPV4 => return read_ipv4(frame, offset + size_of::<u16>(), report),
             VLAN | PROVIDER_VLAN => offset += TAG_LEN,
-            _ => return,
+            _ => return Verdict::Pass,
+        }
+    }
+    Verdict::Pass
+}
+
+#[inline(always)]
+fn read_arp(frame: &impl Frame, offset: usize, report: &impl Report) -> Verdict {
+    let Some(ether_source) = frame.bytes(SOURCE_OFFSET) else {
+        return Verdict::Pass;
+    };
+    let Some(packet) = ArpPacket::at(frame, offset) else {
+        report.malformed(Malformed::Short);
+        return Verdict::Pass;
+    };
+    match packet.operation() {
+        Ok(operation) => report.arp(&packet.claim(tag(frame, offset), ether_source, operation)),
+        Err(reason) => {
+            report.malformed(reason);
+            Verdict::Pass
         }
     }
 }
 
 #[inline(always)]
-fn read_arp(frame: &impl Frame, offset: usize, report: &impl Report) {
-    let Some(ether_source) = frame.bytes(SOURCE_OFFSET) else {
-        return;
-    };
-    let Some(packet) = ArpPacket::at(frame, offset) else {
-        return report.malformed(Malformed::Short);
-    };
-    match packet.operation() {
-        Ok(operation) => report.arp(&packet.claim(tag(frame, offset), ether_source, operation)),
-        Err(reason) => report.malformed(reason),
-    }
-}
-
-#[inline(always)]
-fn read_ipv4(frame: &impl Frame, offset: usize, report: &impl Report) {
+fn read_ipv4(frame: &impl Frame, offset: usize, report: &impl Report) -> Verdict {
     let (Some(ether_source), Some(header)) = (frame.bytes(SOURCE_OFFSET), frame.bytes(offset)) else {
-        return;
+        return Verdict::Pass;
     };
     let header: Ipv4Header = zerocopy::transmute!(header as [u8; size_of::<Ipv4Header>()]);
-    header.tell(tag(frame, offset), ether_source, report);
+    header.tell(tag(frame, offset), ether_source, report)
 }
 
 /// Does what [`read_frame`] does, with one look into the frame, if it is IPv4 with no tag in it; else nothing. Most frames
 /// are that.
 #[inline(always)]
-pub fn read_plain_ipv4(frame: &impl Frame, report: &impl Report) {
+pub fn read_plain_ipv4(frame: &impl Frame, report: &impl Report) -> Verdict {
     let Some(bytes) = frame.bytes(SOURCE_OFFSET) else {
-        return;
+        return Verdict::Pass;
     };
     let PlainIpv4 { ether_source, ethertype, header } = zerocopy::transmute!(bytes as [u8; size_of::<PlainIpv4>()]);
-    if ethertype.get() == IPV4 {
-        header.tell(frame.taken_tag().unwrap_or(0) & VLAN_ID, ether_source, report);
+    if ethertype.get() != IPV4 {
+        return Verdict::Pass;
     }
+    header.tell(frame.taken_tag().unwrap_or(0) & VLAN_ID, ether_source, report)
 }
 
 /// The id in the outermost tag.
@@ -210,10 +225,11 @@ impl Ipv4Header {
     /// The kernel drops what is of another version or shorter than its header (`ip_rcv_core` in `net/ipv4/ip_input.c`); a
     /// source of 0.0.0.0 is whoever has no address yet (RFC 1122, section 3.2.1.3).
     #[inline(always)]
-    fn tell(&self, tag: u16, ether_source: [u8; 6], report: &impl Report) {
-        if matches!(self.version_and_length, 0x45..=0x4f) && u32::from_ne_bytes(self.source) != 0 {
-            report.ipv4(&Claim { kind: Kind::Ipv4, tag, ether_source, mac: ether_source, address: self.source });
+    fn tell(&self, tag: u16, ether_source: [u8; 6], report: &impl Report) -> Verdict {
+        if !matches!(self.version_and_length, 0x45..=0x4f) || u32::from_ne_bytes(self.source) == 0 {
+            return Verdict::Pass;
         }
+        report.ipv4(&Claim { kind: Kind::Ipv4, tag, ether_source, mac: ether_source, address: self.source })
     }
 }
 
@@ -280,18 +296,21 @@ mod tests {
         }
     }
 
+    /// Learns what a frame is, and has every claim dropped.
     #[derive(Default)]
     struct Told(Cell<Option<Result<Claim, Malformed>>>);
 
     impl Report for Told {
-        fn arp(&self, claim: &Claim) {
+        fn arp(&self, claim: &Claim) -> Verdict {
             assert_eq!(self.0.replace(Some(Ok(*claim))), None);
             assert_ne!(claim.kind, Kind::Ipv4);
+            Verdict::Drop
         }
 
-        fn ipv4(&self, claim: &Claim) {
+        fn ipv4(&self, claim: &Claim) -> Verdict {
             assert_eq!(self.0.replace(Some(Ok(*claim))), None);
             assert_eq!((claim.kind, claim.mac), (Kind::Ipv4, claim.ether_source));
+            Verdict::Drop
         }
 
         fn malformed(&self, reason: Malformed) {
@@ -301,14 +320,19 @@ mod tests {
 
     fn read(bytes: &[u8], taken: Option<u16>) -> Option<Result<Claim, Malformed>> {
         let told = Told::default();
-        read_frame(&Bytes(bytes, taken), &told);
-        told.0.get()
+        judged(read_frame(&Bytes(bytes, taken), &told), told.0.get())
     }
 
     fn read_plain(bytes: &[u8], taken: Option<u16>) -> Option<Result<Claim, Malformed>> {
         let told = Told::default();
-        read_plain_ipv4(&Bytes(bytes, taken), &told);
-        told.0.get()
+        judged(read_plain_ipv4(&Bytes(bytes, taken), &told), told.0.get())
+    }
+
+    /// What was told, after a look that the verdict is the one on it: of what is no claim there is nothing to drop.
+    fn judged(verdict: Verdict, told: Option<Result<Claim, Malformed>>) -> Option<Result<Claim, Malformed>> {
+        let want = if matches!(told, Some(Ok(_))) { Verdict::Drop } else { Verdict::Pass };
+        assert_eq!(verdict, want, "{told:?}");
+        told
     }
 
     const ADDRESSES: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1];

@@ -19,9 +19,9 @@ mod maps;
 pub use claim::{Claim, Kind, Operation};
 pub use claim_event::{ClaimEvent, Tapped};
 pub use counters::{Fate, TapCounters};
-pub use frame::{Frame, Malformed, Report, is_plain_ipv4, may_carry_arp, read_frame, read_plain_ipv4};
+pub use frame::{Frame, Malformed, Report, Verdict, is_plain_ipv4, may_carry_arp, read_frame, read_plain_ipv4};
 pub use limit::{Bucket, Limit};
-pub use maps::{KnownKey, KnownUse, OwnedKey, TappedPort};
+pub use maps::{KnownKey, KnownUse, OwnedKey, QuarantineKey, TappedPort};
 
 /// The program that listens to ARP only, as it is called in the object and in the kernel (`bpftool prog`, `tc filter
 /// show`).
@@ -30,8 +30,12 @@ pub const ARP_PROGRAM: &str = "dupip_arp_tap";
 /// The program that listens to ARP and looks at the source of every IPv4 packet.
 pub const IPV4_PROGRAM: &str = "dupip_ipv4_tap";
 
+/// The program that listens to ARP and looks up the source of every IPv4 packet in the quarantine alone: for ports where
+/// something is in quarantine and sources are no claims.
+pub const GUARD_PROGRAM: &str = "dupip_guard_tap";
+
 /// Every program.
-pub const PROGRAMS: [&str; 2] = [ARP_PROGRAM, IPV4_PROGRAM];
+pub const PROGRAMS: [&str; 3] = [ARP_PROGRAM, IPV4_PROGRAM, GUARD_PROGRAM];
 
 /// The map of type ring buffer that carries one [`ClaimEvent`] per claim that says something new.
 pub const EVENTS: &str = "EVENTS";
@@ -45,6 +49,10 @@ pub const KNOWN: &str = "KNOWN";
 
 /// The hash map from [`OwnedKey`] to the interface index (`u32`) of somebody whose claim to it is known.
 pub const OWNERS: &str = "OWNERS";
+
+/// The hash map from [`QuarantineKey`] to how many frames were dropped (`u64`). A claim of what stands here is dropped. What
+/// stands here is never in [`KNOWN`], so that frames that are known need no look.
+pub const QUARANTINE: &str = "QUARANTINE";
 
 /// The array of one `u32`: a number that the agent counts up, never 0. What is made by an IPv4 packet bears it instead of
 /// the time, which it would take longer to ask for.
@@ -65,3 +73,6 @@ pub const MAX_INTERFACES: u32 = 8 * 1024;
 
 /// The most claims that can be known at one time.
 pub const MAX_KNOWN: u32 = 128 * 1024;
+
+/// The most addresses that can be in quarantine at one time.
+pub const MAX_QUARANTINE: u32 = 16 * 1024;

@@ -45,6 +45,20 @@ pub struct OwnedKey {
     reserved: u16,
 }
 
+/// An address that an interface is to say nothing of: the key of [`QUARANTINE`](crate::QUARANTINE). Its value counts the
+/// frames that were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct QuarantineKey {
+    /// The interface that it is claimed at, in native byte order.
+    pub ifindex: u32,
+    /// The address.
+    pub address: [u8; 4],
+    /// The id in the outermost tag, in native byte order; 0 if there is none.
+    pub tag: u16,
+    reserved: u16,
+}
+
 /// What the tap has for one interface and CPU: the value of [`PORTS`](crate::PORTS).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -107,6 +121,27 @@ impl OwnedKey {
     }
 }
 
+impl QuarantineKey {
+    /// `address`, claimed with this tag at this interface.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(ifindex: u32, tag: u16, address: [u8; 4]) -> Self {
+        Self { ifindex, address, tag, reserved: 0 }
+    }
+
+    /// As the map has it.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        zerocopy::transmute!(self)
+    }
+
+    /// What the map has.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        zerocopy::transmute!(bytes)
+    }
+}
+
 impl TappedPort {
     /// How many `u64` it consists of.
     pub const WORDS: usize = size_of::<Self>() / size_of::<u64>();
@@ -143,6 +178,8 @@ mod tests {
         assert_eq!([offset_of!(KnownKey, address), offset_of!(KnownKey, tag), offset_of!(KnownKey, mac)], [4, 8, 10]);
         assert_eq!([offset_of!(KnownUse, last_arp), offset_of!(KnownUse, epoch)], [8, 16]);
         assert_eq!([offset_of!(OwnedKey, address), offset_of!(OwnedKey, tag)], [4, 8]);
+        assert_eq!((size_of::<QuarantineKey>(), align_of::<QuarantineKey>()), (12, 4));
+        assert_eq!([offset_of!(QuarantineKey, address), offset_of!(QuarantineKey, tag)], [4, 8]);
         assert_eq!(size_of::<TappedPort>(), size_of::<TapCounters>() + 24);
         assert_eq!(offset_of!(TappedPort, counters), 0);
     }
@@ -157,5 +194,9 @@ mod tests {
         assert_eq!(KnownUse::from_words([3, 4, 0]), KnownUse { hits: 3, last_arp: 4, epoch: 0, reserved: 0 });
         assert_eq!(TappedPort::from_words(TappedPort::new(9).to_words()), TappedPort::new(9));
         assert_eq!(OwnedKey::new(9, 12, [10, 8, 64, 2]).to_bytes()[4..8], [10, 8, 64, 2]);
+        let key = QuarantineKey::new(70_000, 12, [10, 8, 64, 2]);
+        assert_eq!((key.ifindex, key.tag, key.address), (70_000, 12, [10, 8, 64, 2]));
+        assert_eq!(QuarantineKey::from_bytes(key.to_bytes()), key);
+        assert_eq!(key.to_bytes()[10..], [0, 0], "nothing that would make two keys of one");
     }
 }

@@ -123,7 +123,7 @@ pub async fn start(
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let Started { listener, claims, known, refused } = Listener::start(settings.tap)?;
+    let Started { listener, claims, known, refused, .. } = Listener::start(&settings.tap)?;
     tell_how(&telemetry, settings, refused.as_ref());
     tell_rights(&telemetry);
     let (errands, errands_out) = mpsc::unbounded_channel();

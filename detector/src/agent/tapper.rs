@@ -24,6 +24,9 @@ pub(super) enum Order {
     Attach(IfIndex, Post, BridgeName),
     /// Listen there no longer.
     Detach(IfIndex),
+    /// Guard what is in quarantine at an interface from now on, or no longer; see [`Listener::guard`].
+    #[expect(dead_code, reason = "the engine does not contain anything yet")]
+    Guard(IfIndex, bool),
     /// Read what the taps have counted, and try again where one could not be attached.
     Count,
     /// Tell when every tap is in place.
@@ -43,7 +46,7 @@ impl Tapper {
         news: UnboundedSender<News>,
     ) -> std::io::Result<Self> {
         let (orders, received) = mpsc::channel();
-        let work = Work { listener, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), asked: false };
+        let work = Work { listener, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), unguarded: BTreeMap::new(), asked: false };
         let thread = thread::Builder::new().name("dupip-tapper".to_owned()).spawn(move || work.run(&received))?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
@@ -69,6 +72,8 @@ struct Work {
     counted: BTreeMap<IfIndex, Listening>,
     /// Where it should listen and could not be made to.
     deaf: BTreeMap<IfIndex, (Post, BridgeName)>,
+    /// Where it should guard, or no longer, and could not be made to.
+    unguarded: BTreeMap<IfIndex, bool>,
     /// Whether somebody waits to be told that every tap is in place.
     asked: bool,
 }
@@ -88,6 +93,7 @@ impl Work {
             match order {
                 Order::Attach(interface, post, bridge) => self.attach(interface, post, bridge),
                 Order::Detach(interface) => self.detach(interface),
+                Order::Guard(interface, is_guarded) => self.guard(interface, is_guarded),
                 Order::Count => {
                     self.try_again();
                     self.count();
@@ -109,6 +115,9 @@ impl Work {
         for (interface, (post, bridge)) in self.deaf.clone() {
             self.listen(interface, post, bridge);
         }
+        for (interface, is_guarded) in self.unguarded.clone() {
+            self.guard(interface, is_guarded);
+        }
     }
 
     /// Nobody listens any more only while the agent stops.
@@ -117,8 +126,46 @@ impl Work {
     }
 
     fn attach(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
-        self.detach(interface);
-        self.listen(interface, post, bridge);
+        if !self.switch(interface, post, bridge) {
+            self.detach(interface);
+            self.listen(interface, post, bridge);
+        }
+    }
+
+    /// Has a tap that is there listen for something else, if that is all: what it guards stays guarded.
+    fn switch(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) -> bool {
+        let Some(listening) = self.counted.get_mut(&interface).filter(|listening| listening.bridge == bridge) else {
+            return false;
+        };
+        let switched = self.listener.switch(interface, post).unwrap_or_else(|error| {
+            tracing::debug!(event = "not_switched", %interface, "{}", with_causes(&error));
+            false
+        });
+        if switched {
+            listening.post = post;
+        }
+        switched
+    }
+
+    /// What cannot be guarded is tried again.
+    fn guard(&mut self, interface: IfIndex, is_guarded: bool) {
+        match self.listener.guard(interface, is_guarded) {
+            Ok(()) => {
+                self.unguarded.remove(&interface);
+                self.tell_if_whole();
+            }
+            Err(error) if self.unguarded.insert(interface, is_guarded).is_some() => {
+                tracing::debug!(event = "still_unguarded", %interface, "{}", with_causes(&error));
+            }
+            Err(error) => self.telemetry.degraded(Feature::Taps, Some(&with_causes(&error))),
+        }
+    }
+
+    /// Once nothing has to be tried again.
+    fn tell_if_whole(&self) {
+        if self.deaf.is_empty() && self.unguarded.is_empty() {
+            self.telemetry.degraded(Feature::Taps, None);
+        }
     }
 
     fn listen(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
@@ -138,8 +185,8 @@ impl Work {
     }
 
     fn not_deaf(&mut self, interface: IfIndex) {
-        if self.deaf.remove(&interface).is_some() && self.deaf.is_empty() {
-            self.telemetry.degraded(Feature::Taps, None);
+        if self.deaf.remove(&interface).is_some() {
+            self.tell_if_whole();
         }
     }
 
@@ -179,6 +226,7 @@ impl Work {
         self.telemetry.ipv4_claims(bridge, counted.ipv4());
         self.telemetry.reported(bridge, counted.all_reported());
         self.telemetry.absorbed(bridge, counted.absorbed);
+        self.telemetry.contained(bridge, counted.contained);
         for reason in Malformed::ALL {
             self.telemetry.malformed(bridge, reason, counted.malformed(reason));
         }

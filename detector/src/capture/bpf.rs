@@ -1,12 +1,21 @@
 //! The bpf system call, for what the library in use has no call for (`include/uapi/linux/bpf.h`).
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use rustix::io::Errno;
 
+/// `BPF_OBJ_PIN` of `enum bpf_cmd`.
+const OBJ_PIN: libc::c_int = 6;
+/// `BPF_LINK_UPDATE`, from Linux 5.7.
+const LINK_UPDATE: libc::c_int = 29;
 /// `BPF_LINK_DETACH` of `enum bpf_cmd`, from Linux 5.9.
 const LINK_DETACH: libc::c_int = 34;
 /// `BPF_MAP_LOOKUP_BATCH`, for hash maps from Linux 5.6, which is older than the ring buffer that the tap cannot do without.
@@ -24,6 +33,43 @@ pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     #[expect(unsafe_code, reason = "see bpf")]
     unsafe {
         bpf(LINK_DETACH, &mut attributes)
+    }
+}
+
+/// Has a link run `program` from now on in place of the one that it runs, with no frame in between. `ENOLINK` if it is cut
+/// off from its interface, or that is gone (`tcx_link_update` in the kernel's `kernel/bpf/tcx.c`).
+pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        link: libc::c_int,
+        new_program: libc::c_int,
+        flags: u32,
+        old_program: u32,
+    }
+    let mut attributes =
+        Attributes { link: link.as_raw_fd(), new_program: program.as_raw_fd(), flags: 0, old_program: 0 };
+    // SAFETY: the command reads numbers, and nothing in it is a pointer.
+    #[expect(unsafe_code, reason = "see bpf")]
+    unsafe {
+        bpf(LINK_UPDATE, &mut attributes)
+    }
+}
+
+/// Gives a link or a map a name on a BPF file system, which keeps it alive. `EEXIST` if there is something.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        path: u64,
+        object: libc::c_int,
+        flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let address = path.as_ptr().expose_provenance() as u64;
+    let mut attributes = Attributes { path: address, object: object.as_raw_fd(), flags: 0 };
+    // SAFETY: the kernel reads the path, which ends with a zero and outlives the call.
+    #[expect(unsafe_code, reason = "see bpf")]
+    unsafe {
+        bpf(OBJ_PIN, &mut attributes)
     }
 }
 

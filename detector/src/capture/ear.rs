@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use detector_ebpf::{Bucket, Claim, Fate, Limit, Malformed, Report, TapCounters, Tapped, read_frame};
+use detector_ebpf::{Bucket, Claim, Fate, Limit, Malformed, Report, TapCounters, Tapped, Verdict, read_frame};
 use nix::errno::Errno;
 use rustix::{
     buffer::spare_capacity,
@@ -71,7 +71,7 @@ impl Ear {
     ///
     /// # Errors
     /// The process may not have packet sockets.
-    pub fn open(settings: TapSettings) -> Result<Self, CaptureError> {
+    pub fn open(settings: &TapSettings) -> Result<Self, CaptureError> {
         let nowhere = |error| CaptureError::listen("any interface".to_owned(), error);
         packet_socket().map_err(nowhere)?;
         // One for each port may be more than what a process has unless it asks.
@@ -229,12 +229,15 @@ impl Heard {
 struct Read(std::cell::Cell<Option<Result<Claim, Malformed>>>);
 
 impl Report for Read {
-    fn arp(&self, claim: &Claim) {
+    fn arp(&self, claim: &Claim) -> Verdict {
         self.0.set(Some(Ok(*claim)));
+        Verdict::Pass
     }
 
     /// The filter lets none through.
-    fn ipv4(&self, _: &Claim) {}
+    fn ipv4(&self, _: &Claim) -> Verdict {
+        Verdict::Pass
+    }
 
     fn malformed(&self, reason: Malformed) {
         self.0.set(Some(Err(reason)));

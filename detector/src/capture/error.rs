@@ -1,6 +1,6 @@
 //! Why there is no tap.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use aya::{
     EbpfError,
@@ -82,6 +82,53 @@ pub enum CaptureError {
         #[source]
         source: MapError,
     },
+    /// There is no eBPF, without which nothing can be kept from going on.
+    #[error("containment needs eBPF, and there is no ARP tap here")]
+    CannotContain,
+    /// No more addresses can be in quarantine.
+    #[error("the quarantine is full: it holds {} addresses at most", detector_ebpf::MAX_QUARANTINE)]
+    QuarantineFull,
+    /// The kernel refused to take in, to release or to tell what is in quarantine.
+    #[error("cannot change or read the quarantine")]
+    Quarantine {
+        /// What the kernel said.
+        #[source]
+        source: MapError,
+    },
+    /// What is to be kept for the next agent must be kept by a BPF file system.
+    #[error(
+        "{} is on no BPF file system, so no quarantine can be kept there: `mount -t bpf bpf /sys/fs/bpf` mounts one",
+        path.display()
+    )]
+    NoBpfFileSystem {
+        /// Where it was to be kept.
+        path: PathBuf,
+    },
+    /// Another process keeps its quarantine in the same place.
+    #[error("another dupip keeps its quarantine in {}", path.display())]
+    KeptByAnother {
+        /// The place.
+        path: PathBuf,
+    },
+    /// What was kept is no quarantine of this version.
+    #[error(
+        "{} was kept by another version of dupip, which cannot be taken over; remove it to begin anew: what it holds \
+         is contained no longer then",
+        path.display()
+    )]
+    Incompatible {
+        /// The map's place.
+        path: PathBuf,
+    },
+    /// The quarantine cannot be kept for the next agent, or not be taken over.
+    #[error("cannot keep the quarantine in {}", path.display())]
+    Keep {
+        /// The place.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// This process may not listen by packet sockets.
     #[error("not permitted to listen to ARP: run dupip as root, or with the capability CAP_NET_RAW")]
     NotPermittedToListen,
@@ -103,6 +150,14 @@ impl CaptureError {
             Some(Errno::NODEV | Errno::NXIO) => Self::Gone { interface },
             _ => Self::Listen { interface, source },
         }
+    }
+
+    /// Whether it is about a quarantine that is to be kept.
+    pub(super) const fn is_of_keeping(&self) -> bool {
+        matches!(
+            self,
+            Self::NoBpfFileSystem { .. } | Self::KeptByAnother { .. } | Self::Incompatible { .. } | Self::Keep { .. }
+        )
     }
 
     pub(super) fn load(error: impl Into<EbpfError>) -> Self {
@@ -144,7 +199,7 @@ fn errno(error: &EbpfError) -> Option<Errno> {
     }
 }
 
-fn map_errno(error: &MapError) -> Option<Errno> {
+pub(super) fn map_errno(error: &MapError) -> Option<Errno> {
     match error {
         MapError::CreateError { io_error, .. } | MapError::IoError(io_error) => Errno::from_io_error(io_error),
         MapError::SyscallError(error) => Errno::from_io_error(&error.io_error),

@@ -53,33 +53,38 @@ fn name(option: &TcOption) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
 }
 
-/// Removes the tap's filters from one side of an interface, by the programs' names: nobody else's. An interface that is
-/// gone has none.
-pub(super) fn remove_filters(port: IfIndex, side: Side) -> io::Result<()> {
-    match remove(port, side) {
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(()),
-        done => done,
-    }
+/// The tap's filters at one side of an interface, by the programs' names: nobody else's. An interface that is gone has
+/// none.
+pub(super) fn own_filters(port: IfIndex, side: Side) -> io::Result<Vec<TcHeader>> {
+    let mut request = TcMessage::with_index(port.get().cast_signed());
+    request.header.parent = side.clsact();
+    let shown = exchange(&open()?, RouteNetlinkMessage::GetTrafficFilter(request), NLM_F_DUMP);
+    let is_own = |filter: &TcMessage| filter_program(filter).is_some_and(|name| PROGRAMS.contains(&name.as_str()));
+    Ok(unless_gone(shown)?.into_iter().filter(is_own).map(|filter| filter.header).collect())
 }
 
-fn remove(port: IfIndex, side: Side) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    for filter in own(&socket, port, side)? {
+/// Removes filters. From an interface that is gone they have gone, too.
+pub(super) fn remove_filters(filters: Vec<TcHeader>) -> io::Result<()> {
+    let socket = open()?;
+    for filter in filters {
         let message = RouteNetlinkMessage::DelTrafficFilter(TcMessage::from_parts(filter, Vec::new()));
-        exchange(&socket, message, NLM_F_ACK)?;
+        unless_gone(exchange(&socket, message, NLM_F_ACK))?;
     }
     Ok(())
 }
 
-/// Where the tap's filters are.
-fn own(socket: &Socket, port: IfIndex, side: Side) -> io::Result<Vec<TcHeader>> {
-    let mut request = TcMessage::with_index(port.get().cast_signed());
-    request.header.parent = side.clsact();
-    let filters = exchange(socket, RouteNetlinkMessage::GetTrafficFilter(request), NLM_F_DUMP)?;
-    let is_own = |filter: &TcMessage| filter_program(filter).is_some_and(|name| PROGRAMS.contains(&name.as_str()));
-    Ok(filters.into_iter().filter(is_own).map(|filter| filter.header).collect())
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+fn unless_gone(answer: io::Result<Vec<TcMessage>>) -> io::Result<Vec<TcMessage>> {
+    match answer {
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NODEV | Errno::NXIO)) => Ok(Vec::new()),
+        done => done,
+    }
 }
 
 /// Asks the kernel, and returns the filters that it tells of until it says that this is all.

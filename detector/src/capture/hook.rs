@@ -1,18 +1,26 @@
 //! How the program gets at an interface and away from it.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use aya::programs::{
     LinkOrder, MultiProgLink as _, ProgramError, SchedClassifier, TcAttachType,
-    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
-use detector_ebpf::{ARP_PROGRAM, IPV4_PROGRAM};
+use detector_ebpf::{ARP_PROGRAM, GUARD_PROGRAM, IPV4_PROGRAM};
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
 };
 
-use super::{CaptureError, bpf, error::tc_errno, filters::remove_filters};
+use super::{
+    CaptureError, bpf,
+    error::tc_errno,
+    filters::{own_filters, remove_filters},
+    support::tcx_programs,
+};
 use crate::net::IfIndex;
 
 /// The loopback device, which every network namespace has.
@@ -52,9 +60,13 @@ pub struct Post {
 }
 
 impl Post {
-    /// The name of the program to run there.
-    pub(super) const fn program(self) -> &'static str {
-        if self.watch_ipv4 { IPV4_PROGRAM } else { ARP_PROGRAM }
+    /// The name of the program to run there, if something is in quarantine there or nothing is.
+    pub(super) const fn program(self, is_guarded: bool) -> &'static str {
+        match (self.watch_ipv4, is_guarded) {
+            (true, _) => IPV4_PROGRAM,
+            (false, true) => GUARD_PROGRAM,
+            (false, false) => ARP_PROGRAM,
+        }
     }
 }
 
@@ -81,15 +93,31 @@ impl Hook {
         }
     }
 
-    /// Runs `program` at `interface`, before whatever other programs are there.
+    /// Runs `program` at `interface`: by `kept`, the link of an agent that has gone, if that is of use, else before whatever
+    /// other programs are there.
     pub(super) fn attach(
         self,
         program: &mut SchedClassifier,
         (port, interface): (IfIndex, &str),
         side: Side,
+        kept: Option<SchedClassifierLink>,
     ) -> Result<Attached, ProgramError> {
-        // What an agent that was killed left behind.
-        remove_filters(port, side)?;
+        // An agent that was killed left them behind. They may guard something, so they stay until they are replaced.
+        let left_behind = own_filters(port, side)?;
+        let attached = match kept.filter(|_| self == Self::Tcx).map(Attached::Tcx) {
+            Some(kept) if kept.switch(program, port)? => kept,
+            _ => self.attach_anew(program, interface, side)?,
+        };
+        remove_filters(left_behind)?;
+        Ok(attached)
+    }
+
+    fn attach_anew(
+        self,
+        program: &mut SchedClassifier,
+        interface: &str,
+        side: Side,
+    ) -> Result<Attached, ProgramError> {
         let place = side.into();
         if self == Self::Clsact {
             add_clsact(interface)?;
@@ -105,6 +133,23 @@ impl Hook {
 }
 
 impl Attached {
+    /// Runs `program` in place of what runs there, with no frame in between. Returns whether it does: not if the interface
+    /// is another by now.
+    pub(super) fn switch(&self, program: &mut SchedClassifier, port: IfIndex) -> Result<bool, ProgramError> {
+        match self {
+            Self::Tcx(link) => switch_link(link, program),
+            Self::Clsact(side) => switch_filter(*side, program, port),
+        }
+    }
+
+    /// What keeps the program there; `None` if it stays by itself.
+    pub(super) fn link(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcx(link) => link.fd().ok(),
+            Self::Clsact(_) => None,
+        }
+    }
+
     /// Takes the program away from the interface, which may be gone.
     pub(super) fn detach(&self, port: IfIndex) -> Result<(), CaptureError> {
         let refused = |interface, source| CaptureError::Detach { interface, source };
@@ -114,7 +159,7 @@ impl Attached {
                 refused(interface, TcError::IoError(error))
             }),
             (Self::Clsact(side), Ok(interface)) => {
-                remove_filters(port, *side).map_err(|error| refused(interface, TcError::IoError(error)))
+                end_filters(port, *side).map_err(|error| refused(interface, TcError::IoError(error)))
             }
             (Self::Clsact(_), Err(Errno::NODEV)) => Ok(()),
             (Self::Clsact(_), Err(errno)) => Err(refused(port.to_string(), TcError::IoError(errno.into()))),
@@ -147,6 +192,38 @@ fn add_clsact(interface: &str) -> Result<(), TcError> {
 
 /// Cuts a link off from its interface. Closing it would do the same, but only once nobody has it open any more: a process
 /// that is just being forked has, for a moment.
-fn sever(link: &SchedClassifierLink) -> io::Result<()> {
+pub(super) fn sever(link: &SchedClassifierLink) -> io::Result<()> {
     link.fd().map_or(Ok(()), bpf::link_detach)
+}
+
+/// Removes the tap's filters from one side of an interface.
+pub(super) fn end_filters(port: IfIndex, side: Side) -> io::Result<()> {
+    remove_filters(own_filters(port, side)?)
+}
+
+/// Whether a tap runs at a port: in a process that has one, or left behind by one that has gone.
+pub(super) fn is_tapped(port: IfIndex) -> bool {
+    let by_link = |name: String| tcx_programs(&name, Side::Ingress).is_ok_and(|all| all.iter().any(|one| one.is_tap()));
+    name_of(port).is_ok_and(by_link) || own_filters(port, Side::Ingress).is_ok_and(|own| !own.is_empty())
+}
+
+fn switch_link(link: &SchedClassifierLink, program: &SchedClassifier) -> Result<bool, ProgramError> {
+    let Ok(link) = link.fd() else { return Ok(false) };
+    match bpf::link_update(link, program.fd()?.as_fd()) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOLINK) => Ok(false),
+        done => Ok(done.map(|()| true)?),
+    }
+}
+
+/// By what the kernel says the filter's priority and handle are now, as [`Attached::Clsact`] tells.
+fn switch_filter(side: Side, program: &mut SchedClassifier, port: IfIndex) -> Result<bool, ProgramError> {
+    let own = own_filters(port, side)?;
+    let (Ok(interface), [filter]) = (name_of(port), own.as_slice()) else { return Ok(false) };
+    let handle = TcHandle::new(filter.handle.major, filter.handle.minor);
+    // The lower half is the protocol.
+    let priority = (filter.info >> 16) as u16;
+    let link = SchedClassifierLink::attached(&interface, side.into(), priority, handle, None)?;
+    let filter = program.attach_to_link(link)?;
+    std::mem::forget(program.take_link(filter)?);
+    Ok(true)
 }

@@ -1,6 +1,6 @@
 //! Whatever listens: the tap, or the ear where there can be no tap.
 
-use super::{CaptureError, Claims, Ear, Hook, Known, Post, Tap, TapCounters, TapSettings};
+use super::{CaptureError, Claims, Ear, Hook, Known, Loaded, Post, Quarantine, Tap, TapCounters, TapSettings};
 use crate::net::IfIndex;
 
 /// The [`Tap`], or the [`Ear`] in its place.
@@ -19,6 +19,8 @@ pub struct Started {
     pub claims: Claims,
     /// What it need not report again.
     pub known: Known,
+    /// What it does not let on; nothing, if it is not the tap.
+    pub quarantine: Quarantine,
     /// Why it is not the tap, if it is not.
     pub refused: Option<CaptureError>,
 }
@@ -28,17 +30,21 @@ impl Listener {
     /// nowhere yet. To be called within a tokio runtime.
     ///
     /// # Errors
-    /// The tap was asked for by its hook and cannot be, or there can be neither: then why there is no tap.
-    pub fn start(settings: TapSettings) -> Result<Started, CaptureError> {
+    /// The tap was asked for by its hook and cannot be, or there can be neither: then why there is no tap. Or a quarantine
+    /// was to be kept and cannot be.
+    pub fn start(settings: &TapSettings) -> Result<Started, CaptureError> {
         match Tap::load(settings) {
-            Ok((tap, claims, known)) => {
-                Ok(Started { listener: Self::Tap(Box::new(tap)), claims, known, refused: None })
+            Ok(Loaded { tap, claims, known, quarantine }) => {
+                Ok(Started { listener: Self::Tap(Box::new(tap)), claims, known, quarantine, refused: None })
             }
-            Err(refused) if settings.hook == Hook::Auto => match open(settings) {
-                Ok((ear, claims)) => {
-                    let listener = Self::Ear(ear);
-                    Ok(Started { listener, claims, known: Known::nothing(), refused: Some(refused) })
-                }
+            Err(refused) if settings.hook == Hook::Auto && !refused.is_of_keeping() => match open(settings) {
+                Ok((ear, claims)) => Ok(Started {
+                    listener: Self::Ear(ear),
+                    claims,
+                    known: Known::nothing(),
+                    quarantine: Quarantine::impossible(),
+                    refused: Some(refused),
+                }),
                 Err(error) => {
                     tracing::debug!(%error, "there is no ear in place of the tap either");
                     Err(refused)
@@ -68,6 +74,30 @@ impl Listener {
         }
     }
 
+    /// Listens for what `post` says from now on where it listens already, as [`Tap::switch`] does; an [`Ear`] has to be
+    /// attached anew.
+    ///
+    /// # Errors
+    /// As [`Tap::switch`].
+    pub fn switch(&mut self, port: IfIndex, post: Post) -> Result<bool, CaptureError> {
+        match self {
+            Self::Tap(tap) => tap.switch(port, post),
+            Self::Ear(_) => Ok(false),
+        }
+    }
+
+    /// Guards `port` from now on, or no longer, as [`Tap::guard`] does.
+    ///
+    /// # Errors
+    /// As [`Tap::guard`], and [`CaptureError::CannotContain`] of an [`Ear`] that is to guard something.
+    pub fn guard(&mut self, port: IfIndex, is_guarded: bool) -> Result<(), CaptureError> {
+        match self {
+            Self::Tap(tap) => tap.guard(port, is_guarded),
+            Self::Ear(_) if is_guarded => Err(CaptureError::CannotContain),
+            Self::Ear(_) => Ok(()),
+        }
+    }
+
     /// Listens at `port` no longer, as [`Tap::detach`] and [`Ear::detach`] do.
     ///
     /// # Errors
@@ -89,7 +119,7 @@ impl Listener {
     }
 }
 
-fn open(settings: TapSettings) -> Result<(Ear, Claims), CaptureError> {
+fn open(settings: &TapSettings) -> Result<(Ear, Claims), CaptureError> {
     let ear = Ear::open(settings)?;
     let claims = ear.claims()?;
     Ok((ear, claims))

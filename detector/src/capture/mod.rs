@@ -8,8 +8,10 @@
 //! has to say, probes and announcements. [`Prober`] asks a bridge who uses an address and waits for the answer, for those
 //! that run without a tap. [`MartianLog`] is what the kernel itself logs of packets that cannot be.
 //!
-//! The tap lets every frame pass as it is. It is gone when its process is gone, however that ended, wherever the kernel
-//! has TCX (from Linux 6.6); on older kernels a killed agent leaves its filters behind, and the next one removes them.
+//! The tap lets every frame pass as it is, but for what claims an address that is in [`Quarantine`]. It is gone when its
+//! process is gone, however that ended, wherever the kernel has TCX (from Linux 6.6); on older kernels a killed agent leaves
+//! its filters behind, and the next one removes them. A quarantine that is to be kept ([`KeepQuarantine`]) outlives the
+//! process, with the programs that guard it.
 
 mod bpf;
 mod claims;
@@ -26,8 +28,10 @@ mod packet_socket;
 mod prober;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod quarantine;
 mod support;
 mod tap;
+mod vault;
 
 pub use claims::{Claims, claim_of};
 pub use detector_ebpf::{Kind, Malformed, RING_BYTES, TapCounters};
@@ -42,5 +46,7 @@ pub use kmsg::{
 pub use known::Known;
 pub use listener::{Listener, Started};
 pub use prober::{ProbeError, Prober, Probing};
+pub use quarantine::Quarantine;
 pub use support::{KernelFeature, Resident, tcx_programs};
-pub use tap::{Tap, TapSettings};
+pub use tap::{Loaded, Tap, TapSettings};
+pub use vault::KeepQuarantine;

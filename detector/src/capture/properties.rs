@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use detector_ebpf::{Claim, ClaimEvent, Frame, Malformed, Report, Tapped, read_frame, read_plain_ipv4};
+use detector_ebpf::{Claim, ClaimEvent, Frame, Malformed, Report, Tapped, Verdict, read_frame, read_plain_ipv4};
 
 pub use super::kmsg::properties::kernel_log;
 use super::{Kind, claim_of, claims::captured};
@@ -15,7 +15,7 @@ use crate::{
 const TAKEN: u16 = 0xe00c;
 const VLAN_ID: u16 = 0x0fff;
 
-/// Of a frame: it is told of once at most; a tag beside it changes nothing but the VLAN; the short way to read IPv4 comes
+/// Of a frame: it is told of once at most, and what is said of a claim is its verdict; a tag beside it changes nothing but the VLAN; the short way to read IPv4 comes
 /// to the same; and ARP without a tag reads as [`ArpPacket`] does.
 pub fn frame(bytes: &[u8]) {
     let told = told(bytes, None, |frame, report| read_frame(frame, report));
@@ -43,9 +43,10 @@ pub fn record(bytes: &[u8]) {
     assert_eq!(port, at_an_interface.map(|(tapped, _)| tapped.ifindex));
 }
 
-fn told(bytes: &[u8], taken: Option<u16>, read: impl Fn(&Bytes<'_>, &Told)) -> Option<Result<Claim, Malformed>> {
+fn told(bytes: &[u8], taken: Option<u16>, read: impl Fn(&Bytes<'_>, &Told) -> Verdict) -> Option<Result<Claim, Malformed>> {
     let told = Told::default();
-    read(&Bytes(bytes, taken), &told);
+    let verdict = read(&Bytes(bytes, taken), &told);
+    assert_eq!(verdict == Verdict::Drop, matches!(told.0.get(), Some(Ok(_))), "only of a claim it is asked");
     told.0.get()
 }
 
@@ -88,14 +89,16 @@ impl Told {
 }
 
 impl Report for Told {
-    fn arp(&self, claim: &Claim) {
+    fn arp(&self, claim: &Claim) -> Verdict {
         assert_ne!(claim.kind, Kind::Ipv4);
         self.tell(Ok(*claim));
+        Verdict::Drop
     }
 
-    fn ipv4(&self, claim: &Claim) {
+    fn ipv4(&self, claim: &Claim) -> Verdict {
         assert_eq!((claim.kind, claim.mac), (Kind::Ipv4, claim.ether_source));
         self.tell(Ok(*claim));
+        Verdict::Drop
     }
 
     fn malformed(&self, reason: Malformed) {

@@ -1,6 +1,9 @@
 //! The program and where it listens.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -10,25 +13,26 @@ use aya::{
     util::nr_cpus,
 };
 use detector_ebpf::{
-    ARP_PROGRAM, EPOCH, EVENTS, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, PORTS, RING_BYTES, TapCounters,
-    TappedPort,
+    ARP_PROGRAM, EPOCH, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, PORTS, QUARANTINE,
+    RING_BYTES, TapCounters, TappedPort,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::{
-    CaptureError, Claims, Hook, Known, Post,
-    hook::{Attached, name_of},
+    CaptureError, Claims, Hook, KeepQuarantine, Known, Post, Quarantine, Side,
+    hook::{Attached, end_filters, is_tapped, name_of},
     kernel_log,
     known::KnownMaps,
+    vault::Vault,
 };
 use crate::net::IfIndex;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/arp_tap"));
 
 /// How to load the tap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapSettings {
     /// How it hooks into interfaces.
     pub hook: Hook,
@@ -41,6 +45,8 @@ pub struct TapSettings {
     pub burst: u32,
     /// Whether the sources of IPv4 packets may be watched at all.
     pub watch_ipv4: bool,
+    /// What becomes of the quarantine when the agent goes.
+    pub keep_quarantine: KeepQuarantine,
 }
 
 impl TapSettings {
@@ -51,43 +57,82 @@ impl TapSettings {
 
 impl Default for TapSettings {
     fn default() -> Self {
-        Self { hook: Hook::Auto, ring_bytes: RING_BYTES, rate: 1000, burst: 1024, watch_ipv4: true }
+        Self {
+            hook: Hook::Auto,
+            ring_bytes: RING_BYTES,
+            rate: 1000,
+            burst: 1024,
+            watch_ipv4: true,
+            keep_quarantine: KeepQuarantine::Ignore,
+        }
     }
 }
 
 /// The ARP tap, loaded, and the interfaces that it listens at.
 ///
-/// It works in the network namespace of the thread that calls it. Dropped, it listens nowhere.
+/// It works in the network namespace of the thread that calls it. Dropped, it listens nowhere, but goes on to guard what is
+/// in a [kept](KeepQuarantine) quarantine.
 pub struct Tap {
     ebpf: Ebpf,
     ports: PerCpuHashMap<MapData, u32, [u64; TappedPort::WORDS]>,
     hook: Hook,
     watch_ipv4: bool,
-    attached: BTreeMap<IfIndex, Attached>,
+    listening: BTreeMap<IfIndex, Listening>,
+    /// Where something is in quarantine, whether it listens there or not.
+    guarded: BTreeSet<IfIndex>,
+    vault: Option<Vault>,
     log: Option<AbortHandle>,
+}
+
+/// The tap, and what comes with it.
+pub struct Loaded {
+    /// Says where it listens.
+    pub tap: Tap,
+    /// What it hears.
+    pub claims: Claims,
+    /// What it need not report again.
+    pub known: Known,
+    /// What it does not let on.
+    pub quarantine: Quarantine,
+}
+
+/// The tap at one interface.
+struct Listening {
+    attached: Attached,
+    post: Post,
+    /// Whether its link is kept for the next agent.
+    is_kept: bool,
 }
 
 impl Tap {
     /// Loads the program into the kernel, listening nowhere yet. To be called within a tokio runtime.
     ///
+    /// A quarantine that was kept is taken over, as far as it is still in force: what is kept for an interface without a tap
+    /// may be meant for another that had its index. Its ports are guarded from the start.
+    ///
     /// # Errors
-    /// The kernel lacks something, the process lacks a capability, or the kernel refuses the program.
-    pub fn load(settings: TapSettings) -> Result<(Self, Claims, Known), CaptureError> {
+    /// The kernel lacks something, the process lacks a capability, or the kernel refuses the program; or the quarantine
+    /// cannot be kept or taken over.
+    pub fn load(settings: &TapSettings) -> Result<Loaded, CaptureError> {
         // Before Linux 5.11 maps count as locked memory, of which a process has little.
         let unlimited = Rlimit { current: None, maximum: None };
         setrlimit(Resource::Memlock, unlimited).unwrap_or_else(|errno| debug!(%errno, "locked memory stays limited"));
         require_kernel()?;
         let (hook, watch_ipv4) = (settings.hook.choose()?, settings.watch_ipv4);
-        let mut ebpf = load_object(&settings).map_err(CaptureError::load)?;
-        for name in [ARP_PROGRAM].into_iter().chain(watch_ipv4.then_some(IPV4_PROGRAM)) {
+        let vault = Vault::open(&settings.keep_quarantine)?;
+        let mut ebpf = load_object(settings, vault.as_ref()).map_err(CaptureError::load)?;
+        for name in [ARP_PROGRAM, GUARD_PROGRAM].into_iter().chain(watch_ipv4.then_some(IPV4_PROGRAM)) {
             program(&mut ebpf, name).and_then(SchedClassifier::load).map_err(CaptureError::load)?;
         }
         let ring = take_map(&mut ebpf, EVENTS).map_err(CaptureError::load)?;
         let claims = Claims::of_ring(ring).map_err(CaptureError::Wait)?;
         let known = known_maps(&mut ebpf).and_then(Known::new).map_err(CaptureError::load)?;
+        let mut quarantine = take_map(&mut ebpf, QUARANTINE).and_then(Quarantine::new).map_err(CaptureError::load)?;
+        let guarded = take_over(&mut quarantine, vault.as_ref())?;
         let ports = take_map(&mut ebpf, PORTS).map_err(CaptureError::load)?;
         let log = kernel_log::forward(&mut ebpf);
-        Ok((Self { ebpf, ports, hook, watch_ipv4, attached: BTreeMap::new(), log }, claims, known))
+        let tap = Self { ebpf, ports, hook, watch_ipv4, listening: BTreeMap::new(), guarded, vault, log };
+        Ok(Loaded { tap, claims, known, quarantine })
     }
 
     /// How it hooks into interfaces; never [`Hook::Auto`].
@@ -109,11 +154,13 @@ impl Tap {
             name_of(port).map_err(|errno| CaptureError::attach(port.to_string(), io::Error::from(errno)))?;
         let zero = self.begin_counting(port, post.bridge);
         zero.map_err(|source| CaptureError::Count { interface: interface.clone(), source })?;
-        let program = program(&mut self.ebpf, post.program());
-        let attached = program.and_then(|program| self.hook.attach(program, (port, &interface), post.side));
+        let kept = self.vault.as_ref().and_then(|vault| vault.link(port));
+        let program = program(&mut self.ebpf, post.program(self.guarded.contains(&port)));
+        let attached = program.and_then(|program| self.hook.attach(program, (port, &interface), post.side, kept));
         match attached {
             Ok(attached) => {
-                self.attached.insert(port, attached);
+                self.listening.insert(port, Listening { attached, post, is_kept: false });
+                self.keep(port).unwrap_or_else(|error| warn!(%port, %error, "the quarantine ends with the agent"));
                 Ok(())
             }
             Err(error) => {
@@ -123,17 +170,85 @@ impl Tap {
         }
     }
 
+    /// Listens for what `post` says from now on, at an interface where it listens already: no frame passes in between, and
+    /// the counts go on. Returns whether it does; if not, it has to be attached anew.
+    ///
+    /// # Errors
+    /// The kernel refuses, and it listens as before.
+    pub fn switch(&mut self, port: IfIndex, post: Post) -> Result<bool, CaptureError> {
+        let post = Post { watch_ipv4: post.watch_ipv4 && self.watch_ipv4, ..post };
+        let is_guarded = self.guarded.contains(&port);
+        let Some(listening) = self.listening.get_mut(&port) else { return Ok(false) };
+        if (listening.post.bridge, listening.post.side) != (post.bridge, post.side) {
+            return Ok(false);
+        }
+        let program = program(&mut self.ebpf, post.program(is_guarded));
+        let switched = program.and_then(|program| listening.attached.switch(program, port)).map_err(|error| {
+            let interface = name_of(port).unwrap_or_else(|_| port.to_string());
+            CaptureError::attach(interface, error)
+        })?;
+        if switched {
+            listening.post = post;
+        }
+        Ok(switched)
+    }
+
+    /// Guards `port` from now on, or no longer: whatever it listens for there, it looks whether the sources of IPv4 packets
+    /// are in quarantine, and if the quarantine is kept, it goes on to drop what is contained there when this process is
+    /// gone, however that ends. Has no effect on ARP, which is looked up everywhere. To be called when the first address is
+    /// contained at a port, and when the last one is released. Nothing changes if it is so already.
+    ///
+    /// # Errors
+    /// The kernel refuses. It is to be tried again, since IPv4 goes on, or the quarantine does not outlive this process.
+    pub fn guard(&mut self, port: IfIndex, is_guarded: bool) -> Result<(), CaptureError> {
+        if is_guarded { self.guarded.insert(port) } else { self.guarded.remove(&port) };
+        match self.listening.get(&port).map(|listening| listening.post) {
+            // An interface that is another by now is detached next.
+            Some(post) => self.switch(port, post).map(drop)?,
+            None if !is_guarded => self.end_kept(port)?,
+            None => {}
+        }
+        self.keep(port)
+    }
+
+    /// Has the kernel keep what guards `port`, if it is to be kept, or else keep it no longer.
+    fn keep(&mut self, port: IfIndex) -> Result<(), CaptureError> {
+        let (Some(vault), Some(listening)) = (&self.vault, self.listening.get_mut(&port)) else { return Ok(()) };
+        match listening.attached.link().filter(|_| self.guarded.contains(&port)) {
+            Some(_) if listening.is_kept => {}
+            Some(link) => {
+                vault.pin(port, link)?;
+                listening.is_kept = true;
+            }
+            None => {
+                vault.unpin(port)?;
+                listening.is_kept = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an agent before has kept for a port where this one does not listen.
+    fn end_kept(&self, port: IfIndex) -> Result<(), CaptureError> {
+        let Some(vault) = &self.vault else { return Ok(()) };
+        vault.end(port)?;
+        end_filters(port, Side::Ingress).map_err(|source| CaptureError::attach(port.to_string(), source))
+    }
+
     /// Listens at `port` no longer, and returns what was counted there; `None` if it did not listen. The interface may be
-    /// gone.
+    /// gone. It is guarded no longer, until it is attached again.
     ///
     /// # Errors
     /// The kernel refuses, and the tap still listens.
     pub fn detach(&mut self, port: IfIndex) -> Result<Option<TapCounters>, CaptureError> {
-        let Some(attached) = self.attached.get(&port) else {
+        let Some(listening) = self.listening.get(&port) else {
             return Ok(None);
         };
-        attached.detach(port)?;
-        self.attached.remove(&port);
+        listening.attached.detach(port)?;
+        self.listening.remove(&port);
+        if let Some(vault) = &self.vault {
+            vault.unpin(port)?;
+        }
         let counters = self.counters(port);
         self.end_counting(port);
         Ok(counters)
@@ -163,10 +278,15 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        for port in self.attached.keys().copied().collect::<Vec<_>>() {
+        let stays = |port: &IfIndex| self.vault.is_some() && self.guarded.contains(port);
+        let (_, goes): (Vec<_>, Vec<_>) = self.listening.keys().copied().partition(stays);
+        for port in goes {
             if let Err(error) = self.detach(port) {
                 warn!(%error, "the ARP tap stays");
             }
+        }
+        if let Some(vault) = self.vault.as_ref().filter(|_| self.guarded.is_empty()) {
+            vault.remove().unwrap_or_else(|error| warn!(%error, "an empty quarantine stays"));
         }
         self.log.iter().for_each(AbortHandle::abort);
     }
@@ -189,13 +309,27 @@ fn require(supported: bool, feature: &'static str, remedy: &'static str) -> Resu
     if supported { Ok(()) } else { Err(CaptureError::Unsupported { feature, remedy }) }
 }
 
-fn load_object(settings: &TapSettings) -> Result<Ebpf, EbpfError> {
+fn load_object(settings: &TapSettings, vault: Option<&Vault>) -> Result<Ebpf, EbpfError> {
     let limit = settings.limit().to_words();
     let mut loader = EbpfLoader::new();
     // The program reads no kernel structure, so it needs no BTF of the kernel's, which takes long to parse.
     loader.btf(None).map_max_entries(EVENTS, settings.ring_bytes).override_global(NEWS_LIMIT, &limit, true);
+    if let Some(vault) = vault {
+        loader.map_pin_path(QUARANTINE, vault.map_path());
+    }
     kernel_log::set_level(&mut loader);
     loader.load(OBJECT)
+}
+
+/// Ends what is not in force any more, and returns the ports that are still guarded.
+fn take_over(quarantine: &mut Quarantine, vault: Option<&Vault>) -> Result<BTreeSet<IfIndex>, CaptureError> {
+    let gone = quarantine.ports().into_iter().filter(|port| !is_tapped(*port));
+    gone.collect::<Vec<_>>().into_iter().try_for_each(|port| quarantine.release_port(port))?;
+    let guarded = quarantine.ports();
+    if let Some(vault) = vault {
+        vault.ports().into_iter().filter(|port| !guarded.contains(port)).try_for_each(|port| vault.end(port))?;
+    }
+    Ok(guarded)
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
@@ -221,5 +355,6 @@ mod tests {
         is_send::<Tap>();
         is_send::<Claims>();
         is_send::<Known>();
+        is_send::<Quarantine>();
     }
 }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     agent::{self, Handle, Settings},
     allocator::DATABASE,
-    capture::{Hook, TapSettings},
+    capture::{Hook, KeepQuarantine, TapSettings},
     engine::{Config, Mode},
     http::{Endpoints, serve},
     net::BridgeName,
@@ -46,7 +46,10 @@ Examples:
   DUPIP_LOG=detector=debug dupip run --bridge rt0        say more
 
 SIGTERM and SIGINT end it; its taps go with it, however it ends (with clsact, a killed agent
-leaves filters that change nothing, and the next one replaces them).";
+leaves filters, which the next one replaces: they change nothing but to drop what is in quarantine).";
+
+/// Where a quarantine is kept.
+const KEPT_IN: &str = "/sys/fs/bpf/dupip";
 
 /// How long changes of leases that are under way may take to finish when the agent ends.
 const LAST_CHANGES: Duration = Duration::from_secs(3);
@@ -102,6 +105,18 @@ pub(super) struct Args {
     /// Do not watch the sources of IPv4 packets: who uses an address without a word of ARP is not seen on the wire then
     #[arg(long, env = "DUPIP_NO_IPV4_WATCH", value_parser = BoolishValueParser::new())]
     no_ipv4_watch: bool,
+    /// Keep what is in quarantine there when the agent stops or is killed, in a directory on a BPF file system; the next
+    /// agent takes it over. Without it, the quarantine ends with the agent, and what one before has kept in
+    /// /sys/fs/bpf/dupip is removed
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        env = "DUPIP_KEEP_QUARANTINE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = KEPT_IN
+    )]
+    keep_quarantine: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -201,7 +216,18 @@ impl Args {
 
     fn tap(&self) -> TapSettings {
         let (rate, watch_ipv4) = (self.claims_per_second, !self.no_ipv4_watch);
-        TapSettings { hook: self.attach.into(), rate, burst: rate.max(1024), watch_ipv4, ..TapSettings::default() }
+        let keep_quarantine = match &self.keep_quarantine {
+            Some(directory) => KeepQuarantine::Keep(directory.clone()),
+            None => KeepQuarantine::Clear(KEPT_IN.into()),
+        };
+        TapSettings {
+            hook: self.attach.into(),
+            rate,
+            burst: rate.max(1024),
+            watch_ipv4,
+            keep_quarantine,
+            ..TapSettings::default()
+        }
     }
 }
 
@@ -317,7 +343,10 @@ mod tests {
             database: "/var/lib/dupip/leases.db".into(),
             cooldown: None,
             wait: false,
-            tap: TapSettings::default(),
+            tap: TapSettings {
+                keep_quarantine: KeepQuarantine::Clear("/sys/fs/bpf/dupip".into()),
+                ..TapSettings::default()
+            },
             hooks: HookSettings::default(),
         };
         assert_eq!((args.settings().unwrap(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
@@ -327,7 +356,8 @@ mod tests {
     fn everything_can_be_said() {
         let flags = "--bridge rt0 --bridge rt1,rt2 --mode enforce --database l.db --cooldown 90s --wait --attach clsact \
                      --evictions-per-minute 7 --claims-per-second 0 --claims-per-port 70 --no-ipv4-watch \
-                     --shared 10.8.64.9 --suppress info,moved --hook-concurrency 2 --listen none --log-format json";
+                     --shared 10.8.64.9 --suppress info,moved --hook-concurrency 2 --listen none --log-format json \
+                     --keep-quarantine=/bpf/q";
         let args = parse(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut hooks = HookSettings::of([]);
         hooks.concurrency = 2;
@@ -344,7 +374,13 @@ mod tests {
             database: "l.db".into(),
             cooldown: Some(Span::from_secs(90)),
             wait: true,
-            tap: TapSettings { hook: Hook::Clsact, rate: 0, watch_ipv4: false, ..TapSettings::default() },
+            tap: TapSettings {
+                hook: Hook::Clsact,
+                rate: 0,
+                watch_ipv4: false,
+                keep_quarantine: KeepQuarantine::Keep("/bpf/q".into()),
+                ..TapSettings::default()
+            },
             hooks,
         };
         assert_eq!((args.settings().unwrap(), args.listen), (want, Listen(None)));

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{Check, Lack};
 use crate::{
-    capture::{CaptureError, Hook, KernelFeature, Tap, TapSettings},
+    capture::{CaptureError, Hook, KernelFeature, Loaded, Tap, TapSettings},
     telemetry::with_causes,
 };
 
@@ -108,8 +108,8 @@ fn unknown(name: &'static str, error: &CaptureError) -> Check {
 /// Loads the tap, attaches it nowhere, and lets it go.
 fn tap() -> Check {
     const NAME: &str = "kernel.tap";
-    match Tap::load(TapSettings::default()) {
-        Ok((tap, ..)) => {
+    match Tap::load(&TapSettings::default()) {
+        Ok(Loaded { tap, .. }) => {
             let hook = if tap.hook() == Hook::Tcx { "TCX" } else { "clsact" };
             Check::ok(NAME, format!("the tap loads, and hooks in by {hook}"))
         }

@@ -1,16 +1,16 @@
-//! What a tap keeps from the wire.
+//! What a port is not to say.
 
 use std::net::Ipv4Addr;
 
 use super::{IfIndex, VlanId};
 
-/// An address that nobody behind a port may claim: every frame that comes in there and does is dropped.
+/// An address that is in quarantine at a port: nothing that claims it there goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Contained {
-    /// The port.
+    /// Where it is claimed.
     pub port: IfIndex,
-    /// The frame's outer VLAN tag, as it is on the wire.
+    /// The outermost tag that it is claimed with; `None` is what goes untagged.
     pub tag: Option<VlanId>,
-    /// What may not be claimed.
+    /// What is claimed.
     pub address: Ipv4Addr,
 }

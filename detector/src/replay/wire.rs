@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use detector_ebpf::{Claim, Frame, Malformed, Report, read_frame};
+use detector_ebpf::{Claim, Frame, Malformed, Report, Verdict, read_frame};
 
 use super::link::Head;
 
@@ -38,12 +38,14 @@ impl Frame for Head {
 struct Told(Cell<Read>);
 
 impl Report for Told {
-    fn arp(&self, claim: &Claim) {
+    fn arp(&self, claim: &Claim) -> Verdict {
         self.0.set(Read::Claim(*claim));
+        Verdict::Pass
     }
 
-    fn ipv4(&self, claim: &Claim) {
+    fn ipv4(&self, claim: &Claim) -> Verdict {
         self.0.set(Read::Claim(*claim));
+        Verdict::Pass
     }
 
     fn malformed(&self, reason: Malformed) {

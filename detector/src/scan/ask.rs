@@ -56,7 +56,7 @@ impl Asker {
     pub(super) fn open(policy: Policy, leases: Vec<Lease>) -> Result<Self, ScanError> {
         Ok(Self {
             engine: Engine::new(Config { policy, ..Config::default() }),
-            ear: Ear::open(TapSettings::default())?,
+            ear: Ear::open(&TapSettings::default())?,
             sender: FrameSender::open()?,
             listens: BTreeSet::new(),
             bridges: BTreeMap::new(),

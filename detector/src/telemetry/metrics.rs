@@ -107,6 +107,7 @@ pub struct Telemetry {
     lost: IntCounterVec,
     limited: IntCounterVec,
     absorbed: IntCounterVec,
+    contained: IntCounterVec,
     reported: IntCounterVec,
     kernel_log_lost: IntCounter,
     unreadable: IntCounterVec,
@@ -161,6 +162,12 @@ impl Telemetry {
                 at,
                 "dupip_absorbed_total",
                 "Claims that the tap knew already and did not report",
+                &["bridge"],
+            )?,
+            contained: counter(
+                at,
+                "dupip_contained_frames_total",
+                "Frames dropped at a port, since they claimed an address that is in quarantine there",
                 &["bridge"],
             )?,
             kernel_log_lost: registered(
@@ -252,7 +259,7 @@ impl Telemetry {
     /// Makes a bridge's metrics appear, at 0, so that an alert on their increase sees the first one.
     pub fn watch(&self, bridge: BridgeName) {
         let plain = [&self.duplicates, &self.lost, &self.refused, &self.limited, &self.absorbed, &self.reported];
-        for plain in plain.into_iter().chain([&self.floods, &self.moves, &self.reopened]) {
+        for plain in plain.into_iter().chain([&self.floods, &self.moves, &self.reopened, &self.contained]) {
             plain.with_label_values(&[bridge.as_str()]);
         }
         for kind in ClaimKind::ALL {
@@ -295,6 +302,11 @@ impl Telemetry {
     /// Counts claims that the tap knew already and did not report.
     pub fn absorbed(&self, bridge: BridgeName, count: u64) {
         self.absorbed.with_label_values(&[bridge.as_str()]).inc_by(count);
+    }
+
+    /// Counts frames that the tap dropped, since they claimed what is in quarantine.
+    pub fn contained(&self, bridge: BridgeName, count: u64) {
+        self.contained.with_label_values(&[bridge.as_str()]).inc_by(count);
     }
 
     /// Counts claims that the tap only counted, since their port had more news than its share.
@@ -437,6 +449,7 @@ mod tests {
             "dupip_claims_total{bridge=\"rt0\",kind=\"probe\"} 0",
             "dupip_limited_total{bridge=\"rt0\"} 0",
             "dupip_absorbed_total{bridge=\"rt0\"} 0",
+            "dupip_contained_frames_total{bridge=\"rt0\"} 0",
             "dupip_reported_total{bridge=\"rt0\"} 0",
             "dupip_claims_total{bridge=\"rt0\",kind=\"ipv4\"} 0",
             "dupip_floods_total{bridge=\"rt0\"} 0",
@@ -461,6 +474,7 @@ mod tests {
             telemetry.ipv4_claims(bridge, count);
             telemetry.reported(bridge, count);
             telemetry.absorbed(bridge, count);
+            telemetry.contained(bridge, count);
             telemetry.limited(bridge, count);
             telemetry.kernel_log_lost(count);
         }
@@ -468,6 +482,7 @@ mod tests {
         for line in [
             "dupip_claims_total{bridge=\"rt0\",kind=\"probe\"} 5",
             "dupip_absorbed_total{bridge=\"rt0\"} 5",
+            "dupip_contained_frames_total{bridge=\"rt0\"} 5",
             "dupip_reported_total{bridge=\"rt0\"} 5",
             "dupip_claims_total{bridge=\"rt0\",kind=\"ipv4\"} 5",
             "dupip_limited_total{bridge=\"rt0\"} 5",

@@ -14,7 +14,7 @@ use detector::{
 use crate::lab::*;
 
 fn open() -> (Ear, Claims) {
-    let ear = Ear::open(TapSettings::default()).unwrap();
+    let ear = Ear::open(&TapSettings::default()).unwrap();
     let claims = ear.claims().unwrap();
     (ear, claims)
 }
@@ -112,7 +112,7 @@ fn at_a_port_it_hears_the_sandbox_and_at_the_bridge_the_host() {
 fn a_flood_is_bounded_and_another_port_is_heard() {
     alone(async || {
         let (noisy, quiet) = (wire("s1", "p1"), wire("s2", "p2"));
-        let mut ear = Ear::open(TapSettings { rate: 1, burst: 10, ..TapSettings::default() }).unwrap();
+        let mut ear = Ear::open(&TapSettings { rate: 1, burst: 10, ..TapSettings::default() }).unwrap();
         let mut heard = ear.claims().unwrap();
         ear.attach(noisy, at(Side::Ingress)).unwrap();
         ear.attach(quiet, at(Side::Ingress)).unwrap();
@@ -140,7 +140,7 @@ fn a_flood_is_bounded_and_another_port_is_heard() {
 fn a_claim_is_as_old_as_its_frame_and_not_as_young_as_its_reader() {
     alone(async || {
         let port = wire("s1", "p1");
-        let mut ear = Ear::open(TapSettings { rate: 0, ..TapSettings::default() }).unwrap();
+        let mut ear = Ear::open(&TapSettings { rate: 0, ..TapSettings::default() }).unwrap();
         ear.attach(port, at(Side::Ingress)).unwrap();
         until("a claim is older than the look at it", || {
             let said = now();
@@ -160,7 +160,7 @@ fn a_scan_may_wait_for_it_without_a_runtime() {
         answer_strictly();
         let (port, next) = (wire("s1", "p1"), wire("s2", "p2"));
         ip("addr add 10.8.64.2/24 dev s1\n");
-        let mut ear = Ear::open(TapSettings::default()).unwrap();
+        let mut ear = Ear::open(&TapSettings::default()).unwrap();
         ear.attach(port, at(Side::Ingress)).unwrap();
         ear.attach(next, at(Side::Ingress)).unwrap();
         assert_eq!(ear.listen(Instant::now()).unwrap(), []);
@@ -212,9 +212,12 @@ fn it_stands_in_for_a_tap_that_may_not_be() {
         let port = wire("s1", "p1");
         let sender = detector::capture::FrameSender::open().unwrap();
         keep(&[caps::Capability::CAP_NET_RAW]);
-        let Started { mut listener, mut claims, mut known, refused } = Listener::start(TapSettings::default()).unwrap();
+        let Started { mut listener, mut claims, mut known, refused, quarantine } =
+            Listener::start(&TapSettings::default()).unwrap();
         assert!(matches!(refused, Some(CaptureError::NotPermitted)), "{refused:?}");
-        assert_eq!(listener.hook(), None);
+        assert_eq!((listener.hook(), quarantine.can_contain()), (None, false));
+        assert!(matches!(listener.guard(port, true), Err(CaptureError::CannotContain)));
+        listener.guard(port, false).unwrap();
         listener.attach(port, Post { watch_ipv4: true, ..at(Side::Ingress) }).unwrap();
         let claim = KnownClaim { port, tag: None, mac: ALICE, address: ADDRESS };
         known.absorb(&claim, bridge()).unwrap();
@@ -232,7 +235,7 @@ fn it_stands_in_for_a_tap_that_may_not_be() {
 fn where_there_can_be_a_tap_it_is_the_tap() {
     alone(async || {
         let port = wire("s1", "p1");
-        let Started { mut listener, mut claims, refused, .. } = Listener::start(TapSettings::default()).unwrap();
+        let Started { mut listener, mut claims, refused, .. } = Listener::start(&TapSettings::default()).unwrap();
         assert!(refused.is_none() && listener.hook().is_some(), "{refused:?}");
         listener.attach(port, at(Side::Ingress)).unwrap();
         say("s1", &request().broadcast_frame(None));
@@ -245,12 +248,12 @@ fn where_there_can_be_a_tap_it_is_the_tap() {
 fn with_neither_or_with_a_hook_that_was_asked_for_it_says_why_there_is_no_tap() {
     alone(async || {
         keep(&[caps::Capability::CAP_NET_RAW]);
-        let by_hook = Listener::start(TapSettings { hook: Hook::Clsact, ..TapSettings::default() });
+        let by_hook = Listener::start(&TapSettings { hook: Hook::Clsact, ..TapSettings::default() });
         assert!(matches!(by_hook.err(), Some(CaptureError::NotPermitted)));
         keep(&[]);
-        let neither = Listener::start(TapSettings::default());
+        let neither = Listener::start(&TapSettings::default());
         assert!(matches!(neither.err(), Some(CaptureError::NotPermitted)));
-        let error = Ear::open(TapSettings::default()).unwrap_err();
+        let error = Ear::open(&TapSettings::default()).unwrap_err();
         assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
     });
 }

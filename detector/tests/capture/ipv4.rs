@@ -14,12 +14,6 @@ fn watching() -> Post {
     Post { watch_ipv4: true, ..at(Side::Ingress) }
 }
 
-/// A UDP packet from `source` in a frame of ALICE's.
-fn packet_from(source: Ipv4Addr) -> Vec<u8> {
-    let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
-    [&BOB.0[..], &ALICE.0, &[8, 0], &header, &source.octets(), &GATEWAY.octets(), &[0, 9, 0, 9, 0, 8, 0, 0]].concat()
-}
-
 fn known_at(port: detector::net::IfIndex) -> KnownClaim {
     KnownClaim { port, tag: None, mac: ALICE, address: ADDRESS }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use detector::{
-    capture::{Claims, FrameSender, Hook, Known, Post, SendError, Side, Tap, TapSettings},
+    capture::{Claims, FrameSender, Hook, Known, Loaded, Post, SendError, Side, Tap, TapSettings},
     engine::{Claim, Evidence},
     net::{ArpPacket, ClaimKind, IfIndex, Mac, Operation},
     time::Timestamp,
@@ -70,7 +70,8 @@ pub(crate) fn load(hook: Hook) -> (Tap, Claims) {
 }
 
 pub(crate) fn load_with(settings: TapSettings) -> (Tap, Claims, Known) {
-    Tap::load(settings).unwrap()
+    let Loaded { tap, claims, known, .. } = Tap::load(&settings).unwrap();
+    (tap, claims, known)
 }
 
 /// The bridge that every port is said to be of.
@@ -154,6 +155,12 @@ pub(crate) fn tagged(packet: &ArpPacket, tags: &[(u16, u16)]) -> Vec<u8> {
 pub(crate) fn with_tags(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
     let tags = tags.iter().flat_map(|(kind, id)| [kind.to_be_bytes(), id.to_be_bytes()]).flatten();
     [frame[..12].to_vec(), tags.collect(), frame[12..].to_vec()].concat()
+}
+
+/// A UDP packet from `source` in a frame of ALICE's.
+pub(crate) fn packet_from(source: Ipv4Addr) -> Vec<u8> {
+    let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    [&BOB.0[..], &ALICE.0, &[8, 0], &header, &source.octets(), &GATEWAY.octets(), &[0, 9, 0, 9, 0, 8, 0, 0]].concat()
 }
 
 /// The names of the programs that run at an interface by TCX.

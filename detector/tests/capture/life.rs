@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     future::pending,
     io::{BufRead as _, BufReader, Read},
     process::{Child, Command, Stdio},
@@ -197,7 +198,7 @@ fn dropped_it_leaves_nothing() {
 fn without_capabilities_it_says_what_it_lacks() {
     alone(async || {
         caps::clear(None, caps::CapSet::Effective).unwrap();
-        let error = Tap::load(TapSettings::default()).err().unwrap();
+        let error = Tap::load(&TapSettings::default()).err().unwrap();
         assert!(matches!(error, CaptureError::NotPermitted), "{error:?}");
         assert!(error.to_string().contains("CAP_BPF and CAP_NET_ADMIN"), "{error}");
     });
@@ -216,7 +217,7 @@ fn capabilities_for_bpf_and_networks_are_enough() {
 }
 
 /// Which agent a child process of this test plays: the name of its hook.
-const ROLE: &str = "DUPIP_TEST_AGENT";
+pub(crate) const ROLE: &str = "DUPIP_TEST_AGENT";
 
 #[test]
 fn a_killed_agent_leaves_nothing() {
@@ -225,12 +226,12 @@ fn a_killed_agent_leaves_nothing() {
     }
     alone(async || {
         wire("s1", "p1");
-        kill(start_agent("life::a_killed_agent_leaves_nothing", "tcx"));
+        kill(start_agent("life::a_killed_agent_leaves_nothing", "tcx", &[]));
         until("the link is gone", || programs("p1", OURS) == 0).await;
     });
     alone(async || {
         let port = wire("s1", "p1");
-        kill(start_agent("life::a_killed_agent_leaves_nothing", "clsact"));
+        kill(start_agent("life::a_killed_agent_leaves_nothing", "clsact", &[]));
         assert_eq!(programs("p1", OURS), 1, "filters outlive their maker");
         for hook in [Hook::Clsact, Hook::Tcx] {
             let (mut tap, mut claims) = load(hook);
@@ -250,7 +251,7 @@ fn the_program_says_what_it_refuses_if_somebody_reads_it() {
     }
     alone(async || {
         let port = wire("s1", "p1");
-        let mut child = start_agent("life::the_program_says_what_it_refuses_if_somebody_reads_it", "auto");
+        let mut child = start_agent("life::the_program_says_what_it_refuses_if_somebody_reads_it", "auto", &[]);
         let mut frame = request().broadcast_frame(None);
         frame[15] = 6;
         say("s1", &frame);
@@ -272,9 +273,10 @@ fn agent(hook: Hook) {
 }
 
 /// Starts this test once more, as an agent in a process of its own, and waits until it taps.
-fn start_agent(test: &str, role: &str) -> Child {
+pub(crate) fn start_agent(test: &str, role: &str, more: &[(&str, &OsStr)]) -> Child {
     let mut agent = Command::new(env::current_exe().unwrap());
-    agent.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role).stdout(Stdio::piped());
+    agent.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role).envs(more.iter().copied());
+    agent.stdout(Stdio::piped());
     let mut agent = agent.spawn().unwrap();
     read_until(agent.stdout.as_mut().unwrap(), "tapping");
     agent
@@ -285,7 +287,7 @@ fn read_until(output: impl Read, text: &str) -> String {
     lines.find(|line| line.contains(text)).unwrap_or_else(|| panic!("ended without saying `{text}`"))
 }
 
-fn kill(mut agent: Child) {
+pub(crate) fn kill(mut agent: Child) {
     agent.kill().unwrap();
     agent.wait().unwrap();
 }

@@ -7,6 +7,8 @@ mod flood;
 #[cfg(test)]
 mod ipv4;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod known;
 #[cfg(test)]
 mod lab;
@@ -14,6 +16,8 @@ mod lab;
 mod life;
 #[cfg(test)]
 mod martian_log;
+#[cfg(test)]
+mod quarantine;
 #[cfg(test)]
 mod sender;
 #[cfg(test)]
