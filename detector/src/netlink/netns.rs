@@ -150,7 +150,15 @@ pub(super) async fn nsid_of(route: &mut Route, netns: &NetnsFile) -> Result<Opti
 
 /// Opens a netlink socket inside `netns` and gives it to the calling task. It belongs for good to that namespace.
 pub(super) async fn enter(netns: &NetnsFile) -> Result<Route, Error> {
-    inside(netns, Route::open).await?.map_err(|source| Error::Enter { netns: netns.id, source })
+    open_inside(netns, Route::open).await
+}
+
+/// Opens a socket, or several, inside `netns`, as [`enter`] does.
+pub(super) async fn open_inside<T: Send + 'static>(
+    netns: &NetnsFile,
+    open: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    inside(netns, open).await?.map_err(|source| Error::Enter { netns: netns.id, source })
 }
 
 /// Does `work` on a thread inside `netns`.

@@ -1,0 +1,191 @@
+//! What is made right again in the kernel after a sandbox was moved, on runners of their own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test needs and does not get fails the test"
+)]
+
+mod runner;
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use detector::{
+    net::IfIndex,
+    netlink::{Destroyed, NetnsFile, Readdress, destroy_sockets, readdress},
+};
+use nix::sched::{CloneFlags, setns};
+use runner::{ip, on_a_runner};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
+const OLD: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
+const NEW: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 9);
+const OTHER: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 20);
+
+/// A bridge rt0 with the gateway's address, up.
+fn make_bridge() {
+    ip("link add rt0 type bridge");
+    ip("addr add 10.8.64.1/24 dev rt0");
+    ip("link set rt0 up");
+}
+
+/// A named namespace whose eth0 is behind a port of rt0.
+fn make_sandbox(name: &str, port: &str, address: &str) {
+    ip(&format!("netns add {name}"));
+    ip(&format!("link add {port} type veth peer name eth0 netns {name}"));
+    ip(&format!("link set {port} master rt0 up"));
+    ip(&format!("-n {name} addr add {address} dev eth0"));
+    ip(&format!("-n {name} link set eth0 up"));
+}
+
+fn index_of(arguments: &str) -> IfIndex {
+    IfIndex::new(ip(arguments).split_once(':').unwrap().0.parse().unwrap()).unwrap()
+}
+
+/// What `work` makes inside the sandbox: a socket stays there.
+fn inside<T: Send + 'static>(sandbox: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let netns = File::open(format!("/run/netns/{sandbox}")).unwrap();
+    let within = thread::spawn(move || {
+        setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    });
+    within.join().unwrap()
+}
+
+/// A TCP connection from `from`, by a socket of IPv4 or one of IPv6 that talks IPv4.
+fn connected(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let tcp = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&tcp, &SocketAddrV4::new(from, 0)).unwrap();
+    connect(&tcp, &to).unwrap();
+    TcpStream::from(tcp)
+}
+
+fn connected_by_ipv6(from: Ipv4Addr, port: u16) -> TcpStream {
+    let tcp: OwnedFd = socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+    bind(&tcp, &SocketAddrV6::new(from.to_ipv6_mapped(), 0, 0, 0)).unwrap();
+    connect(&tcp, &SocketAddrV6::new(HOST.to_ipv6_mapped(), port, 0, 0)).unwrap();
+    TcpStream::from(tcp)
+}
+
+/// What a read that waits already comes to.
+fn read_of(mut stream: TcpStream) -> mpsc::Receiver<io::Result<usize>> {
+    let (done, result) = mpsc::channel();
+    thread::spawn(move || done.send(stream.read(&mut [0; 8])));
+    result
+}
+
+fn come_to(read: &mpsc::Receiver<io::Result<usize>>) -> ErrorKind {
+    read.recv_timeout(Duration::from_secs(10)).expect("the read still waits").unwrap_err().kind()
+}
+
+/// Whether what is written at one end is read at the other.
+fn carries(mut from: &TcpStream, mut to: &TcpStream) -> bool {
+    to.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut heard = [0; 4];
+    from.write_all(b"well").unwrap();
+    to.read_exact(&mut heard).unwrap();
+    heard == *b"well"
+}
+
+#[test]
+fn clients_of_the_old_address_are_told_at_once_and_nobody_else() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        ip("-n blue addr add 10.8.64.20/24 dev eth0");
+        let server = TcpListener::bind((HOST, 0)).unwrap();
+        let (port, to) = (server.local_addr().unwrap().port(), server.local_addr().unwrap());
+        let (client, by_ipv6, other) =
+            inside("blue", move || (connected(OLD, to), connected_by_ipv6(OLD, port), connected(OTHER, to)));
+        let accepted: Vec<_> = (0..3).map(|_| server.accept().unwrap().0).collect();
+
+        // A server in the sandbox, on every address, with a connection to the old one; one on the old address alone.
+        let (everywhere, on_old) =
+            inside("blue", || (TcpListener::bind("[::]:0").unwrap(), TcpListener::bind((OLD, 0)).unwrap()));
+        let listens_at = everywhere.local_addr().unwrap().port();
+        let outside = TcpStream::connect((OLD, listens_at)).unwrap();
+        let (served, _) = everywhere.accept().unwrap();
+
+        let udp_server = UdpSocket::bind((HOST, 0)).unwrap();
+        let udp_to = udp_server.local_addr().unwrap();
+        let udp = move |from: Ipv4Addr| {
+            let udp = UdpSocket::bind((from, 0)).unwrap();
+            udp.connect(udp_to).unwrap();
+            udp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            udp
+        };
+        let (udp_client, udp_other, _udp_on_old) =
+            inside("blue", move || (udp(OLD), udp(OTHER), UdpSocket::bind((OLD, 0)).unwrap()));
+
+        let reads = [client, by_ipv6, served].map(read_of);
+        let blue = NetnsFile::open(Path::new("/run/netns/blue")).unwrap();
+        let eth0 = index_of("-n blue -o link show eth0");
+        readdress(&blue, eth0, Readdress { old: OLD, new: NEW, prefix_len: 24 }).await.unwrap();
+        let done = destroy_sockets(&blue, OLD).await.unwrap();
+        assert_eq!(done, Destroyed { tcp: Some(3), udp: Some(1), listeners_left: 2 });
+        assert_eq!(reads.each_ref().map(come_to), [ErrorKind::ConnectionAborted; 3]);
+        assert_eq!(udp_client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+
+        // The old address's new owner would be blamed for whatever else was said in its name.
+        outside.set_nonblocking(true).unwrap();
+        accepted[0].set_nonblocking(true).unwrap();
+        for mut peer in [&outside, &accepted[0]] {
+            assert_eq!(peer.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        assert!(carries(&other, &accepted[2]) && carries(&accepted[2], &other));
+        udp_other.send(b"well").unwrap();
+        let (len, from) = udp_server.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!((len, from.ip()), (4, OTHER.into()));
+        let again = TcpStream::connect((NEW, listens_at)).unwrap();
+        let (served, _) = everywhere.accept().unwrap();
+        assert!(carries(&again, &served));
+        assert_eq!(on_old.local_addr().unwrap().ip(), OLD);
+
+        let nothing = Destroyed { tcp: Some(0), udp: Some(0), listeners_left: 2 };
+        assert_eq!(destroy_sockets(&blue, OLD).await.unwrap(), nothing);
+    });
+}
+
+/// The connections that a sandbox has begun (`proc_pid_net(5)`).
+fn begun_in_blue() -> usize {
+    let table = inside("blue", || std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+    table.lines().filter(|line| line.split_whitespace().nth(3) == Some("02")).count()
+}
+
+#[test]
+fn a_connection_that_is_still_being_made_is_given_up() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        // Its hardware address is nobody's: nothing ever comes back.
+        ip("-n blue neigh add 10.8.64.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent");
+        let (begun, has_begun) = mpsc::channel();
+        let connecting = thread::spawn(move || {
+            inside("blue", move || {
+                let tcp = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+                bind(&tcp, &SocketAddrV4::new(OLD, 0)).unwrap();
+                begun.send(()).unwrap();
+                connect(&tcp, &SocketAddrV4::new(Ipv4Addr::new(10, 8, 64, 77), 80)).unwrap_err()
+            })
+        });
+        has_begun.recv().unwrap();
+        while begun_in_blue() == 0 {
+            assert!(!connecting.is_finished());
+            thread::yield_now();
+        }
+        let blue = NetnsFile::open(Path::new("/run/netns/blue")).unwrap();
+        assert_eq!(destroy_sockets(&blue, OLD).await.unwrap().tcp, Some(1));
+        assert_eq!(connecting.join().unwrap(), rustix::io::Errno::CONNABORTED);
+    });
+}
