@@ -15,14 +15,15 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     path::Path,
+    process::Command,
     sync::mpsc,
     thread,
     time::Duration,
 };
 
 use detector::{
-    net::IfIndex,
-    netlink::{Destroyed, NetnsFile, Readdress, destroy_sockets, readdress},
+    net::{IfIndex, Mac},
+    netlink::{Destroyed, Error, Host, HostNeighbour, NetnsFile, Readdress, destroy_sockets, readdress},
 };
 use nix::sched::{CloneFlags, setns};
 use runner::{ip, on_a_runner};
@@ -187,5 +188,81 @@ fn a_connection_that_is_still_being_made_is_given_up() {
         let blue = NetnsFile::open(Path::new("/run/netns/blue")).unwrap();
         assert_eq!(destroy_sockets(&blue, OLD).await.unwrap().tcp, Some(1));
         assert_eq!(connecting.join().unwrap(), rustix::io::Errno::CONNABORTED);
+    });
+}
+
+/// What `bridge fdb` says of a hardware address.
+fn fdb(mac: Mac) -> String {
+    let output = Command::new("bridge").args(["fdb", "show", "br", "rt0"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let line = table.lines().find(|line| line.starts_with(&mac.to_string())).unwrap_or_default();
+    line.split(&mac.to_string()).last().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_bridge_sends_to_the_right_one_of_two_ports_with_one_hardware_address() {
+    on_a_runner(|| async {
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        make_sandbox("green", "veth2", "10.8.64.2/24");
+        let mac = Mac([2, 0, 0, 0, 0, 0x77]);
+        for sandbox in ["blue", "green"] {
+            ip(&format!("-n {sandbox} link set eth0 address {mac}"));
+        }
+        let index = |name: &str| index_of(&format!("-o link show {name}"));
+        let (rt0, veth1, veth2) = (index("rt0"), index("veth1"), index("veth2"));
+        let says = |sandbox: &str| {
+            inside(sandbox, move || UdpSocket::bind((OLD, 0)).unwrap().send_to(b"me", (HOST, 9)).unwrap());
+        };
+        let mut host = Host::open().unwrap();
+        assert!(host.correct_fdb(rt0, veth1, mac, None).await.unwrap(), "the bridge knew it before anybody spoke");
+        assert_eq!(fdb(mac), "dev veth1 master rt0");
+
+        says("green");
+        assert_eq!(fdb(mac), "dev veth2 master rt0");
+        assert!(host.correct_fdb(rt0, veth1, mac, None).await.unwrap());
+        assert_eq!(fdb(mac), "dev veth1 master rt0");
+        assert!(!host.correct_fdb(rt0, veth1, mac, None).await.unwrap());
+        // It is no entry for ever: the bridge goes on to learn.
+        says("green");
+        assert_eq!(fdb(mac), "dev veth2 master rt0");
+        assert!(!host.correct_fdb(rt0, veth2, mac, None).await.unwrap());
+
+        for by_hand in ["static", "local"] {
+            let set = format!("fdb replace {mac} dev veth2 master {by_hand}");
+            assert!(Command::new("bridge").args(set.split(' ')).status().unwrap().success());
+            let before = fdb(mac);
+            assert!(!host.correct_fdb(rt0, veth1, mac, None).await.unwrap());
+            assert_eq!(fdb(mac), before);
+        }
+        ip("link set veth1 nomaster");
+        let no_port = host.correct_fdb(rt0, veth1, mac, None).await;
+        assert!(matches!(no_port, Err(Error::NoInterface(index)) if index == veth1), "{no_port:?}");
+        ip("link del veth2");
+        assert!(matches!(host.correct_fdb(rt0, veth2, mac, None).await, Err(Error::NoInterface(_))));
+    });
+}
+
+#[test]
+fn the_hosts_neighbours_are_only_corrected_never_made_or_unmade() {
+    on_a_runner(|| async {
+        make_bridge();
+        let (right, wrong) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let rt0 = index_of("-o link show rt0");
+        let of = |last: u8| Ipv4Addr::new(10, 8, 64, last);
+        for (last, state) in [(2, "permanent"), (3, "noarp"), (4, "stale"), (5, "failed")] {
+            ip(&format!("neigh add {} lladdr {wrong} dev rt0 nud {state}", of(last)));
+        }
+        let entries = |last: u8| ip(&format!("neigh show {} dev rt0", of(last)));
+        let before = [2, 3, 5, 6].map(entries);
+        let mut host = Host::open().unwrap();
+        let mut outcomes = Vec::new();
+        for last in 2..=6 {
+            outcomes.push(host.correct_neighbour(rt0, of(last), right).await.unwrap());
+        }
+        use HostNeighbour::{Replaced, Static, Unknown};
+        assert_eq!(outcomes, [Static, Static, Replaced(wrong), Unknown, Unknown]);
+        assert_eq!([2, 3, 5, 6].map(entries), before);
+        assert!(entries(4).contains(&right.to_string()) && entries(6).is_empty());
     });
 }

@@ -22,6 +22,7 @@ mod bridges;
 mod error;
 mod events;
 mod everywhere;
+mod fdb;
 mod filters;
 mod host;
 mod links;
