@@ -84,12 +84,7 @@ impl Route {
     }
 
     /// Changes or deletes something.
-    pub(super) async fn change<M: Message>(
-        &mut self,
-        what: &'static str,
-        request: M,
-        flags: u16,
-    ) -> Result<(), Error> {
+    pub(super) async fn change<M: Message>(&mut self, what: &'static str, request: M, flags: u16) -> Result<(), Error> {
         self.exchange(what, request, NLM_F_ACK | flags).await.map(drop)
     }
 

@@ -168,7 +168,13 @@ impl NetlinkDeserializable for Sockets {
 fn request(sockets: &Sockets) -> SockDiagMessage {
     let Sockets { family, protocol, .. } = *sockets;
     let (states, socket_id) = (sockets.states.clone(), sockets.id.clone());
-    SockDiagMessage::InetRequest(InetRequest { family, protocol, extensions: ExtensionFlags::empty(), states, socket_id })
+    SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol,
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id,
+    })
 }
 
 #[cfg(test)]
