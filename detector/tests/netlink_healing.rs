@@ -1,16 +1,11 @@
-//! What is made right again in the kernel after a sandbox was moved, on runners of their own.
+//! What healing does in the kernel beside the change of an address, and what a fire drill needs, on runners of their own.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "what a test needs and does not get fails the test"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what a test needs and does not get fails the test")]
 
 mod runner;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
@@ -22,12 +17,15 @@ use std::{
 };
 
 use detector::{
-    net::{IfIndex, Mac},
-    netlink::{Destroyed, Error, Host, HostNeighbour, NetnsFile, Readdress, destroy_sockets, readdress},
+    net::{ArpPacket, BridgeName, IfIndex, Ipv4Net, Mac},
+    netlink::{
+        Destroyed, Error, Host, HostNeighbour, Inside, NetnsFile, PortSurvey, Readdress, THROWAWAY_PREFIX, Throwaway,
+        destroy_sockets, readdress,
+    },
 };
 use nix::sched::{CloneFlags, setns};
 use runner::{ip, on_a_runner};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketType, bind, connect, socket};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
 const OLD: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
@@ -160,7 +158,7 @@ fn clients_of_the_old_address_are_told_at_once_and_nobody_else() {
 
 /// The connections that a sandbox has begun (`proc_pid_net(5)`).
 fn begun_in_blue() -> usize {
-    let table = inside("blue", || std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+    let table = inside("blue", || fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
     table.lines().filter(|line| line.split_whitespace().nth(3) == Some("02")).count()
 }
 
@@ -264,5 +262,132 @@ fn the_hosts_neighbours_are_only_corrected_never_made_or_unmade() {
         assert_eq!(outcomes, [Static, Static, Replaced(wrong), Unknown, Unknown]);
         assert_eq!([2, 3, 5, 6].map(entries), before);
         assert!(entries(4).contains(&right.to_string()) && entries(6).is_empty());
+    });
+}
+
+fn rt0() -> BridgeName {
+    "rt0".parse().unwrap()
+}
+
+fn address() -> Ipv4Net {
+    "10.8.64.77/24".parse().unwrap()
+}
+
+/// A sandbox to be thrown away, with the last part of its names.
+async fn throwaway(last: &str, announce: bool) -> Result<Throwaway, Error> {
+    let (name, port) = (format!("{THROWAWAY_PREFIX}{last}"), format!("drill{last}").parse().unwrap());
+    Throwaway::make(rt0(), &name, port, address(), announce).await
+}
+
+async fn ports() -> Vec<PortSurvey> {
+    let mut ports = Host::open().unwrap().survey(rt0()).await.unwrap().ports;
+    ports.sort_by(|one, other| one.port.name.cmp(&other.port.name));
+    ports
+}
+
+/// The names of namespaces and of the bridge's ports.
+async fn names() -> (Vec<String>, Vec<String>) {
+    let directory = fs::read_dir("/run/netns").into_iter().flatten();
+    let mut netns: Vec<_> = directory.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
+    netns.sort();
+    (netns, ports().await.into_iter().map(|port| port.port.name).collect())
+}
+
+/// Hears what comes in at a bridge, and says who announced what.
+struct Ear(OwnedFd);
+
+impl Ear {
+    fn open() -> Self {
+        // ETH_P_ARP, in network byte order (`packet(7)`).
+        let arp = RawProtocol::new(u32::from(0x0806_u16.to_be())).map(Protocol::from_raw);
+        Self(socket(AddressFamily::PACKET, SocketType::RAW, arp).unwrap())
+    }
+
+    fn next(&self) -> ArpPacket {
+        let mut frame = [0; 1514];
+        let timeout = Some(Duration::from_secs(10));
+        rustix::net::sockopt::set_socket_timeout(&self.0, rustix::net::sockopt::Timeout::Recv, timeout).unwrap();
+        let (len, _) = rustix::net::recv(&self.0, &mut frame[..], rustix::net::RecvFlags::empty()).unwrap();
+        ArpPacket::parse(frame.get(..len).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_sandbox_to_be_thrown_away_is_like_any_other_and_goes_without_a_trace() {
+    on_a_runner(|| async {
+        make_bridge();
+        let before = names().await;
+        let ear = Ear::open();
+        let quiet = throwaway("1", false).await.unwrap();
+        let loud = throwaway("2", true).await.unwrap();
+        let heard = ear.next();
+        // Of the first, which came before, there is no word.
+        assert_eq!((heard.sender_mac, heard.sender), (loud.mac(), address().addr()));
+        quiet.announce().await.unwrap();
+        while ear.next().sender_mac != quiet.mac() {}
+
+        let found = ports().await;
+        assert_eq!(found.len(), 2);
+        for (port, (name, mac)) in found.iter().zip([("1", quiet.mac()), ("2", loud.mac())]) {
+            assert_eq!(port.port.name, format!("drill{name}"));
+            let Inside::Seen(behind) = &port.inside else { panic!("{:?}", port.inside) };
+            let live: Vec<_> = behind.live().map(|live| (live.network, live.mac)).collect();
+            assert_eq!(live, [(address(), mac)]);
+            let path = format!("/run/netns/{THROWAWAY_PREFIX}{name}");
+            assert!(port.netns.as_ref().unwrap().paths.contains(&path.into()));
+        }
+        let answers = Command::new("ping").args(["-c1", "-W5", "10.8.64.77"]).output().unwrap();
+        assert!(answers.status.success());
+
+        quiet.remove().await.unwrap();
+        let left = names().await;
+        assert_eq!((left.0.len(), left.1.len()), (before.0.len() + 1, 1));
+        drop(loud);
+        assert_eq!(names().await.0, before.0);
+        while !names().await.1.is_empty() {
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn what_a_killed_drill_left_goes_and_nothing_else() {
+    on_a_runner(|| async {
+        assert_eq!(Throwaway::remove_leftovers().await.unwrap(), Vec::<String>::new());
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        make_sandbox("dupip-drill", "veth2", "10.8.64.3/24");
+        let others = names().await;
+        for last in ["1", "2"] {
+            std::mem::forget(throwaway(last, false).await.unwrap());
+        }
+        fs::write(format!("/run/netns/{THROWAWAY_PREFIX}3"), "").unwrap();
+        assert_eq!(names().await.1.len(), 4);
+        let mut removed = Throwaway::remove_leftovers().await.unwrap();
+        removed.sort();
+        assert_eq!(removed, ["1", "2", "3"].map(|last| format!("{THROWAWAY_PREFIX}{last}")));
+        assert_eq!(names().await, others);
+    });
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_made_leaves_nothing_behind_and_touches_nothing() {
+    on_a_runner(|| async {
+        assert!(matches!(throwaway("1", false).await, Err(Error::NoBridge(_))));
+        assert!(Throwaway::remove_leftovers().await.unwrap().is_empty());
+        make_bridge();
+        make_sandbox("blue", "veth1", "10.8.64.2/24");
+        for name in ["blue", "green", "../netns/blue", "dupip-drill-/../blue"] {
+            let refused = Throwaway::make(rt0(), name, "drill".parse().unwrap(), address(), false).await;
+            assert!(matches!(refused, Err(Error::Throwaway { .. })), "{name}");
+        }
+        let first = throwaway("1", false).await.unwrap();
+        let all = names().await;
+        let again = throwaway("1", false).await.unwrap_err();
+        assert!(again.to_string().contains("/run/netns/dupip-drill-1: File exists"), "{again}");
+        let same_port = Throwaway::make(rt0(), "dupip-drill-2", "drill1".parse().unwrap(), address(), false).await;
+        assert_eq!(same_port.unwrap_err().errno(), Some(rustix::io::Errno::EXIST));
+        assert_eq!(names().await, all);
+        first.remove().await.unwrap();
     });
 }

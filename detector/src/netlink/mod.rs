@@ -7,6 +7,7 @@
 //! * [`martian_logging`] says whether a namespace's kernel logs martians.
 //! * [`readdress`] gives a sandbox's interface another address, with its routes; [`destroy_sockets`] ends what still hangs
 //!   on the old one.
+//! * [`Throwaway`] is a sandbox for a fire drill.
 //!
 //! Three rules hold all through the room. An interface's index means nothing without its namespace, so whatever comes
 //! from another one carries that namespace's id. A list that could not be read to its end is an error, never a short
@@ -34,6 +35,7 @@ mod readdress;
 mod route;
 mod sockets;
 mod sysctls;
+mod throwaway;
 mod vlans;
 mod wire;
 
@@ -49,3 +51,4 @@ pub use netns::{Found, NetnsFile, Nsid};
 pub use readdress::{Readdress, ReaddressError, Readdressed, readdress};
 pub use sockets::{Destroyed, destroy_sockets};
 pub use sysctls::{InterfaceLogging, MartianLogging, martian_logging, namespaces};
+pub use throwaway::{THROWAWAY_PREFIX, Throwaway};

@@ -228,9 +228,13 @@ impl Move {
     async fn settle(&mut self) -> Result<(), Error> {
         let now = super::addresses::list(&mut self.route, self.interface).await?;
         let new = self.moved().or_else(|| now.iter().find_map(|address| self.released(address, Hold::New)));
-        // Some of them may have been deleted before this began: then only what is held tells of them.
+        // Some of them may have been deleted before this began: then only what is held tells of them, and of their order.
         let held = now.iter().filter_map(|address| self.released(address, Hold::Kept));
-        let kept: Vec<_> = self.dependants().cloned().chain(held).collect();
+        let as_it_was = |held: AddressMessage| {
+            let is_same = |address: &&AddressMessage| local(address) == local(&held);
+            self.dependants().find(is_same).cloned().unwrap_or(held)
+        };
+        let kept: Vec<_> = held.map(as_it_was).chain(self.dependants().cloned()).collect();
         for address in new.into_iter().chain(kept) {
             self.add(address).await?;
         }

@@ -280,6 +280,27 @@ fn stopped_between_two_secondary_addresses() {
 }
 
 #[test]
+fn stopped_when_the_new_address_that_was_there_is_only_held() {
+    on_a_runner(|| async {
+        let default = "route add default via 10.8.64.1";
+        drop(sandbox(&["addr add 10.8.64.9/24 dev eth0", "addr add 10.8.64.20/24 dev eth0", default]).await);
+        let wanted = state();
+        remove_sandbox();
+        let old = "addr add 10.8.64.2/24 brd + dev eth0";
+        let (netns, eth0) =
+            sandbox(&[old, "addr add 10.8.64.9/24 dev eth0", "addr add 10.8.64.20/24 dev eth0", default]).await;
+        let mut stopped = begin(&netns, eth0, to_new(24)).await.unwrap();
+        stopped.hold().await.unwrap();
+        stopped.rewrite_routes().await.unwrap();
+        let first = stopped.dependants().next().unwrap().clone();
+        assert_eq!(local(&first), Some(NEW));
+        stopped.delete(first).await.unwrap();
+        readdress(&netns, eth0, to_new(24)).await.unwrap();
+        assert_eq!(state(), wanted);
+    });
+}
+
+#[test]
 fn one_of_several_addresses_but_not_the_first() {
     readdresses(
         24,
