@@ -10,8 +10,11 @@ use tokio::sync::mpsc;
 use super::clock;
 use crate::{
     engine::{self, ActionId, Configured, Input, Outcome, Sandbox, Survey},
-    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac},
-    netlink::{self, Bridge, Host, Inside, LiveAddress, Port, PortSurvey, Readdress, ReaddressError, VlanDevice},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, VlanId},
+    netlink::{
+        self, Bridge, Destroyed, Host, Inside, LiveAddress, NetnsFile, Peer, Port, PortSurvey, Readdress,
+        ReaddressError, Readdressed, VlanDevice,
+    },
     sandbox::SandboxIdentity,
     time::Timestamp,
 };
@@ -29,6 +32,12 @@ pub(super) enum Errand {
     Sweep { domain: Domain, bridge: IfIndex, addresses: BTreeSet<Ipv4Addr> },
     /// The host's own neighbour entry; its answer is the action's outcome.
     Neighbour { id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac },
+    /// The bridge's own table of hardware addresses; its answer is the action's outcome.
+    #[expect(dead_code, reason = "the saga does not ask for it yet")]
+    Fdb { id: ActionId, bridge: IfIndex, port: IfIndex, mac: Mac, vlan: Option<VlanId> },
+    /// The sockets behind a port that hang on an address; its answer is the action's outcome.
+    #[expect(dead_code, reason = "the saga does not ask for it yet")]
+    DestroySockets { id: ActionId, port: Port, address: Ipv4Addr },
 }
 
 /// What came of an errand.
@@ -98,6 +107,8 @@ impl Surveyor {
                 Errand::Readdress { id, port, change } => self.readdress(id, port, change).await,
                 Errand::Sweep { domain, bridge, addresses } => self.sweep(domain, bridge, addresses).await,
                 Errand::Neighbour { id, bridge, address, mac } => self.neighbour(id, bridge, address, mac).await,
+                Errand::Fdb { id, bridge, port, mac, vlan } => self.fdb(id, bridge, port, mac, vlan).await,
+                Errand::DestroySockets { id, port, address } => self.destroy_sockets(id, port, address).await,
             }
         }
     }
@@ -149,12 +160,18 @@ impl Surveyor {
     async fn readdress(&mut self, id: ActionId, port: Port, change: Readdress) {
         let changed = self.change_address(&port, change).await;
         self.port(port).await;
-        self.tell(News::Input(outcome(id, changed)));
+        if let Ok(Readdressed::Moved { rewritten, restored, without_default }) = changed {
+            let Readdress { old, new, .. } = change;
+            tracing::debug!(
+                event = "readdressed", %old, %new, rewritten, restored, %without_default,
+                "an address was changed in a sandbox"
+            );
+        }
+        self.tell(News::Input(outcome(id, changed.map(drop))));
     }
 
-    async fn change_address(&mut self, port: &Port, change: Readdress) -> Result<(), String> {
-        let peer = port.peer.ok_or("the port leads into no other namespace")?;
-        let netns = self.host.netns(peer.nsid).await.map_err(|error| error.to_string())?;
+    async fn change_address(&mut self, port: &Port, change: Readdress) -> Result<Readdressed, String> {
+        let (netns, peer) = self.behind(port).await?;
         let changed = match netlink::readdress(&netns, peer.index, change).await {
             // The sandbox sees its network smaller or larger than the bridge does; its routes are made for that.
             Err(ReaddressError::OtherPrefix { found, .. }) => {
@@ -163,7 +180,29 @@ impl Surveyor {
             }
             other => other,
         };
-        changed.map(drop).map_err(|error| error.to_string())
+        changed.map_err(|error| error.to_string())
+    }
+
+    /// The namespace behind a port, and the interface in there.
+    async fn behind(&mut self, port: &Port) -> Result<(NetnsFile, Peer), String> {
+        let peer = port.peer.ok_or("the port leads into no other namespace")?;
+        let netns = self.host.netns(peer.nsid).await.map_err(|error| error.to_string())?;
+        Ok((netns, peer))
+    }
+
+    /// That a kernel cannot destroy sockets fails nothing: their owners find out later.
+    async fn destroy_sockets(&mut self, id: ActionId, port: Port, address: Ipv4Addr) {
+        let destroyed = match self.behind(&port).await {
+            Ok((netns, _)) => netlink::destroy_sockets(&netns, address).await.map_err(|error| error.to_string()),
+            Err(failure) => Err(failure),
+        };
+        if let Ok(Destroyed { tcp, udp, listeners_left }) = destroyed {
+            tracing::debug!(
+                event = "sockets_destroyed", %address, tcp, udp, listeners_left,
+                "the sockets on an address were destroyed"
+            );
+        }
+        self.tell(News::Input(outcome(id, destroyed.map(drop))));
     }
 
     /// The neighbour table is a hint of who there may be: those in it are asked for, and nothing is believed.
@@ -181,6 +220,11 @@ impl Surveyor {
 
     async fn neighbour(&mut self, id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac) {
         let corrected = self.host.correct_neighbour(bridge, address, mac).await;
+        self.tell(News::Input(outcome(id, corrected.map(drop).map_err(|error| error.to_string()))));
+    }
+
+    async fn fdb(&mut self, id: ActionId, bridge: IfIndex, port: IfIndex, mac: Mac, vlan: Option<VlanId>) {
+        let corrected = self.host.correct_fdb(bridge, port, mac, vlan).await;
         self.tell(News::Input(outcome(id, corrected.map(drop).map_err(|error| error.to_string()))));
     }
 }

@@ -6,7 +6,10 @@ use netlink_packet_core::DecodeError;
 use rustix::io::Errno;
 
 use super::netns::Nsid;
-use crate::net::{BridgeName, IfIndex, NetnsId, Reach};
+use crate::{
+    capture::SendError,
+    net::{BridgeName, IfIndex, NetnsId, Reach},
+};
 
 /// A request to the kernel that did not do what it was for. `what` completes "cannot …".
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,20 @@ pub enum Error {
     /// The interface does not exist in the namespace it was looked for in.
     #[error("there is no interface with index {0} any more")]
     NoInterface(IfIndex),
+    /// The interface of that name does not exist in the namespace it was looked for in.
+    #[error("there is no interface {0} any more")]
+    NoLinkCalled(&'static str),
+    /// A sandbox to be thrown away that cannot be made or removed.
+    #[error("cannot make or remove {}: {source}; dupip needs CAP_SYS_ADMIN", path.display())]
+    Throwaway {
+        /// The name of its namespace, or where the names are.
+        path: PathBuf,
+        /// What making or removing it said.
+        source: io::Error,
+    },
+    /// A frame that did not go out.
+    #[error("cannot announce an address: {0}")]
+    Announce(#[source] SendError),
     /// A place where namespaces or processes are listed cannot be read.
     #[error("cannot list {}: {source}; dupip needs CAP_SYS_PTRACE and the host's /proc and /run", path.display())]
     Scan {

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Error, addresses,
     behind::Behind,
+    fdb,
     links::{self, Bridge, Peer, Port, PortKind, VlanDevice},
     neighbours::{self, HostNeighbour},
     netns::{self, Found, NetnsFile, Nsid},
@@ -144,6 +145,30 @@ impl Host {
         mac: Mac,
     ) -> Result<HostNeighbour, Error> {
         neighbours::correct(&mut self.route, bridge, address, mac).await
+    }
+
+    /// Makes `bridge` send frames for `mac` out of `port`, if it knows another port for them or none; whether that was
+    /// necessary. What two ports have as theirs is at the one that spoke last, so this holds only while the other is kept
+    /// from speaking. An entry that somebody set by hand stays. `vlan` is the tag of the domain; a bridge that filters VLANs
+    /// has the untagged domain in one of them, too.
+    ///
+    /// # Errors
+    /// [`Error::NoInterface`] if there is no such port any more, or what kept the kernel from reading or changing the entry.
+    pub async fn correct_fdb(
+        &mut self,
+        bridge: IfIndex,
+        port: IfIndex,
+        mac: Mac,
+        vlan: Option<VlanId>,
+    ) -> Result<bool, Error> {
+        let filters = links::filters_vlans(&links::at(&mut self.route, bridge).await?);
+        let vlan = match (filters, vlan) {
+            // It looks at no tags, and knows an address in one place only.
+            (false, _) => None,
+            (true, None) => vlans::pvid(&mut self.route, bridge).await?,
+            (true, tagged) => tagged,
+        };
+        fdb::correct(&mut self.route, port, mac, vlan).await
     }
 
     async fn pvid(&mut self, port: &Port) -> Result<Option<VlanId>, Error> {

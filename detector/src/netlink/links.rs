@@ -190,6 +190,16 @@ pub(super) async fn at(route: &mut Route, interface: IfIndex) -> Result<LinkMess
     }
 }
 
+/// Asks for the link that is called `name` in the socket's namespace.
+pub(super) async fn called(route: &mut Route, name: &'static str) -> Result<LinkMessage, Error> {
+    let mut request = request();
+    request.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    match one(route, "read the interface", request).await {
+        Err(error) if error.errno() == Some(Errno::NODEV) => Err(Error::NoLinkCalled(name)),
+        link => link,
+    }
+}
+
 /// Asks for the VLAN devices on top of the interface with the index `below`, with their addresses.
 pub(super) async fn vlan_devices(route: &mut Route, below: IfIndex) -> Result<Vec<VlanDevice>, Error> {
     let mut request = request();

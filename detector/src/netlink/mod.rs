@@ -5,7 +5,9 @@
 //! * [`Everywhere`] is every interface in every namespace, for whoever has to know that an address is configured nowhere.
 //! * [`Events`] tells what changes, in the agent's namespace and in every one that has a veth to it.
 //! * [`martian_logging`] says whether a namespace's kernel logs martians.
-//! * [`readdress`] gives a sandbox's interface another address, with its routes.
+//! * [`readdress`] gives a sandbox's interface another address, with its routes; [`destroy_sockets`] ends what still hangs
+//!   on the old one.
+//! * [`Throwaway`] is a sandbox for a fire drill.
 //!
 //! Three rules hold all through the room. An interface's index means nothing without its namespace, so whatever comes
 //! from another one carries that namespace's id. A list that could not be read to its end is an error, never a short
@@ -21,6 +23,7 @@ mod bridges;
 mod error;
 mod events;
 mod everywhere;
+mod fdb;
 mod filters;
 mod host;
 mod links;
@@ -30,7 +33,9 @@ mod netns;
 pub mod properties;
 mod readdress;
 mod route;
+mod sockets;
 mod sysctls;
+mod throwaway;
 mod vlans;
 mod wire;
 
@@ -44,4 +49,6 @@ pub use links::{Bridge, Interface, Peer, Port, PortKind, VlanDevice};
 pub use neighbours::HostNeighbour;
 pub use netns::{Found, NetnsFile, Nsid};
 pub use readdress::{Readdress, ReaddressError, Readdressed, readdress};
+pub use sockets::{Destroyed, destroy_sockets};
 pub use sysctls::{InterfaceLogging, MartianLogging, martian_logging, namespaces};
+pub use throwaway::{THROWAWAY_PREFIX, Throwaway};

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -75,6 +75,11 @@ impl NetnsFile {
         self.id
     }
 
+    /// Its file descriptor, for requests that name a namespace by one.
+    pub(super) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
     fn open_file(path: &Path) -> io::Result<Self> {
         // Not to hang on a pipe that lies where a namespace should.
         let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
@@ -139,7 +144,7 @@ pub(super) fn own() -> Result<NetnsId, Error> {
 /// The id that the agent's namespace has for `netns`, if it has one.
 pub(super) async fn nsid_of(route: &mut Route, netns: &NetnsFile) -> Result<Option<Nsid>, Error> {
     let mut request = NsidMessage::default();
-    request.attributes.push(NsidAttribute::Fd(netns.file.as_raw_fd().unsigned_abs()));
+    request.attributes.push(NsidAttribute::Fd(netns.raw().unsigned_abs()));
     let answer = route.one("read a namespace's id", RouteNetlinkMessage::GetNsId(request)).await?;
     let Some(RouteNetlinkMessage::NewNsId(answer)) = answer else { return Ok(None) };
     Ok(answer.attributes.iter().find_map(|attribute| match attribute {
@@ -150,7 +155,15 @@ pub(super) async fn nsid_of(route: &mut Route, netns: &NetnsFile) -> Result<Opti
 
 /// Opens a netlink socket inside `netns` and gives it to the calling task. It belongs for good to that namespace.
 pub(super) async fn enter(netns: &NetnsFile) -> Result<Route, Error> {
-    inside(netns, Route::open).await?.map_err(|source| Error::Enter { netns: netns.id, source })
+    open_inside(netns, Route::open).await
+}
+
+/// Opens a socket, or several, inside `netns`, as [`enter`] does.
+pub(super) async fn open_inside<T: Send + 'static>(
+    netns: &NetnsFile,
+    open: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    inside(netns, open).await?.map_err(|source| Error::Enter { netns: netns.id, source })
 }
 
 /// Does `work` on a thread inside `netns`.
@@ -165,18 +178,23 @@ pub(super) async fn inside<T: Send + 'static>(
     let id = netns.id;
     let failed = |source| Error::Enter { netns: id, source };
     let file = netns.file.try_clone().map_err(failed)?;
+    let enter = move || -> io::Result<T> {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(work())
+    };
+    aside(enter).await.and_then(|done| done).map_err(failed)
+}
+
+/// Does `work` on a thread that is made for it and ends with it.
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
     let runtime = Handle::current();
-    thread::Builder::new()
-        .name("dupip-netns".to_owned())
-        .spawn(move || {
-            let _runtime = runtime.enter();
-            let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
-            // Nobody waits any more if the task was dropped; the result, a socket maybe, goes with it.
-            let _ = done.send(entered.map(|()| work()).map_err(io::Error::from));
-        })
-        .map_err(failed)?;
-    result.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(failed)
+    thread::Builder::new().name("dupip-netns".to_owned()).spawn(move || {
+        let _runtime = runtime.enter();
+        // Nobody waits any more if the task was dropped; the result, a socket maybe, goes with it.
+        let _ = done.send(work());
+    })?;
+    result.await.map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
 /// The scan reads all of `/proc`, which takes milliseconds: not on the thread that events come in by.

@@ -10,6 +10,7 @@ use super::{
     events::told,
     links::{self, Bridge, Interface, Port},
     route::refusal,
+    sockets::Sockets,
     wire::{HEADER_LEN, messages},
 };
 use crate::net::{IfIndex, Ipv4Net};
@@ -22,6 +23,7 @@ pub fn netlink(datagram: &[u8]) {
     for nsid in [None, Some(Nsid(4))] {
         assert!(told(datagram, nsid).count() <= datagram.len().div_ceil(HEADER_LEN));
     }
+    listed(datagram);
     let answers: Vec<NetlinkMessage<RouteNetlinkMessage>> = messages(datagram).filter_map(Result::ok).collect();
     answers.iter().for_each(refused);
     let inner = |answer: NetlinkMessage<_>| match answer.payload {
@@ -29,6 +31,18 @@ pub fn netlink(datagram: &[u8]) {
         _ => None,
     };
     surveyed(answers.into_iter().filter_map(inner).collect());
+}
+
+/// A socket has no address that the kernel did not write.
+fn listed(datagram: &[u8]) {
+    let sockets = messages(datagram).filter_map(Result::ok).filter_map(|answer| match answer.payload {
+        NetlinkPayload::InnerMessage(socket) => Some(socket),
+        _ => None,
+    });
+    for socket in sockets {
+        let local = Sockets::local(&socket).map(|address| address.octets());
+        assert!(local.iter().all(|octets| datagram.windows(octets.len()).any(|bytes| bytes == octets)));
+    }
 }
 
 /// An error that the kernel reports is one, and can be told.

@@ -1,11 +1,14 @@
-//! One conversation with rtnetlink: a request, and everything that answers it.
+//! One conversation with the kernel over netlink: a request, and everything that answers it.
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable,
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use netlink_sys::{
+    AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket,
+    protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG},
+};
 use rustix::io::Errno;
 
 use super::{
@@ -30,7 +33,16 @@ pub(super) struct Route {
 impl Route {
     /// A socket in the calling thread's namespace. Needs the Tokio runtime's context.
     pub(super) fn open() -> std::io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        Self::speaking(NETLINK_ROUTE)
+    }
+
+    /// As [`Route::open`], to ask about sockets instead (`NETLINK_SOCK_DIAG`).
+    pub(super) fn open_sock_diag() -> std::io::Result<Self> {
+        Self::speaking(NETLINK_SOCK_DIAG)
+    }
+
+    fn speaking(protocol: isize) -> std::io::Result<Self> {
+        let mut socket = TokioSocket::new(protocol)?;
         let inner = socket.socket_mut();
         inner.bind_auto()?;
         inner.set_cap_ack(true)?;
@@ -72,12 +84,7 @@ impl Route {
     }
 
     /// Changes or deletes something.
-    pub(super) async fn change(
-        &mut self,
-        what: &'static str,
-        request: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<(), Error> {
+    pub(super) async fn change<M: Message>(&mut self, what: &'static str, request: M, flags: u16) -> Result<(), Error> {
         self.exchange(what, request, NLM_F_ACK | flags).await.map(drop)
     }
 

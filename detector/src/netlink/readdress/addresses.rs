@@ -43,20 +43,24 @@ pub(super) fn is_secondary_to(message: &AddressMessage, primary: &AddressMessage
 
 /// Whether the address is there only to be held.
 pub(super) fn is_held(message: &AddressMessage) -> bool {
-    [Hold::New, Hold::Kept].into_iter().any(|hold| label(message) == Some(hold.label()))
+    [Hold::New, Hold::Kept].into_iter().any(|hold| is_held_as(message, hold))
+}
+
+/// Whether the address is there only to be held for `hold`.
+pub(super) fn is_held_as(message: &AddressMessage, hold: Hold) -> bool {
+    label(message) == Some(hold.label())
 }
 
 /// The address `change.new`, with all that `old` has. `connected`: whether the kernel keeps a route to its network; if
 /// somebody took that route away, it is not to come back with the new address.
 pub(super) fn moved(old: &AddressMessage, change: Readdress, connected: bool) -> AddressMessage {
     let mut moved = old.clone();
-    let has_network = old.header.prefix_len < 32 || has_peer(old);
     for attribute in &mut moved.attributes {
         match attribute {
             AddressAttribute::Local(address) => *address = change.new.into(),
             AddressAttribute::Address(address) if *address == IpAddr::V4(change.old) => *address = change.new.into(),
             AddressAttribute::Broadcast(address) => *address = broadcast(*address, change),
-            AddressAttribute::Flags(flags) if has_network && !connected => *flags |= AddressFlags::Noprefixroute,
+            AddressAttribute::Flags(flags) if has_network(old) && !connected => *flags |= AddressFlags::Noprefixroute,
             _ => {}
         }
     }
@@ -81,7 +85,7 @@ pub(super) fn held(message: &AddressMessage, hold: Hold) -> AddressMessage {
 
 /// The address that is held for `hold` in `message`, as it was or is to be; none if `message` does not hold one.
 pub(super) fn released(message: &AddressMessage, hold: Hold, prefix_len: u8) -> Option<AddressMessage> {
-    (label(message) == Some(hold.label())).then(|| {
+    is_held_as(message, hold).then(|| {
         let mut released = message.clone();
         released.header.prefix_len = prefix_len;
         if has_peer(message) {
@@ -90,6 +94,11 @@ pub(super) fn released(message: &AddressMessage, hold: Hold, prefix_len: u8) -> 
         set_label(&mut released, None);
         released
     })
+}
+
+/// Whether the kernel makes a route to something on the link for the address.
+pub(super) fn has_network(message: &AddressMessage) -> bool {
+    message.header.prefix_len < 32 || has_peer(message)
 }
 
 /// The network that the address is in; on a point-to-point link that is the peer's.

@@ -10,8 +10,13 @@
 //! What is held bears a label that says so and all else that the address had, so the kernel itself remembers what is
 //! left to do: whoever kills dupip at any point and runs [`readdress`] again gets the same outcome. Only a label of an
 //! operator's own is not kept over that.
+//!
+//! A sandbox that has the new address already, because it put the old one back or never used the new one for it, keeps it
+//! as it is and only loses the old one. The way back is the same way: with the addresses swapped everything is as it was,
+//! but for a `noprefixroute` flag where somebody had deleted the kernel's own route.
 
 mod addresses;
+mod defaults;
 mod routes;
 
 use std::net::Ipv4Addr;
@@ -20,15 +25,22 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL};
 use netlink_packet_route::{RouteNetlinkMessage, address::AddressMessage, route::RouteMessage};
 use rustix::io::Errno;
 
-use self::addresses::{Hold, held, is_held};
+use self::{
+    addresses::{Hold, held, is_held, is_held_as},
+    defaults::Defaults,
+};
 use super::{
     Error,
+    addresses::local,
     error::already,
     links,
     netns::{self, NetnsFile},
     route::Route,
 };
-use crate::net::{IfIndex, Ipv4Net};
+use crate::{
+    net::{IfIndex, Ipv4Net},
+    time::Span,
+};
 
 /// Which address takes the place of which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +64,9 @@ pub enum Readdressed {
         rewritten: usize,
         /// Routes that were gone after the change, against all that is known of the kernel, and were made again.
         restored: usize,
+        /// The longest time, at most, in which a routing table that had a default route had none. Zero if one stood all the
+        /// time, as it does unless somebody else takes it away.
+        without_default: Span,
     },
 }
 
@@ -98,8 +113,8 @@ pub async fn readdress(
     interface: IfIndex,
     change: Readdress,
 ) -> Result<Readdressed, ReaddressError> {
-    let route = netns::enter(netns).await?;
-    match Move::begin(route, interface, change).await? {
+    let (route, watched) = netns::open_inside(netns, || Ok((Route::open()?, defaults::listen()?))).await?;
+    match Move::begin(route, watched, interface, change).await? {
         Some(mut change) => change.finish().await,
         None => Ok(Readdressed::AlreadyDone),
     }
@@ -108,6 +123,7 @@ pub async fn readdress(
 /// A change of address on its way. Its steps come in the order in which they stand here; each may be repeated.
 struct Move {
     route: Route,
+    defaults: Defaults,
     interface: IfIndex,
     change: Readdress,
     /// The interface's addresses as they were at the beginning.
@@ -116,17 +132,29 @@ struct Move {
     routes: Vec<RouteMessage>,
     /// Whether the kernel keeps a route to the address's network by itself, or would if the interface were up.
     connected: bool,
+    /// Whether the new address was there before, as one of the sandbox's own.
+    new_was_there: bool,
 }
 
 impl Move {
     /// Reads what is there; none if nothing is left to do.
-    async fn begin(mut route: Route, interface: IfIndex, change: Readdress) -> Result<Option<Self>, ReaddressError> {
+    async fn begin(
+        mut route: Route,
+        heard: netlink_sys::Socket,
+        interface: IfIndex,
+        change: Readdress,
+    ) -> Result<Option<Self>, ReaddressError> {
         let addresses = super::addresses::list(&mut route, interface).await?;
+        let all = super::addresses::all(&mut route, None).await?;
+        let elsewhere = all.iter().any(|(index, net)| *index != interface && net.addr() == change.old);
         let routes = routes::list(&mut route).await?;
+        let defaults = Defaults::standing(heard, &routes);
         let up = links::is_up(&links::at(&mut route, interface).await?);
         let connected = !up || routes.iter().any(|route| routes::is_connected(route, interface, change));
-        let routes = routes.iter().filter_map(|route| routes::to_keep(route, interface, change)).collect();
-        let change = Self { route, interface, change, addresses, routes, connected };
+        let routes = routes.iter().filter_map(|route| routes::to_keep(route, interface, change, elsewhere)).collect();
+        let is_own = |address: &AddressMessage| !is_held_as(address, Hold::New) && local(address) == Some(change.new);
+        let new_was_there = addresses.iter().any(is_own);
+        let change = Self { route, defaults, interface, change, addresses, routes, connected, new_was_there };
         change.is_left_to_do().map(|left| left.then_some(change))
     }
 
@@ -137,32 +165,30 @@ impl Move {
         self.settle().await?;
         self.let_go().await?;
         let restored = self.restore_routes().await?;
-        Ok(Readdressed::Moved { rewritten, restored })
+        Ok(Readdressed::Moved { rewritten, restored, without_default: self.defaults.longest_gap() })
     }
 
     fn is_left_to_do(&self) -> Result<bool, ReaddressError> {
         let Self { interface, change, .. } = *self;
-        let networks =
-            || self.addresses.iter().filter(|address| !is_held(address)).filter_map(super::addresses::network);
-        let has = |address| networks().any(|net| net.addr() == address && net.prefix_len() == change.prefix_len);
-        let other = networks().find(|net| net.addr() == change.old && net.prefix_len() != change.prefix_len);
-        if let Some(found) = other.filter(|_| change.old != change.new) {
+        let own = || self.addresses.iter().filter(|address| !is_held(address)).filter_map(super::addresses::network);
+        let on = |address| own().filter(move |net| net.addr() == address && change.old != change.new);
+        let has_old = on(change.old).any(|net| net.prefix_len() == change.prefix_len);
+        if let Some(found) = on(change.old).next().filter(|_| !has_old) {
             return Err(ReaddressError::OtherPrefix { interface, change, found });
         }
-        let begun = self.addresses.iter().any(is_held);
-        match (has(change.old) && change.old != change.new, has(change.new)) {
+        let has_new = own().any(|net| net.addr() == change.new);
+        match (has_old, has_new) {
             (false, false) if !self.holds_new() => Err(ReaddressError::NotConfigured { interface, change }),
-            (false, true) => Ok(begun),
+            (false, true) => Ok(self.addresses.iter().any(is_held)),
             _ => Ok(true),
         }
     }
 
     /// Step 1: hold the new address, and those that would go with the old one.
     async fn hold(&mut self) -> Result<(), Error> {
-        let Some(old) = self.old() else { return Ok(()) };
-        let new = held(&self.moved(old), Hold::New);
+        let new = self.moved().map(|new| held(&new, Hold::New));
         let kept: Vec<_> = self.dependants().map(|address| held(address, Hold::Kept)).collect();
-        for address in std::iter::once(new).chain(kept) {
+        for address in new.into_iter().chain(kept) {
             self.add(address).await?;
         }
         Ok(())
@@ -175,20 +201,22 @@ impl Move {
     /// The new route stands before the old one is deleted. It is appended, not put in place: "replace" takes the first
     /// route of the same destination and metric, which may be another one (`fib_table_insert` in `net/ipv4/fib_trie.c`).
     async fn rewrite_routes(&mut self) -> Result<usize, Error> {
-        let from_old: Vec<_> =
-            self.routes.iter().filter(|route| routes::source(route) == Some(self.change.old)).cloned().collect();
-        for route in &from_old {
-            self.add_route(routes::with_source(route, self.change.new)).await?;
-            let gone = RouteNetlinkMessage::DelRoute(route.clone());
-            already(Errno::SRCH, self.route.change("delete a route from the old address", gone, 0).await)?;
+        let from_old: Vec<_> = self.routes.iter().filter(|route| self.is_from_old(route)).cloned().collect();
+        let mut rewritten = 0;
+        for route in from_old {
+            let Some(after) = self.after(&route) else { continue };
+            self.add_route(after).await?;
+            self.delete_route(route).await?;
+            rewritten += 1;
         }
-        Ok(from_old.len())
+        Ok(rewritten)
     }
 
     /// Step 3: delete the old address. Those secondary to it go first, so that it is not up to a sysctl whether the
     /// kernel drops them or puts one of them in the old address's place.
     async fn drop_old(&mut self) -> Result<(), Error> {
         let Some(old) = self.old().cloned() else { return Ok(()) };
+        self.defaults.at_risk();
         let dependants: Vec<_> = self.dependants().cloned().collect();
         for address in dependants.into_iter().chain([old]) {
             self.delete(address).await?;
@@ -199,10 +227,14 @@ impl Move {
     /// Step 4: put the new address where the old one was, and back what was secondary to it.
     async fn settle(&mut self) -> Result<(), Error> {
         let now = super::addresses::list(&mut self.route, self.interface).await?;
-        let new = self.old().map(|old| self.moved(old)).or_else(|| self.new_of(&now));
-        // Some of them may have been deleted before this began: then only what is held tells of them.
+        let new = self.moved().or_else(|| now.iter().find_map(|address| self.released(address, Hold::New)));
+        // Some of them may have been deleted before this began: then only what is held tells of them, and of their order.
         let held = now.iter().filter_map(|address| self.released(address, Hold::Kept));
-        let kept: Vec<_> = self.dependants().cloned().chain(held).collect();
+        let as_it_was = |held: AddressMessage| {
+            let is_same = |address: &&AddressMessage| local(address) == local(&held);
+            self.dependants().find(is_same).cloned().unwrap_or(held)
+        };
+        let kept: Vec<_> = held.map(as_it_was).chain(self.dependants().cloned()).collect();
         for address in new.into_iter().chain(kept) {
             self.add(address).await?;
         }
@@ -221,12 +253,12 @@ impl Move {
     /// Step 6: make again what is missing of the routes that were there at the beginning; how many that was. Routes to
     /// what is on the link come first, as the others' gateways are found through them.
     async fn restore_routes(&mut self) -> Result<usize, Error> {
-        let Readdress { old, new, .. } = self.change;
         let now: Vec<_> = routes::list(&mut self.route).await?.iter().map(routes::lasting).collect();
-        let mut missing: Vec<_> = self.routes.iter().map(|route| routes::moved(route, old, new)).collect();
+        let mut missing: Vec<_> = self.routes.iter().filter_map(|route| self.after(route)).collect();
         missing.retain(|route| !now.contains(route));
         missing.sort_by_key(|route| std::cmp::Reverse(u8::from(route.header.scope)));
         let count = missing.len();
+        missing.iter().for_each(|route| self.defaults.found_missing(route));
         for route in missing {
             self.add_route(route).await?;
         }
@@ -241,43 +273,79 @@ impl Move {
     /// The addresses that depend on the old one: secondary to it if it is a primary address.
     fn dependants(&self) -> impl Iterator<Item = &AddressMessage> {
         let old = self.old().filter(|old| !addresses::is_secondary(old));
-        self.addresses.iter().filter(move |address| {
-            old.is_some_and(|old| addresses::is_secondary_to(address, old))
-                && super::addresses::local(address) != Some(self.change.new)
-        })
+        self.addresses.iter().filter(move |address| old.is_some_and(|old| addresses::is_secondary_to(address, old)))
     }
 
     fn holds_new(&self) -> bool {
-        self.addresses.iter().any(|address| self.released(address, Hold::New).is_some())
-    }
-
-    /// The new address as it is to be, from what is held of it.
-    fn new_of(&self, now: &[AddressMessage]) -> Option<AddressMessage> {
-        now.iter().find_map(|address| self.released(address, Hold::New))
+        self.addresses.iter().any(|address| is_held(address) && local(address) == Some(self.change.new))
     }
 
     fn released(&self, address: &AddressMessage, hold: Hold) -> Option<AddressMessage> {
-        let ours = hold == Hold::Kept || super::addresses::local(address) == Some(self.change.new);
+        let ours = hold == Hold::Kept || local(address) == Some(self.change.new);
         ours.then(|| addresses::released(address, hold, self.change.prefix_len)).flatten()
     }
 
-    fn moved(&self, old: &AddressMessage) -> AddressMessage {
-        addresses::moved(old, self.change, self.connected)
+    /// The new address as it is to be in the old one's place. None if there is none to be made: the old address is gone, or
+    /// the sandbox had the new one before and keeps it as it is.
+    fn moved(&self) -> Option<AddressMessage> {
+        let old = self.old().filter(|_| !self.new_was_there)?;
+        Some(addresses::moved(old, self.change, self.connected))
+    }
+
+    fn is_from_old(&self, route: &RouteMessage) -> bool {
+        routes::source(route) == Some(self.change.old)
+    }
+
+    /// What `route` is to be afterwards. None if it is to go with the old address.
+    fn after(&self, route: &RouteMessage) -> Option<RouteMessage> {
+        match self.is_from_old(route) {
+            true => self.source_of(route).map(|source| routes::with_source(route, source)),
+            false => Some(route.clone()),
+        }
+    }
+
+    /// The source, afterwards, of a route that comes from the old address: the new one. The kernel's own route to the old
+    /// address's network is another matter if the new address was there before: it goes to the next address of that network,
+    /// and is not wanted any more if there is none and the new address has a network of its own.
+    fn source_of(&self, route: &RouteMessage) -> Option<Ipv4Addr> {
+        let kernels =
+            self.old().is_some_and(addresses::has_network) && routes::is_connected(route, self.interface, self.change);
+        if !self.new_was_there || !kernels {
+            return Some(self.change.new);
+        }
+        let new = |address: &&AddressMessage| local(address) == Some(self.change.new);
+        let has_network = self.addresses.iter().filter(new).any(addresses::has_network);
+        self.dependants().find_map(local).or((!has_network).then_some(self.change.new))
     }
 
     async fn add(&mut self, address: AddressMessage) -> Result<(), Error> {
         let request = RouteNetlinkMessage::NewAddress(address);
-        already(Errno::EXIST, self.route.create("add an address in the sandbox", request, NLM_F_EXCL).await)
+        let done = self.route.create("add an address in the sandbox", request, NLM_F_EXCL).await;
+        self.heard(Errno::EXIST, done)
     }
 
     async fn delete(&mut self, address: AddressMessage) -> Result<(), Error> {
         let request = RouteNetlinkMessage::DelAddress(address);
-        already(Errno::ADDRNOTAVAIL, self.route.change("delete an address in the sandbox", request, 0).await)
+        let done = self.route.change("delete an address in the sandbox", request, 0).await;
+        self.heard(Errno::ADDRNOTAVAIL, done)
     }
 
     async fn add_route(&mut self, route: RouteMessage) -> Result<(), Error> {
         let request = RouteNetlinkMessage::NewRoute(route);
-        already(Errno::EXIST, self.route.create("add a route in the sandbox", request, NLM_F_APPEND).await)
+        let done = self.route.create("add a route in the sandbox", request, NLM_F_APPEND).await;
+        self.heard(Errno::EXIST, done)
+    }
+
+    async fn delete_route(&mut self, route: RouteMessage) -> Result<(), Error> {
+        let request = RouteNetlinkMessage::DelRoute(route);
+        let done = self.route.change("delete a route from the old address", request, 0).await;
+        self.heard(Errno::SRCH, done)
+    }
+
+    /// Each change may have taken a default route away, or brought one back.
+    fn heard(&mut self, so_already: Errno, done: Result<(), Error>) -> Result<(), Error> {
+        self.defaults.hear();
+        already(so_already, done)
     }
 }
 

@@ -25,9 +25,15 @@ pub(super) async fn list(route: &mut Route) -> Result<Vec<RouteMessage>, Error> 
 }
 
 /// What of `route` must be kept, if the change of address could touch it: it goes over the interface, or comes from
-/// the old address on any.
-pub(super) fn to_keep(route: &RouteMessage, interface: IfIndex, change: Readdress) -> Option<RouteMessage> {
-    let touched = goes_over(route, interface) || source(route) == Some(change.old);
+/// the old address on any. If another interface has the old address `elsewhere`, it still is a source for the routes over
+/// others.
+pub(super) fn to_keep(
+    route: &RouteMessage,
+    interface: IfIndex,
+    change: Readdress,
+    elsewhere: bool,
+) -> Option<RouteMessage> {
+    let touched = goes_over(route, interface) || (source(route) == Some(change.old) && !elsewhere);
     (touched && !is_the_address_itself(route)).then(|| lasting(route))
 }
 
@@ -53,14 +59,6 @@ pub(super) fn lasting(route: &RouteMessage) -> RouteMessage {
         }
     }
     lasting
-}
-
-/// The route from `new`, if it was from `old`.
-pub(super) fn moved(route: &RouteMessage, old: Ipv4Addr, new: Ipv4Addr) -> RouteMessage {
-    match source(route) {
-        Some(source) if source == old => with_source(route, new),
-        _ => route.clone(),
-    }
 }
 
 /// The route with another preferred source.
@@ -122,7 +120,8 @@ fn is_next_hop(attribute: &RouteAttribute) -> bool {
     )
 }
 
-fn table(route: &RouteMessage) -> u32 {
+/// The routing table that it is in.
+pub(super) fn table(route: &RouteMessage) -> u32 {
     let wide = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),
         _ => None,
