@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 pub use crate::allocator::since_boot as now;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// What a wall clock showed at a moment not after now, as far as nobody has set the clock since: for people, never to
 /// reckon with.
@@ -12,4 +12,17 @@ pub fn wall(at: Timestamp) -> SystemTime {
     let ago = Duration::from(now().since(at));
     let wall = SystemTime::now();
     wall.checked_sub(ago).unwrap_or(wall)
+}
+
+/// What the wall clock showed when the boot's clock was at zero, as it is set now, in nanoseconds since 1970.
+#[must_use]
+pub fn wall_offset() -> u64 {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).saturating_sub(now().as_nanos())
+}
+
+/// The moment that comes so long after now.
+#[must_use]
+pub fn after(span: Duration) -> Timestamp {
+    now() + Span::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

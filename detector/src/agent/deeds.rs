@@ -47,8 +47,12 @@ impl Agent {
                 store.retire(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),
             Action::Readdress { id, port, from, to, prefix_len } => self.readdress(id, port, from, to, prefix_len),
-            Action::Announce { id, domain, address, mac, .. } => self.announce(id, domain, address, mac),
-            Action::Contain { id, .. } | Action::Lift { id, .. } | Action::Keep { id, .. } | Action::Recycle { id, .. } | Action::DestroySockets { id, .. } => self.answer(Input::Done { action: id, outcome: Outcome::Finished }),
+            Action::Contain { id, entries } => self.contain(id, &entries),
+            Action::Lift { id, entries } => self.lift(id, &entries),
+            Action::Keep { id, incident } => self.keeper.keep(id, incident),
+            Action::Recycle { id, incident, port } => self.recycle(id, &incident, port),
+            Action::DestroySockets { id, port, address } => self.destroy_sockets(id, port, address),
+            Action::Announce { id, domain, address, mac, port } => self.announce(id, domain, address, (mac, port)),
             Action::Probe { domain, addresses } => self.probe(domain, addresses, PAUSE),
             Action::Sweep { domain, seen } => self.plan_sweep(domain, seen),
             Action::IgnoreIpv4 { port } => self.ignore_ipv4(port),
@@ -86,14 +90,15 @@ impl Agent {
         }
     }
 
-    /// Tells the domain by a frame, and the host's neighbour table by netlink: the host does not hear its own frames.
-    fn announce(&mut self, id: ActionId, domain: Domain, address: Ipv4Addr, mac: Mac) {
+    /// Tells the domain by a frame, and the host's neighbour table and the bridge's forwarding table by netlink: the host
+    /// does not hear its own frames, and the bridge would learn from them that the address is the host's.
+    fn announce(&mut self, id: ActionId, domain: Domain, address: Ipv4Addr, (mac, port): (Mac, Option<IfIndex>)) {
         let Some(bridge) = self.bridge(domain) else {
             return self.answer(Input::Failed { action: id, failure: format!("the bridge {} is gone", domain.bridge) });
         };
         let frame = ArpPacket::announcement(mac, address).broadcast_frame(domain.vlan);
         match self.sender.send(bridge.index, &frame) {
-            Ok(()) => self.send_errand(Errand::Neighbour { id, bridge: bridge.index, address, mac }),
+            Ok(()) => self.send_errand(Errand::Caches { id, domain, bridge: bridge.index, address, mac, port }),
             Err(error) => self.answer(Input::Failed { action: id, failure: error.to_string() }),
         }
     }
@@ -147,7 +152,7 @@ impl Agent {
     }
 
     /// Answers an action with what is known at once, in its turn.
-    fn answer(&self, input: Input) {
+    pub(super) fn answer(&self, input: Input) {
         let _ = self.news.send(News::Input(input));
     }
 }

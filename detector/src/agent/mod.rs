@@ -14,8 +14,12 @@ pub mod clock;
 mod deeds;
 mod error;
 mod handle;
+mod healing;
+mod hooks;
+mod keeper;
 mod kernel_log;
 mod readiness;
+mod restoring;
 mod run;
 mod settings;
 #[cfg(test)]

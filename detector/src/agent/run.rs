@@ -18,15 +18,21 @@ use super::{
     clock,
     error::Error,
     handle::{Handle, Query},
+    hooks,
+    keeper::Keeper,
     readiness::{Latches, latches},
+    restoring::last_incident,
     settings::Settings,
     surveyor::{Errand, News, Surveyor},
     tapper::{Order, Tapper},
 };
 use crate::{
     allocator::{Clock, Late, Store, StoreError},
-    capture::{CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Started},
-    engine::{Engine, Input},
+    capture::{
+        CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Quarantine, Started,
+    },
+    engine::{self, Engine, Input},
+    hooks::{Hooks, Spool},
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port, VlanDevice},
     telemetry::{BridgeGauges, Feature, Telemetry},
@@ -55,6 +61,12 @@ pub(super) struct Agent {
     pub(super) hook: Option<Hook>,
     /// What the tap need not report again.
     pub(super) known: Known,
+    /// What the tap drops.
+    pub(super) quarantine: Quarantine,
+    pub(super) keeper: Keeper,
+    pub(super) hooks: Hooks,
+    /// The machine's boot.
+    pub(super) boot: String,
     /// When it was last read what the tap has absorbed.
     pub(super) heard_at: Timestamp,
     pub(super) sender: Arc<FrameSender>,
@@ -67,8 +79,8 @@ pub(super) struct Agent {
     pub(super) pools: BTreeSet<(BridgeName, Ipv4Net)>,
     /// Bridges whose pools the store has been asked to keep and has not answered yet.
     pub(super) keeping: BTreeSet<BridgeName>,
-    /// Whether the engine knows of the moves that the store says were under way.
-    moves_told: bool,
+    /// Whether the engine knows of what the store says was under way.
+    pub(super) left_told: bool,
     /// Looks at bridges that have not ended yet, and what the kernel has told of since the first of them began.
     pub(super) looks: usize,
     pub(super) told: BTreeMap<IfIndex, Timestamp>,
@@ -115,7 +127,9 @@ pub async fn start(
     telemetry: Arc<Telemetry>,
 ) -> Result<(Handle, impl Future<Output = Result<(), Error>> + use<>), Error> {
     let (news_in, news) = mpsc::unbounded_channel();
-    let store = open_store(settings, Arc::clone(&telemetry), news_in.clone())?;
+    let clock = Clock::system().map_err(Error::Clock)?;
+    let boot = clock.boot().to_owned();
+    let store = open_store(settings, clock, Arc::clone(&telemetry), news_in.clone())?;
     // From here on nothing is missed: events wait in the socket until the first survey is done.
     let events = Events::open()?;
     let mut host = Host::open()?;
@@ -123,7 +137,7 @@ pub async fn start(
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let Started { listener, claims, known, refused, .. } = Listener::start(&settings.tap)?;
+    let Started { listener, claims, known, quarantine, refused } = Listener::start(&settings.tap)?;
     tell_how(&telemetry, settings, refused.as_ref());
     tell_rights(&telemetry);
     let (errands, errands_out) = mpsc::unbounded_channel();
@@ -138,9 +152,21 @@ pub async fn start(
     };
     let agent = Agent {
         settings: settings.clone(),
-        engine: Engine::new(settings.engine.clone()),
+        engine: Engine::new(engine::Config {
+            can_contain: quarantine.can_contain(),
+            last_incident: last_incident(store.as_ref()),
+            ..settings.engine.clone()
+        }),
         hook: listener.hook(),
         known,
+        quarantine,
+        keeper: Keeper::start(Arc::clone(&store), boot.clone(), news_in.clone()).map_err(Error::Thread)?,
+        hooks: Hooks::start(
+            settings.hooks.clone(),
+            Arc::new(Spool::beside(&settings.database)),
+            Arc::clone(&telemetry),
+        ),
+        boot,
         heard_at: Timestamp::default(),
         tapper: Tapper::start(listener, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
         sender: Arc::new(FrameSender::open()?),
@@ -150,7 +176,7 @@ pub async fn start(
         ports: BTreeMap::new(),
         pools: BTreeSet::new(),
         keeping: BTreeSet::new(),
-        moves_told: false,
+        left_told: false,
         looks: 0,
         told: BTreeMap::new(),
         early: BTreeMap::new(),
@@ -199,10 +225,10 @@ fn tell_rights(telemetry: &Telemetry) {
 /// Opens the store, now or later, and has it told aloud when it fails and to the loop when it works again.
 fn open_store(
     settings: &Settings,
+    clock: Clock,
     telemetry: Arc<Telemetry>,
     news: mpsc::UnboundedSender<News>,
 ) -> Result<Arc<dyn Store>, Error> {
-    let clock = Clock::system().map_err(Error::Clock)?;
     let tell = move |failure: Option<&StoreError>| {
         telemetry.degraded(Feature::Store, failure.map(|failure| failure as &dyn Display));
         if failure.is_none() {
@@ -266,19 +292,9 @@ impl Agent {
 
     /// Tells what the store still knows of, and asks for a first look at everything.
     fn begin(&mut self) {
-        self.tell_pending_moves();
+        self.tell_left_contained();
+        self.tell_what_was_left();
         self.look_at_everything();
-    }
-
-    /// Once; if the store cannot be read, as soon as it can.
-    pub(super) fn tell_pending_moves(&mut self) {
-        if self.moves_told {
-            return;
-        }
-        // A failure is told by the store itself.
-        let Ok(moves) = self.store.pending_moves() else { return };
-        self.moves_told = true;
-        moves.into_iter().for_each(|lease| self.tell(Input::MovePending(lease)));
     }
 
     pub(super) fn look_at_everything(&mut self) {
@@ -294,6 +310,9 @@ impl Agent {
     fn settle(&mut self) {
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
+            if let Some(message) = hooks::message(&finding) {
+                self.hooks.tell(&message);
+            }
         }
         while let Some(action) = self.engine.next_action() {
             self.carry_out(action);

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::clock;
 use crate::{
     engine::{self, ActionId, Configured, Input, Outcome, Sandbox, Survey},
-    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac, VlanId},
+    net::{BridgeName, Domain, IfIndex, Ipv4Net, Mac},
     netlink::{
         self, Bridge, Destroyed, Host, Inside, LiveAddress, NetnsFile, Peer, Port, PortSurvey, Readdress,
         ReaddressError, Readdressed, VlanDevice,
@@ -30,13 +30,10 @@ pub(super) enum Errand {
     Readdress { id: ActionId, port: Port, change: Readdress },
     /// Addresses that are to be asked for, and those that the host's neighbour table knows of besides.
     Sweep { domain: Domain, bridge: IfIndex, addresses: BTreeSet<Ipv4Addr> },
-    /// The host's own neighbour entry; its answer is the action's outcome.
-    Neighbour { id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac },
-    /// The bridge's own table of hardware addresses; its answer is the action's outcome.
-    #[expect(dead_code, reason = "the saga does not ask for it yet")]
-    Fdb { id: ActionId, bridge: IfIndex, port: IfIndex, mac: Mac, vlan: Option<VlanId> },
+    /// The host's own neighbour entry and, of whoever is behind a port, the bridge's table of hardware addresses; its
+    /// answer is the action's outcome.
+    Caches { id: ActionId, domain: Domain, bridge: IfIndex, address: Ipv4Addr, mac: Mac, port: Option<IfIndex> },
     /// The sockets behind a port that hang on an address; its answer is the action's outcome.
-    #[expect(dead_code, reason = "the saga does not ask for it yet")]
     DestroySockets { id: ActionId, port: Port, address: Ipv4Addr },
 }
 
@@ -106,8 +103,10 @@ impl Surveyor {
                 Errand::Port(port) => self.port(port).await,
                 Errand::Readdress { id, port, change } => self.readdress(id, port, change).await,
                 Errand::Sweep { domain, bridge, addresses } => self.sweep(domain, bridge, addresses).await,
-                Errand::Neighbour { id, bridge, address, mac } => self.neighbour(id, bridge, address, mac).await,
-                Errand::Fdb { id, bridge, port, mac, vlan } => self.fdb(id, bridge, port, mac, vlan).await,
+                Errand::Caches { id, domain, bridge, address, mac, port } => {
+                    let corrected = self.correct_caches(domain, bridge, (address, mac), port).await;
+                    self.tell(News::Input(outcome(id, corrected.map_err(|error| error.to_string()))));
+                }
                 Errand::DestroySockets { id, port, address } => self.destroy_sockets(id, port, address).await,
             }
         }
@@ -218,14 +217,18 @@ impl Surveyor {
         self.tell(News::Sweep(domain, addresses));
     }
 
-    async fn neighbour(&mut self, id: ActionId, bridge: IfIndex, address: Ipv4Addr, mac: Mac) {
-        let corrected = self.host.correct_neighbour(bridge, address, mac).await;
-        self.tell(News::Input(outcome(id, corrected.map(drop).map_err(|error| error.to_string()))));
-    }
-
-    async fn fdb(&mut self, id: ActionId, bridge: IfIndex, port: IfIndex, mac: Mac, vlan: Option<VlanId>) {
-        let corrected = self.host.correct_fdb(bridge, port, mac, vlan).await;
-        self.tell(News::Input(outcome(id, corrected.map(drop).map_err(|error| error.to_string()))));
+    async fn correct_caches(
+        &mut self,
+        domain: Domain,
+        bridge: IfIndex,
+        (address, mac): (Ipv4Addr, Mac),
+        port: Option<IfIndex>,
+    ) -> Result<(), netlink::Error> {
+        self.host.correct_neighbour(bridge, address, mac).await?;
+        if let Some(port) = port {
+            self.host.correct_fdb(bridge, port, mac, domain.vlan).await?;
+        }
+        Ok(())
     }
 }
 

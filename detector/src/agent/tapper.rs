@@ -25,7 +25,6 @@ pub(super) enum Order {
     /// Listen there no longer.
     Detach(IfIndex),
     /// Guard what is in quarantine at an interface from now on, or no longer; see [`Listener::guard`].
-    #[expect(dead_code, reason = "the engine does not contain anything yet")]
     Guard(IfIndex, bool),
     /// Read what the taps have counted, and try again where one could not be attached.
     Count,

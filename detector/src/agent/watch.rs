@@ -290,6 +290,7 @@ impl Agent {
         if self.ports.remove(&port).is_some() {
             self.tapper.order(Order::Detach(port));
             self.tell(Input::PortDown { port });
+            self.forget_contained(port);
             self.forget_port(port);
         }
     }
@@ -337,7 +338,7 @@ impl Agent {
     /// Goes on with what the store could not do.
     fn store_restored(&mut self) {
         self.keep_all_pools();
-        self.tell_pending_moves();
+        self.tell_what_was_left();
         self.tell(Input::StoreRestored);
     }
 

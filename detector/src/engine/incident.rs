@@ -179,6 +179,8 @@ pub struct Incident {
     pub claims: u64,
     /// Some of them: how it began, and the latest.
     pub sightings: VecDeque<Sighting>,
+    /// How often it was told what became of a loser.
+    pub told_losers: u32,
     /// How many claims had been told of when it was last told that it goes on.
     pub(crate) told_claims: u64,
     /// Contests that could not be held, one after the other.

@@ -269,6 +269,7 @@ impl Engine {
             closed_at: None,
             times: 1,
             claims: 0,
+            told_losers: 0,
             told_claims: 0,
             attempts: 0,
         }

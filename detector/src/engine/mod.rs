@@ -335,7 +335,7 @@ impl Engine {
             Input::KernelMartian(martian) => self.kernel_martian(martian, now),
             Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
-            Input::Restored(incident) => self.restored(*incident),
+            Input::Restored(incident) => self.restored(*incident, now),
             Input::LeftContained(entries) => self.left_contained(entries, now),
             Input::Lifted(entry) => self.lifted_by_operator(entry),
             Input::Paused { until } => self.pause(until, now),

@@ -15,7 +15,7 @@ use crate::{
 
 impl Engine {
     /// Takes in an incident as it was written down in this boot. An open one waits until it is known who is here.
-    pub(super) fn restored(&mut self, incident: Incident) {
+    pub(super) fn restored(&mut self, incident: Incident, now: Timestamp) {
         self.last_incident = self.last_incident.max(incident.id.0);
         for (port, eviction) in &incident.evictions {
             let moved = eviction.taken.iter().find(|(step, _)| *step == Step::Release);
@@ -24,11 +24,27 @@ impl Engine {
             }
         }
         match incident.status {
+            Status::Open if self.inventory_done => self.restored_late(incident, now),
             Status::Open => drop(self.waiting.insert((incident.domain, incident.address), incident)),
             Status::Healed | Status::Gone => {
                 self.closed.push_back(incident.id);
                 self.incidents.insert(incident.id, incident);
             }
+        }
+    }
+
+    /// The store could not be read when it was time to go on. If the address is contested still, that has become an
+    /// incident of its own.
+    fn restored_late(&mut self, known: Incident, now: Timestamp) {
+        let key = (known.domain, known.address);
+        if self.open.contains_key(&key) {
+            let id = known.id;
+            self.incidents.insert(id, Incident { status: Status::Gone, closed_at: Some(now), held: None, ..known });
+            self.closed.push_back(id);
+            self.note(id);
+        } else {
+            self.waiting.insert(key, known);
+            self.take_up_rest(now);
         }
     }
 

@@ -187,8 +187,9 @@ impl Engine {
     }
 
     fn tell_evicted(&mut self, id: IncidentId, port: IfIndex) {
-        if let Some(incident) = self.incidents.get(&id).cloned() {
-            self.findings.push_back(Finding::Evicted { incident: Box::new(incident), port });
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.told_losers += 1;
+            self.findings.push_back(Finding::Evicted { incident: Box::new(incident.clone()), port });
         }
     }
 
@@ -244,8 +245,9 @@ impl Engine {
             None => {}
         }
         self.hold(id, Held::GivenUp);
-        if let Some(incident) = self.incidents.get(&id).cloned() {
-            self.findings.push_back(Finding::GivenUp { incident: Box::new(incident), port });
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.told_losers += 1;
+            self.findings.push_back(Finding::GivenUp { incident: Box::new(incident.clone()), port });
         }
         self.retry_contest(id, now);
     }

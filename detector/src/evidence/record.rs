@@ -51,6 +51,8 @@ pub struct Record {
     claims: u64,
     #[serde(default)]
     told_claims: u64,
+    #[serde(default)]
+    told_losers: u32,
     parties: Vec<Party>,
     contest: Option<Contest>,
     held: Option<String>,
@@ -132,6 +134,7 @@ impl Record {
             times,
             claims,
             sightings,
+            told_losers,
             told_claims,
             attempts,
         } = incident;
@@ -152,6 +155,7 @@ impl Record {
             times: *times,
             claims: *claims,
             told_claims: *told_claims,
+            told_losers: *told_losers,
             parties: parties.iter().map(Into::into).collect(),
             contest: contest.as_ref().map(Into::into),
             held: held.map(|held| held.word().to_owned()),
@@ -186,6 +190,7 @@ impl Record {
             times: self.times,
             claims: self.claims,
             sightings: self.sightings.iter().map(Sighting::restored).collect::<Result<_, _>>()?,
+            told_losers: self.told_losers,
             told_claims: self.told_claims,
             attempts: self.attempts,
         })

@@ -158,7 +158,7 @@ prop_compose! {
         contest in option::of(contest()),
         (held, plan) in (option::of(one()), vec(plan(), 0..3)),
         evictions in vec((port(), eviction()), 0..3),
-        (status, times, attempts) in (one(), any::<u32>(), any::<u8>()),
+        (status, times, told_losers, attempts) in (one(), any::<u32>(), any::<u32>(), any::<u8>()),
         sightings in vec(sighting(), 0..4),
     ) -> Incident {
         Incident {
@@ -179,6 +179,7 @@ prop_compose! {
             times,
             claims,
             sightings: sightings.into(),
+            told_losers,
             told_claims,
             attempts,
         }
@@ -283,6 +284,7 @@ fn moving() -> Incident {
         claims: 2,
         sightings: [Sighting { at: at(9), address, station: parties[1].station, evidence: None }].into(),
         parties: parties.into(),
+        told_losers: 0,
         told_claims: 0,
         attempts: 0,
     }

@@ -68,10 +68,10 @@ impl Telemetry {
                 self.step_failed(*incident, *domain, *port, *step, failure)
             }
             Finding::Contained { incident, domain, address, port } => {
-                self.contained(Some(*incident), *domain, *address, *port, true)
+                self.containment(Some(*incident), *domain, *address, *port, true)
             }
             Finding::Lifted { incident, domain, address, port } => {
-                self.contained(*incident, *domain, *address, *port, false)
+                self.containment(*incident, *domain, *address, *port, false)
             }
             Finding::Evicted { incident, port } => evicted(incident, *port),
             Finding::GivenUp { incident, port } => given_up(incident, *port),
@@ -125,7 +125,7 @@ impl Telemetry {
         Event { bridge: Some(domain.bridge), vlan: domain.vlan, ..event }
     }
 
-    fn contained(
+    fn containment(
         &self,
         incident: Option<IncidentId>,
         domain: Domain,
