@@ -161,7 +161,13 @@ async fn who_asks_hears_whether_all_have_done_it() {
 async fn what_is_under_way_at_the_end_may_finish_and_the_rest_stays() {
     let lab = Lab::new();
     let (begun, gate) = (lab.fifo("begun"), lab.fifo("gate"));
-    let script = format!("echo x > {}; read x < {}", begun.display(), gate.display());
+    let heard = lab.path("heard");
+    let script = format!(
+        "echo $DUPIP_OCCASION >> {}; echo x > {}; read x < {}",
+        heard.display(),
+        begun.display(),
+        gate.display()
+    );
     let (hooks, _done) = lab.start(settings(&[shell("opened,resolved", &script)]));
     hooks.tell(&message(7, "opened"));
     hooks.tell(&message(7, "resolved"));
@@ -169,7 +175,7 @@ async fn what_is_under_way_at_the_end_may_finish_and_the_rest_stays() {
     let stop = tokio::spawn(stopped(hooks));
     tokio::task::spawn_blocking(|| fs::write(gate, "go\n").unwrap()).await.unwrap();
     stop.await.unwrap();
-    assert_eq!((lab.count("opened", "delivered"), lab.count("resolved", "delivered")), (1, 0));
+    assert_eq!((lab.count("opened", "delivered"), fs::read_to_string(heard).unwrap()), (1, "opened\n".to_owned()));
     let [kept] = lab.kept().try_into().unwrap();
     assert!(kept.contains("-7-resolved-1-"), "{kept}");
 }
