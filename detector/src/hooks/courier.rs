@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
@@ -91,7 +91,8 @@ pub struct Hooks {
     telemetry: Arc<Telemetry>,
     room: Arc<Semaphore>,
     orders: mpsc::UnboundedSender<Order>,
-    courier: JoinHandle<()>,
+    /// Closed when the courier has ended.
+    ended: watch::Receiver<()>,
 }
 
 /// One message for one hook.
@@ -140,7 +141,12 @@ impl Hooks {
             papers: JoinSet::new(),
             sequence: nanos(SystemTime::now()),
         };
-        Self { settings, trouble, telemetry, room, orders, courier: tokio::spawn(courier.run(incoming)) }
+        let (alive, ended) = watch::channel(());
+        tokio::spawn(async move {
+            courier.run(incoming).await;
+            drop(alive);
+        });
+        Self { settings, trouble, telemetry, room, orders, ended }
     }
 
     /// Tells everybody who is to hear of this occasion. Never waits: beyond what may wait to be told, what is new is
@@ -153,7 +159,7 @@ impl Hooks {
     }
 
     /// Asks everybody who is there for this occasion. `done` is called when all have done it, or with the first who did
-    /// not; at once if nobody can be asked, and never if the agent ends before. Never waits.
+    /// not; at once if nobody can be asked, and never if the agent ends before. Never waits. Has to be called on the runtime.
     pub fn ask(&self, message: &Message, done: impl FnOnce(Result<(), NotDone>) + Send + 'static) {
         let hooks: Vec<_> = self.hooks_for(message.occasion()).collect();
         if hooks.is_empty() {
@@ -174,12 +180,11 @@ impl Hooks {
         });
     }
 
-    /// Ends when attempts that are under way have, or after a few seconds. What is not told is told by the next run.
-    pub async fn stop(self) {
-        let Self { orders, courier, .. } = self;
-        drop(orders);
-        // A panic of it has been told already.
-        let _ = courier.await;
+    /// Ends a few seconds after this was dropped at the latest: when no attempt is under way any more, and what is not told
+    /// is kept for the next run. For whoever lets the agent go, and then waits before the runtime ends.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
     }
 
     fn hooks_for(&self, occasion: Occasion) -> impl Iterator<Item = usize> {
@@ -269,7 +274,8 @@ impl Parcel {
         let _ = self.answer.take().map(|to| to.send(answer));
     }
 
-    fn is_over(self) {
+    /// It is told, or never will be.
+    fn close(self) {
         if let Hold::File(over) = self.hold {
             // Nobody keeps it any more only while the agent ends.
             let _ = over.send(());
@@ -456,7 +462,7 @@ impl Round {
         self.telemetry.hook_delivered(parcel.occasion(), parcel.incident(), target);
         self.trouble.heard(target);
         parcel.answer(Ok(()));
-        parcel.is_over();
+        parcel.close();
         None
     }
 
@@ -464,7 +470,7 @@ impl Round {
         self.telemetry.hook_failed(parcel.occasion(), parcel.incident(), target, &why);
         self.trouble.deaf(target);
         parcel.answer(Err(NotDone::Failed { hook: target.to_string(), why }));
-        parcel.is_over();
+        parcel.close();
         None
     }
 }

@@ -42,7 +42,10 @@ impl Disk {
     ) {
         if !is_kept {
             let kept = Arc::clone(&pending);
-            self.ask(move |outbox| outbox.keep(&kept)).await;
+            // Only this shows that the disk works: that nothing is there any more is well also where nothing can be.
+            if self.ask(move |outbox| outbox.keep(&kept)).await.is_some() {
+                self.trouble.disk(None);
+            }
         }
         // Nobody says so if the agent ends before: then it stays for the next run.
         if over.await.is_ok() {
@@ -68,8 +71,9 @@ impl Disk {
         let outbox = Arc::clone(&self.outbox);
         // It fails only by a panic, which has told itself, or while the runtime ends.
         let answer = spawn_blocking(move || what(&*outbox)).await.ok()?;
-        let why = answer.as_ref().err().map(|error| format!("what is to be told cannot be kept on disk: {error}"));
-        self.trouble.disk(why);
+        if let Err(error) = &answer {
+            self.trouble.disk(Some(format!("what is to be told cannot be kept on disk: {error}")));
+        }
         answer.ok()
     }
 }

@@ -37,7 +37,7 @@ pub struct Pending {
 pub struct Kept {
     /// What is to be told, the oldest first.
     pub pending: Vec<Pending>,
-    /// How many there are beyond as many as were asked for.
+    /// How many there are beyond as many as were asked for, or that the disk did not give.
     pub left: usize,
     /// What could not be read, and was set aside.
     pub damaged: Vec<String>,
@@ -129,9 +129,11 @@ impl Outbox for Spool {
         };
         let mut kept = Kept { left: files.len().saturating_sub(most), ..Kept::default() };
         for path in files.into_iter().take(most) {
-            match self.read(&path)? {
-                Some(pending) => kept.pending.push(pending),
-                None => {
+            match self.read(&path) {
+                Ok(Some(pending)) => kept.pending.push(pending),
+                // Perhaps the next time.
+                Err(_) => kept.left += 1,
+                Ok(None) => {
                     let aside = path.with_added_extension(DAMAGED);
                     fs::rename(&path, &aside)?;
                     kept.damaged.push(aside.display().to_string());

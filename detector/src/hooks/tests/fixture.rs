@@ -162,6 +162,13 @@ pub(super) async fn over(done: &mut mpsc::UnboundedReceiver<Did>, id: &str) {
     while done.recv().await.unwrap() != Did::Forget(id.to_owned()) {}
 }
 
+/// Lets the hooks go and waits for what is under way.
+pub(super) async fn stopped(hooks: Hooks) {
+    let ended = hooks.ended();
+    drop(hooks);
+    ended.await;
+}
+
 /// What is written to a pipe by name.
 pub(super) async fn read(fifo: PathBuf) -> String {
     tokio::task::spawn_blocking(|| fs::read_to_string(fifo).unwrap()).await.unwrap()

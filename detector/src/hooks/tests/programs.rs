@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use super::{
     super::*,
-    fixture::{Broken, Lab, message, over, read, settings, shell},
+    fixture::{Broken, Did, Lab, message, over, read, settings, shell, stopped},
 };
+use crate::telemetry::{Asked, Kind};
 
 #[tokio::test]
 async fn a_program_is_told_on_its_standard_input() {
@@ -30,7 +31,7 @@ async fn a_program_is_told_on_its_standard_input() {
     }
     assert_eq!((lab.count("evicted", "delivered"), lab.count("opened", "delivered")), (1, 0));
     assert_eq!(lab.kept(), Vec::<String>::new());
-    hooks.stop().await;
+    stopped(hooks).await;
 }
 
 #[tokio::test]
@@ -40,13 +41,13 @@ async fn a_program_that_takes_too_long_is_killed_with_all_that_it_has_started() 
     let script = format!("exec 3> {}; sleep 1000 & echo started >&3; sleep 1000", fifo.display());
     let mut settings = settings(&[shell("opened", &script)]);
     settings.timeout = Duration::from_secs(1);
-    settings.patience.attempts = 1;
-    let (hooks, mut done) = lab.start(settings);
+    let (hooks, _done) = lab.start(settings);
     hooks.tell(&message(7, "opened"));
     // All of them have the pipe open: it ends when the last of them is gone.
     assert_eq!(read(fifo).await, "started\n");
-    over(&mut done, "7-opened-1").await;
-    assert_eq!((lab.count("opened", "failed"), lab.is_degraded()), (1, true));
+    stopped(hooks).await;
+    assert!(lab.count("opened", "retried") >= 1);
+    assert_eq!(lab.kept().len(), 1);
 }
 
 #[tokio::test]
@@ -116,10 +117,18 @@ async fn more_than_may_wait_is_dropped_and_told() {
 #[tokio::test]
 async fn a_broken_disk_keeps_nobody_from_being_told() {
     let lab = Lab::new();
-    let (hooks, mut done) = lab.start_with(settings(&[shell("opened", "true")]), Broken);
+    let (hooks, mut done) = lab.start_with(settings(&[shell("opened,failed", "true")]), Broken);
     hooks.tell(&message(7, "opened"));
-    over(&mut done, "7-opened-1").await;
-    assert_eq!(lab.count("opened", "delivered"), 1);
+    hooks.tell(&message(7, "failed"));
+    for _ in 0..2 {
+        while !matches!(done.recv().await.unwrap(), Did::Forget(_)) {}
+    }
+    assert_eq!((lab.count("opened", "delivered"), lab.count("failed", "delivered")), (1, 1));
+    // Told once, and as long as it lasts.
+    assert!(lab.is_degraded());
+    let told = lab.telemetry.events().read(&Asked { limit: 9, ..Asked::default() }).unwrap();
+    let told: Vec<_> = told.events.iter().map(|entry| entry.event.kind).collect();
+    assert_eq!(told, [Kind::Degraded]);
 }
 
 async fn asked(hooks: &Hooks) -> Result<(), NotDone> {
@@ -152,15 +161,21 @@ async fn who_asks_hears_whether_all_have_done_it() {
 async fn what_is_under_way_at_the_end_may_finish_and_the_rest_stays() {
     let lab = Lab::new();
     let (begun, gate) = (lab.fifo("begun"), lab.fifo("gate"));
-    let script = format!("echo x > {}; read x < {}", begun.display(), gate.display());
+    let heard = lab.path("heard");
+    let script = format!(
+        "echo $DUPIP_OCCASION >> {}; echo x > {}; read x < {}",
+        heard.display(),
+        begun.display(),
+        gate.display()
+    );
     let (hooks, _done) = lab.start(settings(&[shell("opened,resolved", &script)]));
     hooks.tell(&message(7, "opened"));
     hooks.tell(&message(7, "resolved"));
     read(begun).await;
-    let stop = tokio::spawn(hooks.stop());
+    let stop = tokio::spawn(stopped(hooks));
     tokio::task::spawn_blocking(|| fs::write(gate, "go\n").unwrap()).await.unwrap();
     stop.await.unwrap();
-    assert_eq!((lab.count("opened", "delivered"), lab.count("resolved", "delivered")), (1, 0));
+    assert_eq!((lab.count("opened", "delivered"), fs::read_to_string(heard).unwrap()), (1, "opened\n".to_owned()));
     let [kept] = lab.kept().try_into().unwrap();
     assert!(kept.contains("-7-resolved-1-"), "{kept}");
 }

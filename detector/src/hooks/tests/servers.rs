@@ -25,7 +25,7 @@ use tracing::Level;
 
 use super::{
     super::{courier::Hooks, webhook::Webhooks, *},
-    fixture::{Lab, message, over, settings, shell},
+    fixture::{Lab, message, over, settings, shell, stopped},
 };
 use crate::telemetry::tests::log_of;
 
@@ -179,7 +179,7 @@ fn no_secret_is_ever_logged_or_kept() {
             for name in lab.kept() {
                 assert!(!std::fs::read_to_string(lab.path("hooks").join(name)).unwrap().contains("sesame"));
             }
-            hooks.stop().await;
+            stopped(hooks).await;
         });
     });
     assert_eq!(lab.count("opened", "failed"), 3, "{log}");

@@ -6,7 +6,7 @@ use tokio::runtime;
 
 use super::{
     super::*,
-    fixture::{Did, Lab, message, over, read, settings, shell},
+    fixture::{Did, Lab, message, over, read, settings, shell, stopped},
 };
 
 fn pending(sequence: u64, hook: &str, occasion: &str) -> Pending {
@@ -85,7 +85,7 @@ fn what_a_killed_agent_had_to_tell_is_told_by_the_next() {
         assert_eq!(read(opened).await.as_bytes(), message(7, "opened").to_json());
         assert_eq!(read(resolved).await.as_bytes(), message(7, "resolved").to_json());
         over(&mut done, "7-resolved-1").await;
-        hooks.stop().await;
+        stopped(hooks).await;
     });
     assert_eq!(lab.kept(), Vec::<String>::new());
     assert_eq!((lab.count("opened", "delivered"), lab.count("resolved", "delivered")), (1, 1));
