@@ -187,7 +187,8 @@ fn what_is_contained_goes_nowhere_and_everything_else_does() {
                 let Loaded { mut tap, mut claims, mut quarantine, .. } = load(hook);
                 let post = Post { watch_ipv4, ..at(Side::Ingress) };
                 [lan.first, lan.second].iter().for_each(|port| tap.attach(*port, post).unwrap());
-                let frames = [claims_of_all_kinds("s1", 1), others("s1"), in_vlan_7("s1"), claims_of_all_kinds("s2", 20)];
+                let frames =
+                    [claims_of_all_kinds("s1", 1), others("s1"), in_vlan_7("s1"), claims_of_all_kinds("s2", 20)];
                 let frames = frames.concat();
                 assert_eq!(lan.arrive(&frames), numbers(&frames), "before");
                 let reported = 8 + 7 + 2 + if watch_ipv4 { 1 + 1 + 1 + 2 } else { 0 };
@@ -325,8 +326,9 @@ fn a_full_quarantine_says_so() {
     alone(async || {
         let port = wire("s1", "p1");
         let Loaded { mut quarantine, .. } = load(Hook::Auto);
-        let entry = |number: usize| {
-            Contained { address: (0x0a00_0000 + u32::try_from(number).unwrap()).into(), ..contained(port) }
+        let entry = |number: usize| Contained {
+            address: (0x0a00_0000 + u32::try_from(number).unwrap()).into(),
+            ..contained(port)
         };
         (0..Quarantine::MAX).for_each(|number| quarantine.contain(&entry(number)).unwrap());
         let error = quarantine.contain(&entry(Quarantine::MAX)).unwrap_err();
