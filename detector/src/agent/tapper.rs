@@ -45,7 +45,15 @@ impl Tapper {
         news: UnboundedSender<News>,
     ) -> std::io::Result<Self> {
         let (orders, received) = mpsc::channel();
-        let work = Work { listener, telemetry, news, counted: BTreeMap::new(), deaf: BTreeMap::new(), unguarded: BTreeMap::new(), asked: false };
+        let work = Work {
+            listener,
+            telemetry,
+            news,
+            counted: BTreeMap::new(),
+            deaf: BTreeMap::new(),
+            unguarded: BTreeMap::new(),
+            asked: false,
+        };
         let thread = thread::Builder::new().name("dupip-tapper".to_owned()).spawn(move || work.run(&received))?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }

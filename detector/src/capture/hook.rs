@@ -112,12 +112,7 @@ impl Hook {
         Ok(attached)
     }
 
-    fn attach_anew(
-        self,
-        program: &mut SchedClassifier,
-        interface: &str,
-        side: Side,
-    ) -> Result<Attached, ProgramError> {
+    fn attach_anew(self, program: &mut SchedClassifier, interface: &str, side: Side) -> Result<Attached, ProgramError> {
         let place = side.into();
         if self == Self::Clsact {
             add_clsact(interface)?;

@@ -43,7 +43,11 @@ pub fn record(bytes: &[u8]) {
     assert_eq!(port, at_an_interface.map(|(tapped, _)| tapped.ifindex));
 }
 
-fn told(bytes: &[u8], taken: Option<u16>, read: impl Fn(&Bytes<'_>, &Told) -> Verdict) -> Option<Result<Claim, Malformed>> {
+fn told(
+    bytes: &[u8],
+    taken: Option<u16>,
+    read: impl Fn(&Bytes<'_>, &Told) -> Verdict,
+) -> Option<Result<Claim, Malformed>> {
     let told = Told::default();
     let verdict = read(&Bytes(bytes, taken), &told);
     assert_eq!(verdict == Verdict::Drop, matches!(told.0.get(), Some(Ok(_))), "only of a claim it is asked");

@@ -151,8 +151,7 @@ mod tests {
     #[test]
     fn what_is_contained_and_its_key_are_one() {
         for tag in [None, VlanId::new(1), VlanId::new(4094)] {
-            let entry =
-                Contained { port: IfIndex::new(70_000).unwrap(), tag, address: Ipv4Addr::new(10, 8, 64, 2) };
+            let entry = Contained { port: IfIndex::new(70_000).unwrap(), tag, address: Ipv4Addr::new(10, 8, 64, 2) };
             assert_eq!(contained_by(key_of(&entry)), Some(entry));
         }
     }

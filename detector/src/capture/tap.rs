@@ -201,7 +201,11 @@ impl Tap {
     /// # Errors
     /// The kernel refuses. It is to be tried again, since IPv4 goes on, or the quarantine does not outlive this process.
     pub fn guard(&mut self, port: IfIndex, is_guarded: bool) -> Result<(), CaptureError> {
-        if is_guarded { self.guarded.insert(port) } else { self.guarded.remove(&port) };
+        if is_guarded {
+            self.guarded.insert(port)
+        } else {
+            self.guarded.remove(&port)
+        };
         match self.listening.get(&port).map(|listening| listening.post) {
             // An interface that is another by now is detached next.
             Some(post) => self.switch(port, post).map(drop)?,

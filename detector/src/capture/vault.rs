@@ -135,7 +135,9 @@ impl Vault {
     /// For which ports a link is kept.
     pub(super) fn ports(&self) -> Vec<IfIndex> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        entries.filter_map(|entry| IfIndex::new(entry.file_name().to_str()?.strip_prefix(LINK)?.parse().ok()?)).collect()
+        entries
+            .filter_map(|entry| IfIndex::new(entry.file_name().to_str()?.strip_prefix(LINK)?.parse().ok()?))
+            .collect()
     }
 
     /// Removes what is left of it, when nothing is contained any more.
