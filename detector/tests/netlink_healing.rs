@@ -42,10 +42,15 @@ fn make_bridge() {
 /// A named namespace whose eth0 is behind a port of rt0.
 fn make_sandbox(name: &str, port: &str, address: &str) {
     ip(&format!("netns add {name}"));
+    // What it says of itself by IPv6 comes whenever it likes.
+    inside(name, || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap());
     ip(&format!("link add {port} type veth peer name eth0 netns {name}"));
     ip(&format!("link set {port} master rt0 up"));
     ip(&format!("-n {name} addr add {address} dev eth0"));
     ip(&format!("-n {name} link set eth0 up"));
+    while !ip(&format!("link show {port}")).contains("state UP") {
+        thread::yield_now();
+    }
 }
 
 fn index_of(arguments: &str) -> IfIndex {

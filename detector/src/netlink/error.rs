@@ -62,7 +62,7 @@ pub enum Error {
     NoInterface(IfIndex),
     /// The interface of that name does not exist in the namespace it was looked for in.
     #[error("there is no interface {0} any more")]
-    NoLinkCalled(&'static str),
+    NoLinkCalled(String),
     /// A sandbox to be thrown away that cannot be made or removed.
     #[error("cannot make or remove {}: {source}; dupip needs CAP_SYS_ADMIN", path.display())]
     Throwaway {

@@ -5,7 +5,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
         AfSpecInet, AfSpecUnspec, InfoBridge, InfoData, InfoKind, InfoPortKind, InfoVlan, LinkAttribute,
-        LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+        LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
     },
 };
 use rustix::io::Errno;
@@ -191,11 +191,11 @@ pub(super) async fn at(route: &mut Route, interface: IfIndex) -> Result<LinkMess
 }
 
 /// Asks for the link that is called `name` in the socket's namespace.
-pub(super) async fn called(route: &mut Route, name: &'static str) -> Result<LinkMessage, Error> {
+pub(super) async fn called(route: &mut Route, name: &str) -> Result<LinkMessage, Error> {
     let mut request = request();
     request.attributes.push(LinkAttribute::IfName(name.to_owned()));
     match one(route, "read the interface", request).await {
-        Err(error) if error.errno() == Some(Errno::NODEV) => Err(Error::NoLinkCalled(name)),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Err(Error::NoLinkCalled(name.to_owned())),
         link => link,
     }
 }
@@ -291,6 +291,11 @@ pub(super) fn mac(link: &LinkMessage) -> Mac {
 /// Whether the link is set up.
 pub(super) fn is_up(link: &LinkMessage) -> bool {
     link.header.flags.contains(LinkFlags::Up)
+}
+
+/// Whether frames get through (`IFLA_OPERSTATE`, `Documentation/networking/operstates.rst`).
+pub(super) fn carries(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
 }
 
 /// The link's hardware address, if it is one of Ethernet.

@@ -7,6 +7,7 @@ use std::{
     fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use netlink_packet_core::NLM_F_EXCL;
@@ -22,7 +23,7 @@ use rustix::{
 };
 
 use super::{
-    Error,
+    Error, Events,
     error::already,
     links,
     netns::{self, NetnsFile},
@@ -39,6 +40,8 @@ const DIRECTORY: &str = "/run/netns";
 pub const THROWAWAY_PREFIX: &str = "dupip-drill-";
 /// Its only interface besides the loopback.
 const INTERFACE: &str = "eth0";
+/// How long a new link may take until it carries; the kernel needs some milliseconds.
+const SETTLED: Duration = Duration::from_secs(5);
 /// Whether interfaces that are made in the namespace speak IPv6, which nobody asked them to.
 const NO_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
 
@@ -54,7 +57,8 @@ pub struct Throwaway {
 impl Throwaway {
     /// Makes the namespace `name`, which must begin with [`THROWAWAY_PREFIX`], and in it an interface with `address` behind
     /// the port `port`, a new one of `bridge`. It says nothing by itself, and one announcement if it is to `announce` its
-    /// address. The kernel answers for the address from then on.
+    /// address. The kernel answers for the address from then on: when this returns the bridge forwards for the port, unless it
+    /// speaks the spanning tree protocol and has not made up its mind.
     ///
     /// # Errors
     /// [`Error::Throwaway`] if the namespace cannot be made, for one because the name is in use; [`Error::NoBridge`] and
@@ -68,8 +72,14 @@ impl Throwaway {
     ) -> Result<Self, Error> {
         let name = Name::make(name).await?;
         let netns = NetnsFile::open(&name.0)?;
-        plug_in(bridge, port, &netns).await?;
+        let mut host = Route::open().map_err(Error::Open)?;
+        let mut events = Events::open()?;
+        let port = plug_in(&mut host, bridge, port, &netns).await?;
         let (interface, mac) = set_up(&netns, address).await?;
+        let carries = tokio::time::timeout(SETTLED, until_it_carries(&mut host, &mut events, port)).await;
+        carries.unwrap_or_else(|_| {
+            Err(Error::Throwaway { path: name.0.clone(), source: io::ErrorKind::TimedOut.into() })
+        })?;
         let made = Self { name, interface, mac, address };
         if announce {
             made.announce().await?;
@@ -196,9 +206,8 @@ fn unbind(path: &Path) -> io::Result<()> {
 }
 
 /// Puts one end of a new veth into the bridge, as `port`, and the other into the namespace.
-async fn plug_in(bridge: BridgeName, port: IfName, netns: &NetnsFile) -> Result<(), Error> {
-    let mut route = Route::open().map_err(Error::Open)?;
-    let bridge = links::bridge(&mut route, bridge).await?;
+async fn plug_in(host: &mut Route, bridge: BridgeName, port: IfName, netns: &NetnsFile) -> Result<IfIndex, Error> {
+    let bridge = links::bridge(host, bridge).await?;
     let mut inner = LinkMessage::default();
     inner.attributes.push(LinkAttribute::IfName(INTERFACE.to_owned()));
     inner.attributes.push(LinkAttribute::NetNsFd(netns.raw()));
@@ -207,7 +216,18 @@ async fn plug_in(bridge: BridgeName, port: IfName, netns: &NetnsFile) -> Result<
     outer.attributes.push(LinkAttribute::Controller(bridge.index.get()));
     let veth = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inner)));
     outer.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), veth]));
-    route.create("make a port for the drill", RouteNetlinkMessage::NewLink(outer), NLM_F_EXCL).await
+    host.create("make a port for the drill", RouteNetlinkMessage::NewLink(outer), NLM_F_EXCL).await?;
+    let made = links::called(host, port.as_str()).await?;
+    links::index(&made).ok_or_else(|| Error::NoLinkCalled(port.to_string()))
+}
+
+/// The kernel notices by and by that a link carries, and only then the bridge lets frames through
+/// (`br_port_carrier_check` in `net/bridge/br_if.c`).
+async fn until_it_carries(host: &mut Route, events: &mut Events, port: IfIndex) -> Result<(), Error> {
+    while !links::carries(&links::at(host, port).await?) {
+        events.next().await?;
+    }
+    Ok(())
 }
 
 /// Sets the interface up and gives it its address, in this order: the other way round the kernel announces the address if
@@ -228,7 +248,7 @@ async fn set_up(netns: &NetnsFile, address: Ipv4Net) -> Result<(IfIndex, Mac), E
     new.attributes.push(AddressAttribute::Local(address.addr().into()));
     new.attributes.push(AddressAttribute::Address(address.addr().into()));
     route.create("give the drill its address", RouteNetlinkMessage::NewAddress(new), NLM_F_EXCL).await?;
-    links::index(&link).map(|interface| (interface, mac)).ok_or(Error::NoLinkCalled(INTERFACE))
+    links::index(&link).map(|interface| (interface, mac)).ok_or_else(|| Error::NoLinkCalled(INTERFACE.to_owned()))
 }
 
 /// Takes the veth away, if there is one: with one end goes the other, and the port is gone when this returns.
