@@ -29,8 +29,8 @@ impl Telemetry {
                 self.detect.observe(incident.time_to_name().as_secs_f64());
             }
             Finding::Reopened(incident) => self.reopened.with_label_values(&[incident.domain.bridge.as_str()]).inc(),
-            Finding::StepFailed { news: true, .. } => self.evictions.with_label_values(&["retried"]).inc(),
-            Finding::GivenUp { .. } => self.evictions.with_label_values(&["failed"]).inc(),
+            Finding::StepFailed { news: true, .. } => self.evictions.with_label_values(&["failed"]).inc(),
+            Finding::GivenUp { .. } => self.evictions.with_label_values(&["given_up"]).inc(),
             Finding::Held { reason: Held::Brake, .. } => self.evictions.with_label_values(&["braked"]).inc(),
             Finding::Stepped { done: Step::Contain, .. } => self.evictions.with_label_values(&["contained"]).inc(),
             Finding::Healed(incident) => self.count_healed(incident),

@@ -54,7 +54,7 @@ fn a_healed_duplicate_is_a_story_in_order() -> Result<()> {
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
     let steps: Vec<_> = told.iter().map(|event| text(field(event, "detail"), "step")).collect();
     let steps: Vec<_> = steps.into_iter().filter(|step| !step.is_empty()).collect();
-    assert_eq!(steps.first(), Some(&"reallocate"), "{told:?}");
+    assert_eq!(steps.first(), Some(&"contain"), "{told:?}");
     let log = agent.log()?;
     for event in &told {
         assert!(log.contains(text(event, "message")), "not in the log: {event}");

@@ -55,7 +55,7 @@ fn a_duplicate_that_was_there_before_is_named_and_healed() -> Result<()> {
         parties.iter().map(|party| (text(party, "sandbox"), text(party, "port"), text(party, "role"))).collect();
     assert!(names.contains(&("sportsagent", lab.sports.port(), "loser")), "{names:?}");
     assert!(names.contains(&("reviewagent", lab.review.port(), "winner")), "{names:?}");
-    assert!(text(&incident, "reason").contains("holds the lease"), "{incident}");
+    assert!(text(&incident, "reason").contains("holds lease generation"), "{incident}");
     assert!(field(&incident, "heal_ms").as_f64().is_some_and(|ms| ms > 0.0), "{incident}");
 
     assert_eq!(lab.sports.addresses()?, ["10.8.64.4/24"]);
