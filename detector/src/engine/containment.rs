@@ -3,6 +3,8 @@
 //! It comes before anything else is done about a loser, so that the winner's neighbours hear one voice from then on. It
 //! lives in the tap, for as long as its incident is open.
 
+use std::collections::BTreeMap;
+
 use super::{
     Engine, Purpose,
     bindings::Key,
@@ -46,11 +48,17 @@ impl Engine {
             return None;
         }
         self.contained.extend(keys.iter().map(|key| ((*key, port), Some(id))));
-        for key in &keys {
-            self.findings.push_back(Finding::Contained { incident: id, domain: key.0, address: key.1, port });
-            self.listen_to(*key);
+        keys.iter().for_each(|key| self.listen_to(*key));
+        if let Some((domain, address)) = keys.first().copied().filter(|_| self.tells_containment(id, port)) {
+            self.findings.push_back(Finding::Contained { incident: id, domain, address, port });
         }
         Some(self.act(purpose, |id| Action::Contain { id, entries }))
+    }
+
+    /// Whoever claims what many have is told of as the addresses are: of the first ones, and now and then.
+    fn tells_containment(&self, id: IncidentId, port: IfIndex) -> bool {
+        let is_its = |((_, at), of): &(&(Key, IfIndex), &Option<IncidentId>)| *at == port && **of == Some(id);
+        super::judgement::is_told(self.contained.iter().filter(is_its).count())
     }
 
     /// What the tap is told: the address under each tag by which it may come in.
@@ -59,37 +67,42 @@ impl Engine {
         tags.into_iter().map(|tag| Contained { port, tag, address }).collect()
     }
 
-    /// Lets a port claim an address again; none if it may already.
-    pub(super) fn lift(&mut self, key: Key, port: IfIndex, purpose: Purpose) -> Option<ActionId> {
-        let incident = self.contained.remove(&(key, port))?;
-        self.settled_joins.remove(&(key, port));
-        let entries = self.entries(key, port);
-        let (domain, address) = key;
-        self.findings.push_back(Finding::Lifted { incident, domain, address, port });
-        Some(self.act(purpose, |id| Action::Lift { id, entries }))
+    /// Lets a port claim these addresses again.
+    fn lift(&mut self, keys: Vec<Key>, port: IfIndex) {
+        let mut entries = Vec::new();
+        let mut incident = None;
+        for key in &keys {
+            incident = self.contained.remove(&(*key, port)).flatten().or(incident);
+            self.settled_joins.remove(&(*key, port));
+            entries.extend(self.entries(*key, port));
+        }
+        let Some((domain, address)) = keys.first().copied() else { return };
+        self.findings.push_back(Finding::Lifted { incident, domain, address, port, count: keys.len() });
+        self.act(Purpose::Lift(keys, port), |id| Action::Lift { id, entries });
+    }
+
+    fn lift_where(&mut self, is_over: impl Fn(Key, IfIndex, Option<IncidentId>) -> bool) {
+        let mut at_port: BTreeMap<IfIndex, Vec<Key>> = BTreeMap::new();
+        for ((key, port), _) in self.contained.iter().filter(|((key, port), of)| is_over(*key, *port, **of)) {
+            at_port.entry(*port).or_default().push(*key);
+        }
+        at_port.into_iter().for_each(|(port, keys)| self.lift(keys, port));
     }
 
     /// Lets everybody go whom an incident contains, or one of its ports.
     pub(super) fn lift_all(&mut self, id: IncidentId, port: Option<IfIndex>) {
-        let is_its = |((_, at), of): &(&(Key, IfIndex), &Option<IncidentId>)| {
-            **of == Some(id) && port.is_none_or(|port| port == *at)
-        };
-        let all: Vec<(Key, IfIndex)> = self.contained.iter().filter(is_its).map(|(entry, _)| *entry).collect();
-        for (key, port) in all {
-            self.lift(key, port, Purpose::Lift(key, port));
-        }
+        self.lift_where(|_, at, of| of == Some(id) && port.is_none_or(|port| port == at));
     }
 
     /// A port is gone, and with it whatever was kept from it.
     pub(super) fn lift_port(&mut self, port: IfIndex) {
-        let at_port: Vec<Key> = self.contained.keys().filter(|(_, at)| *at == port).map(|(key, _)| *key).collect();
-        for key in at_port {
-            self.lift(key, port, Purpose::Lift(key, port));
-        }
+        self.lift_where(|_, at, _| at == port);
     }
 
-    pub(super) fn not_lifted(&mut self, key: Key, port: IfIndex, now: Timestamp) {
-        self.contained.entry((key, port)).or_insert(None);
+    pub(super) fn not_lifted(&mut self, keys: &[Key], port: IfIndex, now: Timestamp) {
+        for key in keys {
+            self.contained.entry((*key, port)).or_insert(None);
+        }
         self.timers.set_first(Timer::LeftOver, now + LEFT_OVER);
     }
 
@@ -100,29 +113,28 @@ impl Engine {
         if let Some(id) = self.open.get(&key) {
             self.spared.insert((*id, entry.port));
         }
-        self.lift(key, entry.port, Purpose::Lift(key, entry.port));
+        self.lift_where(|of, at, _| (of, at) == (key, entry.port));
     }
 
-    /// An earlier agent has left these contained. What is still contested will show soon.
-    pub(super) fn left_contained(&mut self, entries: Vec<Contained>, now: Timestamp) {
-        for entry in entries {
+    /// Everybody is known by now. What an earlier agent has left contained, and is still contested, will show soon.
+    pub(super) fn sort_left_contained(&mut self, now: Timestamp) {
+        let mut of_nobody = Vec::new();
+        for entry in std::mem::take(&mut self.left_contained) {
             match self.topology.domain_of(entry.port, entry.tag) {
-                Some(domain) => {
-                    self.contained.entry(((domain, entry.address), entry.port)).or_insert(None);
-                }
-                None => {
-                    self.act(Purpose::Caches, |id| Action::Lift { id, entries: vec![entry] });
-                }
+                Some(domain) => drop(self.contained.entry(((domain, entry.address), entry.port)).or_insert(None)),
+                None => of_nobody.push(entry),
             }
         }
-        self.timers.set_first(Timer::LeftOver, now + LEFT_OVER);
+        if !of_nobody.is_empty() {
+            self.act(Purpose::Caches, |id| Action::Lift { id, entries: of_nobody });
+        }
+        if self.contained.values().any(Option::is_none) {
+            self.timers.set_first(Timer::LeftOver, now + LEFT_OVER);
+        }
     }
 
     pub(super) fn lift_left_over(&mut self) {
-        let left: Vec<(Key, IfIndex)> = self.contained.iter().filter(|(_, of)| of.is_none()).map(|(e, _)| *e).collect();
-        for (key, port) in left {
-            self.lift(key, port, Purpose::Lift(key, port));
-        }
+        self.lift_where(|_, _, of| of.is_none());
     }
 
     /// Whether a port's claims to an address are dropped.

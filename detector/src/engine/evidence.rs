@@ -39,16 +39,23 @@ impl Engine {
 
     pub(super) fn keep_news(&mut self) {
         self.unkept.extend(self.findings.changed());
-        for id in std::mem::take(&mut self.unkept) {
+        let due: Vec<IncidentId> = self.unkept.difference(&self.being_kept).copied().collect();
+        for id in due {
+            self.unkept.remove(&id);
             if let Some(incident) = self.incidents.get(&id).cloned().map(Box::new) {
+                self.being_kept.insert(id);
                 self.act(Purpose::Evidence(id), |id| Action::Keep { id, incident });
             }
         }
     }
 
-    /// It is tried again when the store works again.
-    pub(super) fn not_kept(&mut self, id: IncidentId) {
-        self.owed.insert(id);
+    /// A record is on disk, or not: then it is tried again when the store works again. Of what has happened meanwhile there
+    /// is one more, however much that was.
+    pub(super) fn kept(&mut self, id: IncidentId, is_kept: bool) {
+        self.being_kept.remove(&id);
+        if !is_kept {
+            self.owed.insert(id);
+        }
     }
 
     pub(super) fn keep_owed(&mut self) {

@@ -26,6 +26,7 @@ impl Engine {
         bridges.into_iter().for_each(|bridge| self.sweep(bridge, now));
         if !std::mem::replace(&mut self.inventory_done, true) {
             self.take_up_rest(now);
+            self.sort_left_contained(now);
             self.resume_moves(now);
             self.adopt_settled();
         }

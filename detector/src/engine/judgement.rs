@@ -28,6 +28,11 @@ const TOLD_ADDRESSES: usize = 8;
 /// How often it is told that an incident goes on.
 const TOLD_EVERY: Span = Span::from_secs(60);
 
+/// Whether it is told that there are so many.
+pub(super) const fn is_told(count: usize) -> bool {
+    count <= TOLD_ADDRESSES || count.is_power_of_two()
+}
+
 impl Engine {
     /// Looks at an address after somebody claimed it. A party that has been silent is asked before it counts.
     pub(super) fn judge(&mut self, key: Key, evidence: Evidence, at: Timestamp, now: Timestamp) {
@@ -167,7 +172,7 @@ impl Engine {
         incident.addresses.insert(key.1);
         self.open.insert(key, id);
         let count = incident.addresses.len();
-        if count <= TOLD_ADDRESSES || count.is_power_of_two() {
+        if is_told(count) {
             let incident = Box::new(incident.clone());
             self.findings.push_back(Finding::AddressJoined { incident, address: key.1 });
         }

@@ -82,7 +82,7 @@ pub use topology::{Bridge, Port, Sandbox, VlanDevice};
 pub use ways::{NoOwner, OwnerPattern, UnknownWay, Way, Ways};
 
 use crate::{
-    net::{BridgeName, Domain, Generation, IfIndex, Lease, Reach, Station},
+    net::{BridgeName, Contained, Domain, Generation, IfIndex, Lease, Reach, Station},
     time::{Span, Timestamp},
 };
 
@@ -217,7 +217,8 @@ enum Purpose {
     Joined(IncidentId, Key),
     /// The containment of a loser at such an address.
     JoinedContained(IncidentId, Key, IfIndex),
-    Lift(Key, IfIndex),
+    /// That these may be claimed at a port again.
+    Lift(Vec<Key>, IfIndex),
     /// With how often it has failed.
     Adoption(Domain, Ipv4Addr, u8),
     /// A change of a lease that nobody waits for.
@@ -267,9 +268,13 @@ pub struct Engine {
     spared: BTreeSet<(IncidentId, IfIndex)>,
     strikes: Strikes,
     paused_until: Option<Timestamp>,
-    /// Incidents of which there is news to be written down, and those of which it could not be.
+    /// Incidents of which there is news to be written down, those of which it is being done, and those of which it could
+    /// not be.
     unkept: BTreeSet<IncidentId>,
+    being_kept: BTreeSet<IncidentId>,
     owed: BTreeSet<IncidentId>,
+    /// What an earlier agent has left contained, until it is known which ports there are.
+    left_contained: Vec<Contained>,
     /// Incidents that an earlier agent had open, until it is known who is here.
     waiting: BTreeMap<Key, Incident>,
     inventory_done: bool,
@@ -310,7 +315,9 @@ impl Engine {
             strikes: Strikes::default(),
             paused_until: None,
             unkept: BTreeSet::new(),
+            being_kept: BTreeSet::new(),
             owed: BTreeSet::new(),
+            left_contained: Vec::new(),
             waiting: BTreeMap::new(),
             inventory_done: false,
             last_action: 0,
@@ -336,7 +343,7 @@ impl Engine {
             Input::Draining(leases) => self.draining(leases),
             Input::MovePending(lease) => self.pending_moves.push(lease),
             Input::Restored(incident) => self.restored(*incident, now),
-            Input::LeftContained(entries) => self.left_contained(entries, now),
+            Input::LeftContained(entries) => self.left_contained.extend(entries),
             Input::Lifted(entry) => self.lifted_by_operator(entry),
             Input::Paused { until } => self.pause(until, now),
             Input::StoreRestored => self.store_restored(now),
@@ -473,6 +480,7 @@ impl Engine {
                 self.announce_keeper(key, self.other_than(key, port));
                 self.note(incident);
             }
+            (Some(Purpose::Evidence(incident)), _) => self.kept(incident, true),
             (Some(Purpose::Keeping(incident, port)), _) => self.kept_for(incident, port, action, now),
             (Some(Purpose::Eviction(incident, port)), outcome) => {
                 self.step_done(incident, port, action, outcome, now);
@@ -494,12 +502,12 @@ impl Engine {
             Some(Purpose::Eviction(incident, port) | Purpose::Keeping(incident, port)) => {
                 self.step_failed(incident, port, action, failure, now);
             }
-            Some(Purpose::Evidence(incident)) => self.not_kept(incident),
+            Some(Purpose::Evidence(incident)) => self.kept(incident, false),
             Some(Purpose::Joined(_, (domain, address))) => {
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
             Some(Purpose::JoinedContained(incident, key, port)) => self.join_not_contained(incident, key, port, failure),
-            Some(Purpose::Lift(key, port)) => self.not_lifted(key, port, now),
+            Some(Purpose::Lift(keys, port)) => self.not_lifted(&keys, port, now),
             Some(Purpose::Adoption(domain, address, failed)) => {
                 self.adoption_failed((domain, address), failed + 1, failure, now);
             }

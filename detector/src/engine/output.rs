@@ -243,6 +243,8 @@ pub enum Finding {
         address: Ipv4Addr,
         /// The port.
         port: IfIndex,
+        /// How many addresses, this one and others.
+        count: usize,
     },
     /// A loser is at its new address: whoever has noted the old one elsewhere must know.
     Evicted {

@@ -208,8 +208,17 @@ impl Engine {
         failure: String,
         now: Timestamp,
     ) {
-        if self.stops_waiting(id, port, action) {
-            self.retry_step(id, port, failure, now);
+        if !self.stops_waiting(id, port, action) {
+            return;
+        }
+        match (self.eviction(id, port).map(|eviction| eviction.step), self.key(id)) {
+            // Their owners find out later. The sandbox has its new address all the same.
+            (Some(step @ Step::DestroySockets), Some(key)) => {
+                let (domain, news) = (key.0, false);
+                self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure, news });
+                self.advance(id, port, key, now);
+            }
+            _ => self.retry_step(id, port, failure, now),
         }
     }
 

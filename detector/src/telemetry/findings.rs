@@ -70,8 +70,9 @@ impl Telemetry {
             Finding::Contained { incident, domain, address, port } => {
                 self.containment(Some(*incident), *domain, *address, *port, true)
             }
-            Finding::Lifted { incident, domain, address, port } => {
-                self.containment(*incident, *domain, *address, *port, false)
+            Finding::Lifted { incident, domain, address, port, count } => {
+                let event = self.containment(*incident, *domain, *address, *port, false);
+                event.with(Facts { count: Some(*count as u64), ..Facts::default() })
             }
             Finding::Evicted { incident, port } => evicted(incident, *port),
             Finding::GivenUp { incident, port } => given_up(incident, *port),

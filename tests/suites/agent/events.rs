@@ -48,7 +48,7 @@ fn a_healed_duplicate_is_a_story_in_order() -> Result<()> {
     follower.wait(DEADLINE)?;
     let told: Vec<Value> = follower.log()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let kinds: Vec<_> = told.iter().map(|event| text(event, "kind")).filter(|kind| *kind != "eviction_step").collect();
-    assert_eq!(kinds, ["duplicate", "judged", "healed"], "{told:?}");
+    assert_eq!(kinds, ["duplicate", "judged", "contained", "evicted", "lifted", "healed"], "{told:?}");
     assert!(told.iter().all(|event| field(event, "incident").as_u64() == Some(1)), "{told:?}");
     let numbers: Vec<_> = told.iter().filter_map(|event| field(event, "seq").as_u64()).collect();
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");

@@ -49,6 +49,17 @@ fn sockets_stay_if_an_operator_wants_them_to() {
 }
 
 #[test]
+fn sockets_that_cannot_be_ended_keep_nobody_from_being_moved() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("destroy_sockets", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.incident().status, world.asked("destroy_sockets")), (Status::Healed, 1));
+}
+
+#[test]
 fn without_a_tap_that_can_drop_the_loser_is_moved_all_the_same() {
     let mut world = two(Config { can_contain: false, ..enforce() });
     world.pass(Span::from_secs(1));

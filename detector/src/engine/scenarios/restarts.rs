@@ -91,10 +91,10 @@ fn what_an_agent_left_contained_is_lifted_unless_it_is_contested_still() {
         let policy = Policy { ways: way, ..Policy::default() };
         let mut world = World::with(Config { mode: Mode::Enforce, policy, ..Config::default() });
         world.contained.insert(left);
+        world.tell(Input::LeftContained(vec![left]));
         world.lease(CONTESTED, "a");
         world.sandbox(2, "a", &[CONTESTED]);
         world.sandbox(3, "b", &[if is_contested { CONTESTED } else { address(5) }]);
-        world.tell(Input::LeftContained(vec![left]));
         world.tell(Input::InventoryDone);
         world.pass(Span::from_secs(1));
         assert!(world.contained.contains(&left));
