@@ -133,6 +133,17 @@ pub enum Action {
         /// The lease.
         lease: Lease,
     },
+    /// Keep an address back that somebody outside uses, now that nobody here does.
+    SetAside {
+        /// To be named in the answer.
+        id: ActionId,
+        /// Where.
+        domain: Domain,
+        /// The address.
+        address: Ipv4Addr,
+        /// Who uses it.
+        mac: Mac,
+    },
     /// Let a released address rest: nothing shows it in use any more.
     Retire {
         /// To be named in the answer.

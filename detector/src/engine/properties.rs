@@ -207,6 +207,7 @@ impl Play {
             | Action::Lift { id, .. }
             | Action::Keep { id, .. }
             | Action::Recycle { id, .. }
+            | Action::SetAside { id, .. }
             | Action::DestroySockets { id, .. } => (id, Outcome::Finished),
             Action::Bind { id, lease } => (id, Outcome::Lease(lease)),
             Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {

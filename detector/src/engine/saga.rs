@@ -3,6 +3,7 @@
 use super::{
     Engine, Purpose,
     bindings::Key,
+    contest::Reason,
     eviction::{Eviction, STEP_TIME, Step},
     incident::IncidentId,
     input::Outcome,
@@ -180,6 +181,7 @@ impl Engine {
         match done {
             Step::Contain => self.announce_keeper(key, self.keeper(id, port)),
             Step::Readdress => self.tell_evicted(id, port),
+            Step::Bind => self.set_aside(id, key, self.keeper(id, port)),
             Step::Release => self.strike_out(id, port, now),
             _ => {}
         }
@@ -190,6 +192,15 @@ impl Engine {
         if let Some(incident) = self.incidents.get_mut(&id) {
             incident.told_losers += 1;
             self.findings.push_back(Finding::Evicted { incident: Box::new(incident.clone()), port });
+        }
+    }
+
+    /// What somebody outside uses is given to nobody here.
+    fn set_aside(&mut self, id: IncidentId, (domain, address): Key, keeper: Option<Station>) {
+        let contest = self.incidents.get(&id).and_then(|incident| incident.contest.as_ref());
+        let is_outside = contest.is_some_and(|contest| contest.reason == Reason::External);
+        if let Some(Station { mac, .. }) = keeper.filter(|_| is_outside) {
+            self.act(Purpose::Store(domain, address), |id| Action::SetAside { id, domain, address, mac });
         }
     }
 

@@ -53,10 +53,12 @@ pub enum Feature {
     Namespaces,
     /// Telling other programs what happened.
     Hooks,
+    /// Dropping what losers say.
+    Quarantine,
 }
 
 impl Feature {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Inventory,
         Self::Store,
         Self::Taps,
@@ -65,6 +67,7 @@ impl Feature {
         Self::Ipv4Watch,
         Self::Namespaces,
         Self::Hooks,
+        Self::Quarantine,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -77,6 +80,7 @@ impl Feature {
             Self::Ipv4Watch => "ipv4_watch",
             Self::Namespaces => "namespaces",
             Self::Hooks => "hooks",
+            Self::Quarantine => "quarantine",
         }
     }
 }
