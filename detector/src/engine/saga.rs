@@ -5,9 +5,11 @@ use super::{
     bindings::Key,
     contest::Reason,
     eviction::{Eviction, STEP_TIME, Step},
+    finding::Finding,
+    held::Held,
     incident::IncidentId,
     input::Outcome,
-    output::{Action, ActionId, Finding, Held},
+    output::{Action, ActionId},
     timers::Timer,
 };
 use crate::{
@@ -100,9 +102,7 @@ impl Engine {
                 Some(self.announce((domain, contested), keeper))
             }
             Step::DestroySockets if !self.config.destroys_sockets => None,
-            Step::DestroySockets => {
-                Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested }))
-            }
+            Step::DestroySockets => Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested })),
             _ => self.action_with(port, (domain, contested), eviction.lease.clone()?, step),
         }
     }
@@ -297,7 +297,8 @@ impl Engine {
             }
             (None, Some(_), _) => self.conclude(id, port, now),
             (None, None, Step::AwaitGone) => {
-                let failure = format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
+                let failure =
+                    format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
                 self.retry_step(id, port, failure, now);
             }
             (None, None, _) => self.take_step(id, port, now),

@@ -251,7 +251,9 @@ impl Telemetry {
         let build = gauge(&self.registry, "dupip_build_info", "1, with what was built", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
-        ["contained", "healed", "failed", "given_up", "braked"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        ["contained", "healed", "failed", "given_up", "braked"]
+            .iter()
+            .for_each(|result| self.evictions.with_label_values(&[result]).reset());
         Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
         for op in ["bind", "release", "retire", "discard", "quarantine"] {

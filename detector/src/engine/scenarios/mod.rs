@@ -18,8 +18,8 @@ use std::{
 use super::*;
 use crate::{
     net::{
-        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, Reach,
-        VlanId,
+        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation,
+        Owner, Reach, VlanId,
     },
     time::Span,
 };
