@@ -38,6 +38,26 @@ pub enum Held {
 }
 
 impl Held {
+    /// Every reason.
+    pub const ALL: [Self; 16] = [
+        Self::Observing,
+        Self::Unsettled,
+        Self::Newcomer,
+        Self::Paused,
+        Self::Protected,
+        Self::Spared,
+        Self::Outside,
+        Self::Strikes,
+        Self::ContainOnly,
+        Self::GivenUp,
+        Self::Brake,
+        Self::OutOfReach,
+        Self::Nameless,
+        Self::OnlyOnTheWire,
+        Self::NoNetwork,
+        Self::Shared,
+    ];
+
     /// The reason in one word.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -61,6 +61,9 @@ impl Engine {
         for party in parties {
             self.note_party(id, &party);
         }
+        // Whoever counts and follows this agent has not heard of it yet.
+        let told = self.incidents.get(&id).cloned().map(Box::new);
+        told.into_iter().for_each(|told| self.findings.push_back(Finding::Duplicate(told)));
         Some(id)
     }
 
@@ -68,9 +71,7 @@ impl Engine {
         let evictions = known.evictions.into_iter().map(|(port, eviction)| (port, eviction.resumed())).collect();
         let addresses = [known.address].into();
         let incident = Incident { evictions, addresses, held: None, attempts: 0, ..known };
-        let told = Box::new(incident.clone());
         self.enter(incident);
-        self.findings.push_back(Finding::TakenUp(told));
     }
 
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
@@ -86,6 +87,8 @@ impl Engine {
             }
             let id = known.id;
             self.enter_again(Incident { contest: None, ..known });
+            let told = self.incidents.get(&id).cloned().map(Box::new);
+            told.into_iter().for_each(|told| self.findings.push_back(Finding::TakenUp(told)));
             for port in left {
                 self.abandon(id, port);
             }

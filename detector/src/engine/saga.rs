@@ -11,6 +11,7 @@ use super::{
     input::Outcome,
     output::{Action, ActionId},
     timers::Timer,
+    ways::Way,
 };
 use crate::{
     net::{IfIndex, Lease, LeaseState, Mac, Station},
@@ -176,8 +177,11 @@ impl Engine {
 
     fn advance(&mut self, id: IncidentId, port: IfIndex, key: Key, now: Timestamp) {
         let Some(eviction) = self.eviction_mut(id, port) else { return };
-        let done = eviction.advance(now);
-        self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        let (is_move, done) = (eviction.way != Way::Contain, eviction.advance(now));
+        // That somebody is contained is told by itself.
+        if is_move {
+            self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        }
         match done {
             Step::Contain => self.announce_keeper(key, self.keeper(id, port)),
             Step::Readdress => self.tell_evicted(id, port),
