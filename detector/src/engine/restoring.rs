@@ -84,7 +84,7 @@ impl Engine {
                 continue;
             }
             let id = known.id;
-            self.enter_again(Incident { contest: None, ..known });
+            self.enter_again(known);
             for port in left {
                 self.abandon(id, port);
             }
