@@ -123,7 +123,10 @@ impl Engine {
         let mut of_nobody = Vec::new();
         for entry in std::mem::take(&mut self.left_contained) {
             match self.topology.domain_of(entry.port, entry.tag) {
-                Some(domain) => drop(self.contained.entry(((domain, entry.address), entry.port)).or_insert(None)),
+                Some(domain) => {
+                    self.contained.entry(((domain, entry.address), entry.port)).or_insert(None);
+                    self.listen_to((domain, entry.address));
+                }
                 None => of_nobody.push(entry),
             }
         }
@@ -181,14 +184,16 @@ impl Engine {
     }
 
     pub(super) fn join_not_contained(&mut self, incident: IncidentId, key: Key, port: IfIndex, failure: String) {
-        self.contained.remove(&(key, port));
+        self.lift_where(|of, at, _| (of, at) == (key, port));
         let (domain, step, news) = (key.0, Step::Contain, false);
         self.findings.push_back(Finding::StepFailed { incident, domain, port, step, failure, news });
     }
 
-    /// A loser could not be contained.
+    /// A loser could not be contained, or not everywhere: then nothing is to stay.
     pub(super) fn not_contained(&mut self, id: IncidentId, port: IfIndex) {
-        self.contained.retain(|(_, at), of| *at != port || *of != Some(id));
+        let joined: Vec<(Key, IfIndex)> = self.settled_joins.iter().filter(|(_, at)| *at == port).copied().collect();
+        self.lift_all(id, Some(port));
+        self.settled_joins.extend(joined);
     }
 
     /// Contains at one more address whoever is contained already.

@@ -167,10 +167,9 @@ impl Eviction {
     pub(super) fn resumed(self) -> Self {
         let step = match self.step {
             Step::Bind | Step::Release | Step::Done => self.step,
-            Step::Failed | Step::Contained => self.step,
             _ => Step::Contain,
         };
-        Self { step, waits_for: None, watch: None, attempts: 0, ..self }
+        Self { step, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
     }
 
     /// Goes on to the step after this one.

@@ -210,6 +210,8 @@ impl Engine {
         let incident = self.incidents.get_mut(&id)?;
         (incident.status, incident.closed_at, incident.contest) = (Status::Open, None, None);
         (incident.first_at, incident.named_at, incident.attempts) = (at, now, 0);
+        // Nobody is contained any more. What was being done about somebody is begun anew.
+        incident.evictions.retain(|_, eviction| eviction.step == Step::Done);
         // Of several addresses, the others join again if they are contested again.
         incident.addresses = [incident.address].into();
         incident.times += 1;

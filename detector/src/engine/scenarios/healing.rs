@@ -621,3 +621,15 @@ fn a_move_that_the_store_tells_of_late_goes_on() {
         assert_eq!((world.asked("reallocate"), world.asked("bind")), (0, 1), "early: {early}");
     }
 }
+
+#[test]
+fn a_new_address_that_somebody_unknown_has_is_given_to_nobody() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.opaque(9, "vm", &[address(10)]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.at(3), world.incident().status), (vec![address(11)], Status::Healed));
+    assert_eq!((world.asked("give_back"), world.asked("readdress"), world.duplicates()), (1, 1, 1));
+}

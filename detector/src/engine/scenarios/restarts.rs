@@ -62,7 +62,7 @@ fn a_duplicate_that_ended_meanwhile_is_gone() {
     let records = world.kept.values().cloned().collect();
     world.behind.get_mut(&3).unwrap().addresses = [address(5)].into();
     let mut world = killed(world, records);
-    world.pass(Span::from_secs(2));
+    world.pass(Span::from_secs(6));
     assert_eq!((world.incident().status, world.engine.open_count(rt0())), (Status::Gone, 0));
     assert_eq!((world.at(3), world.asked("reallocate")), (vec![address(5)], 0));
 }
