@@ -9,6 +9,7 @@ mod doctor;
 mod events;
 mod exit;
 mod explain;
+mod healing;
 mod hooks;
 mod lease;
 mod man;
@@ -73,7 +74,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the agent: watch bridges, name duplicates and, in enforce mode, heal them
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Show the live table: who has which address
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
