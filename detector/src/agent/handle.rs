@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     clock,
+    operating::{NotLifted, Quarantined, Release},
     readiness::{Latch, Readiness},
     settings::Settings,
 };
@@ -29,6 +30,8 @@ pub(super) enum Query {
     Incidents(oneshot::Sender<Vec<Incident>>),
     /// The live table's rows of one address.
     On(Domain, Ipv4Addr, oneshot::Sender<Vec<Row>>),
+    Quarantined(oneshot::Sender<Vec<Quarantined>>),
+    Release(Release, oneshot::Sender<Result<Quarantined, NotLifted>>),
     /// Brings the metrics up to date that nobody keeps while nobody looks.
     Gauges(oneshot::Sender<()>),
 }
@@ -64,6 +67,9 @@ pub enum AskError {
     /// An address was not adopted.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// Nobody was let go.
+    #[error(transparent)]
+    NotLifted(#[from] NotLifted),
     /// The metrics cannot be written down, which is a bug.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -290,7 +296,7 @@ impl Handle {
         &self.readiness
     }
 
-    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, AskError> {
+    pub(super) async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, AskError> {
         let (reply, answer) = oneshot::channel();
         self.queries.send(query(reply)).await.map_err(|_| AskError::Stopping)?;
         answer.await.map_err(|_| AskError::Stopping)

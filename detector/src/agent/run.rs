@@ -306,7 +306,7 @@ impl Agent {
     }
 
     /// Carries out and tells whatever the engine has to say.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
             if let Some(message) = told::message(&finding) {
@@ -342,6 +342,8 @@ impl Agent {
             }
             Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(self.engine.rows_on(domain, address).collect())),
+            Query::Quarantined(reply) => drop(reply.send(self.quarantined())),
+            Query::Release(release, reply) => drop(reply.send(self.release(release))),
             Query::Gauges(reply) => {
                 self.set_gauges();
                 let _ = reply.send(());

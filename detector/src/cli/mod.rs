@@ -16,6 +16,7 @@ mod man;
 mod policy;
 mod pool;
 mod preflight;
+mod quarantine;
 mod render;
 mod replay;
 mod run;
@@ -43,6 +44,7 @@ Examples:
   dupip table                              who has which address
   dupip conflicts                          duplicates, open and lately closed
   dupip explain 3                          the story of one of them
+  dupip quarantine list                    whose claims are dropped, and how many by now
   dupip events -f                          everything that happens, as it happens
   dupip lease list -o json                 the allocator's book, for a program
 
@@ -81,6 +83,8 @@ enum Verb {
     Conflicts(conflicts::Args),
     /// Tell the story of one incident, from first sight to its end
     Explain(explain::Args),
+    /// Show whose claims are dropped, and let somebody go
+    Quarantine(quarantine::Args),
     /// Show what the agent has told, and what it tells
     Events(events::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
@@ -109,6 +113,7 @@ impl Cli {
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
             Verb::Explain(args) => args.run(socket),
+            Verb::Quarantine(args) => args.run(&socket),
             Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),

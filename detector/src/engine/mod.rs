@@ -70,6 +70,7 @@ use timers::{Timer, Timers};
 use topology::Topology;
 
 pub use bindings::Binding;
+pub use containment::Containment;
 pub use contest::{Contest, Holding, Reason, Rights};
 pub use eviction::{Eviction, Step};
 pub use incident::{Incident, IncidentId, Party, Sighting, Status, Verdict};

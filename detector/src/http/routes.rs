@@ -16,18 +16,22 @@ use axum::{
 };
 use futures_util::stream;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
+use tracing::info;
 
 use super::{
     api::{
-        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Problem, Release, Released,
-        Standing, TableFilter,
+        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Problem, Quarantined, Release,
+        Released, Standing, TableFilter,
     },
     events::{Waiting, events},
     explain::{explained, with_history},
     peer::Peer,
     view::{self, Wall},
 };
-use crate::agent::{Handle, Latch, Settings, TableRow, TableWalk};
+use crate::{
+    agent::{Handle, Latch, Settings, TableRow, TableWalk},
+    engine::Containment,
+};
 
 /// The longest request: an owner's name and a few numbers.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -52,6 +56,7 @@ fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
         .route("/api/v1/table", get(table))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{number}", get(explain))
+        .route("/api/v1/quarantine", get(quarantine))
         .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
         .route("/api/v1/about", get(about))
         .route("/api/v1/leases", get(leases))
@@ -63,6 +68,7 @@ fn changes() -> Router<Handle> {
         .route("/api/v1/leases", post(allocate))
         .route("/api/v1/leases/adopt", post(adopt))
         .route("/api/v1/leases/release", post(release))
+        .route("/api/v1/quarantine/lift", post(lift))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
@@ -179,6 +185,11 @@ async fn explain(
     Ok(Json(with_history(view::incident(incident, wall), history.as_deref())))
 }
 
+async fn quarantine(State(agent): State<Handle>) -> Result<Json<Vec<Quarantined>>, Problem> {
+    let (contained, wall) = (agent.quarantined().await?, Wall::read());
+    Ok(Json(contained.iter().map(|of| view::quarantined(of, wall)).collect()))
+}
+
 async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
     Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
 }
@@ -223,4 +234,16 @@ async fn release(
     let fence = request.named()?;
     let change = if force { agent.discard(fence).await? } else { agent.release(fence).await? };
     Ok(Json((&change).into()))
+}
+
+async fn lift(
+    State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    request: Result<Json<Lift>, JsonRejection>,
+) -> Result<Json<Quarantined>, Problem> {
+    let Json(request) = request?;
+    let lifted = agent.release_contained(request.named()?).await?;
+    let Containment { address, port_name, .. } = &lifted.containment;
+    info!(event = "lifted_for", %peer, "{address} was lifted at {port_name} by {peer}");
+    Ok(Json(view::quarantined(&lifted, Wall::read())))
 }

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::api;
 use crate::{
-    agent::{TableRow, clock},
+    agent::{self, TableRow, clock},
     allocator::{Change, Fence, JournalEntry, Standing, Wish},
-    engine::{Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status},
+    engine::{Containment, Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status},
     net::{
         BridgeName, Domain, Generation, IfIndex, IfName, InvalidName, InvalidOwner, Ipv4Range, Lease, Owner, VlanId,
     },
@@ -205,6 +205,22 @@ pub fn incident(incident: &Incident, wall: Wall) -> api::Incident {
     }
 }
 
+/// Who is in quarantine, as the API shows it.
+pub(super) fn quarantined(of: &agent::Quarantined, wall: Wall) -> api::Quarantined {
+    let Containment { domain, address, port, port_name, sandbox, incident, since, .. } = &of.containment;
+    api::Quarantined {
+        bridge: domain.bridge.to_string(),
+        vlan: domain.vlan.map(VlanId::get),
+        address: *address,
+        port: port_name.clone(),
+        ifindex: port.get(),
+        sandbox: sandbox.clone(),
+        incident: incident.map(|id| id.0),
+        since: since.map(|at| wall.text(at)),
+        dropped: of.dropped,
+    }
+}
+
 fn sighting(incident: &Incident, sighting: &Sighting, wall: Wall) -> api::Sighting {
     let Sighting { at, address, station, evidence } = sighting;
     api::Sighting {
@@ -376,6 +392,12 @@ impl api::Address {
     }
 }
 
+impl api::Lift {
+    pub(super) fn named(self) -> Result<agent::Release, Invalid> {
+        Ok(agent::Release { port: self.port.parse()?, address: self.address, vlan: vlan(self.vlan)? })
+    }
+}
+
 impl api::TableFilter {
     /// The domain that is asked for; `None` is any.
     pub(super) fn domain(&self) -> Result<Option<Domain>, Invalid> {
@@ -400,6 +422,9 @@ impl api::Release {
 
 fn domain(bridge: &str, vlan: Option<u16>) -> Result<Domain, Invalid> {
     let bridge: BridgeName = bridge.parse()?;
-    let vlan = vlan.map(|id| VlanId::new(id).ok_or(Invalid::Vlan(id))).transpose()?;
-    Ok(Domain { bridge, vlan })
+    Ok(Domain { bridge, vlan: self::vlan(vlan)? })
+}
+
+fn vlan(id: Option<u16>) -> Result<Option<VlanId>, Invalid> {
+    id.map(|id| VlanId::new(id).ok_or(Invalid::Vlan(id))).transpose()
 }
