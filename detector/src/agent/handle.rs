@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
     clock,
@@ -19,6 +19,7 @@ use crate::{
     engine::{Incident, Row},
     net::{Domain, IfName, Lease, Owner},
     telemetry::{EventLog, Telemetry},
+    time::Timestamp,
     witness::Wire,
 };
 
@@ -30,6 +31,9 @@ pub(super) enum Query {
     Incidents(oneshot::Sender<Vec<Incident>>),
     /// The live table's rows of one address.
     On(Domain, Ipv4Addr, oneshot::Sender<Vec<Row>>),
+    /// Nothing new is to be done until then, or it goes on.
+    Pause(Option<Timestamp>, oneshot::Sender<()>),
+    PausedUntil(oneshot::Sender<Option<Timestamp>>),
     Quarantined(oneshot::Sender<Vec<Quarantined>>),
     Release(Release, oneshot::Sender<Result<Quarantined, NotLifted>>),
     /// Brings the metrics up to date that nobody keeps while nobody looks.
@@ -83,6 +87,8 @@ pub struct Handle {
     pub(super) readiness: Readiness,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) settings: Arc<Settings>,
+    /// Held by whoever writes down that the agent is paused.
+    pub(super) pausing: Arc<Mutex<()>>,
 }
 
 /// The agent's live table, as the one that is asked before an address is handed out, and the wire.

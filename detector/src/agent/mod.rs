@@ -31,7 +31,7 @@ mod watch;
 
 pub use error::Error;
 pub use handle::{AskError, Handle, TableRow, TableWalk};
-pub use operating::{NotLifted, Quarantined, Release};
+pub use operating::{NotLifted, Pause, Quarantined, Release};
 pub use readiness::{Latch, Readiness};
 pub use run::start;
 pub use settings::Settings;

@@ -1,14 +1,20 @@
-//! What an operator asks of the running agent: who is in quarantine, and to let somebody go.
+//! What an operator asks of the running agent: who is in quarantine, to let somebody go, and to do nothing new for a while.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use humantime::format_rfc3339_millis;
+
 use super::{
+    clock,
     handle::{AskError, Handle, Query},
+    restoring::PAUSED_UNTIL,
     run::Agent,
 };
 use crate::{
+    allocator::StoreError,
     engine::{Containment, Engine, Input},
     net::{Contained, IfName, VlanId},
+    time::{Span, Timestamp},
 };
 
 /// Who is kept from saying what, and how often it was tried.
@@ -29,6 +35,15 @@ pub struct Release {
     pub address: Ipv4Addr,
     /// The VLAN that it is contained in; `None` is any, if it is one only.
     pub vlan: Option<VlanId>,
+}
+
+/// What a pause came to.
+#[derive(Debug)]
+pub struct Pause {
+    /// Until when nothing new is done; `None` if the agent goes on.
+    pub until: Option<Timestamp>,
+    /// Why the next agent will not know of it, if that is so.
+    pub forgotten: Option<StoreError>,
 }
 
 /// Why nobody was let go.
@@ -66,6 +81,12 @@ impl Release {
 }
 
 impl Agent {
+    /// Does nothing new until then, or goes on. What an earlier agent has written down of it counts no more.
+    pub(super) fn pause(&mut self, until: Option<Timestamp>) {
+        self.pause_told = true;
+        self.tell(Input::Paused { until });
+    }
+
     pub(super) fn quarantined(&self) -> Vec<Quarantined> {
         let counts = self.drops();
         let of =
@@ -113,5 +134,28 @@ impl Handle {
     /// When it is not in quarantine, or the agent is stopping.
     pub async fn release_contained(&self, release: Release) -> Result<Quarantined, AskError> {
         Ok(self.ask(|reply| Query::Release(release, reply)).await??)
+    }
+
+    /// Until when nothing new is done.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn paused_until(&self) -> Result<Option<Timestamp>, AskError> {
+        self.ask(Query::PausedUntil).await
+    }
+
+    /// Has the agent do nothing new for so long, or go on, and then writes it down for the next one. If that fails, it is
+    /// so for this agent all the same.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn pause(&self, span: Option<Span>) -> Result<Pause, AskError> {
+        let until = span.map(|span| clock::now() + span);
+        self.ask(|reply| Query::Pause(until, reply)).await?;
+        // Of several that are asked for at one time, whoever writes last writes what holds.
+        let _alone = self.pausing.lock().await;
+        let holds = self.paused_until().await?.map(|at| format_rfc3339_millis(clock::wall(at)).to_string());
+        let written = self.with_store(move |store| store.set(PAUSED_UNTIL, holds.as_deref())).await?;
+        Ok(Pause { until, forgotten: written.err() })
     }
 }

@@ -56,7 +56,8 @@ impl StandIn {
             tap: TapSettings::default(),
             hooks: HookSettings::default(),
         });
-        let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings };
+        let handle =
+            Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings, pausing: Arc::default() };
         Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }
     }
 
@@ -155,6 +156,11 @@ async fn answer(mut engine: Engine, mut asked: mpsc::Receiver<Query>) {
             Query::Page(after, reply) => drop(reply.send(engine.rows_after(after, 1))),
             Query::Incidents(reply) => drop(reply.send(engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(engine.rows_on(domain, address).collect())),
+            Query::Pause(until, reply) => {
+                engine.handle(Input::Paused { until }, clock::now());
+                let _ = reply.send(());
+            }
+            Query::PausedUntil(reply) => drop(reply.send(engine.paused_until())),
             Query::Quarantined(reply) => {
                 let of = |containment| Quarantined { containment, dropped: Some(7) };
                 drop(reply.send(engine.contained().map(of).collect()));

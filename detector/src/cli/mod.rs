@@ -13,6 +13,7 @@ mod healing;
 mod hooks;
 mod lease;
 mod man;
+mod pause;
 mod policy;
 mod pool;
 mod preflight;
@@ -85,6 +86,8 @@ enum Verb {
     Explain(explain::Args),
     /// Show whose claims are dropped, and let somebody go
     Quarantine(quarantine::Args),
+    /// Have the agent do nothing new for a while, or go on; without a time, say whether it is paused
+    Pause(pause::Args),
     /// Show what the agent has told, and what it tells
     Events(events::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
@@ -114,6 +117,7 @@ impl Cli {
             Verb::Conflicts(args) => args.run(&socket),
             Verb::Explain(args) => args.run(socket),
             Verb::Quarantine(args) => args.run(&socket),
+            Verb::Pause(args) => args.run(&socket),
             Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),

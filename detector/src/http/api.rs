@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 mod changes;
 
-pub use changes::{Adopt, Allocate, Lift, Release, Released};
+pub use changes::{Adopt, Allocate, Lift, Pause, Release, Released};
 
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,6 +379,20 @@ pub struct Quarantined {
     pub since: Option<String>,
     /// How many frames were dropped since then; null if the tap cannot be read.
     pub dropped: Option<u64>,
+}
+
+/// Whether anything new is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Whether the agent is paused: it tells of duplicates, finishes what is under way, and does nothing new.
+    pub paused: bool,
+    /// Until when, by the wall clock; null if it is not paused.
+    pub until: Option<String>,
+    /// How long that is from now, in milliseconds.
+    pub left_ms: Option<u64>,
+    /// In the answer to a change: why the next agent will not know of it, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_with_agent: Option<String>,
 }
 
 /// Which events are asked for; all that is absent is any.

@@ -20,8 +20,8 @@ use tracing::info;
 
 use super::{
     api::{
-        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Problem, Quarantined, Release,
-        Released, Standing, TableFilter,
+        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Pause, Paused, Problem,
+        Quarantined, Release, Released, Standing, TableFilter,
     },
     events::{Waiting, events},
     explain::{explained, with_history},
@@ -29,7 +29,7 @@ use super::{
     view::{self, Wall},
 };
 use crate::{
-    agent::{Handle, Latch, Settings, TableRow, TableWalk},
+    agent::{self, Handle, Latch, Settings, TableRow, TableWalk},
     engine::Containment,
 };
 
@@ -57,6 +57,7 @@ fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{number}", get(explain))
         .route("/api/v1/quarantine", get(quarantine))
+        .route("/api/v1/pause", get(paused))
         .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
         .route("/api/v1/about", get(about))
         .route("/api/v1/leases", get(leases))
@@ -69,6 +70,7 @@ fn changes() -> Router<Handle> {
         .route("/api/v1/leases/adopt", post(adopt))
         .route("/api/v1/leases/release", post(release))
         .route("/api/v1/quarantine/lift", post(lift))
+        .route("/api/v1/pause", post(pause))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
@@ -190,6 +192,10 @@ async fn quarantine(State(agent): State<Handle>) -> Result<Json<Vec<Quarantined>
     Ok(Json(contained.iter().map(|of| view::quarantined(of, wall)).collect()))
 }
 
+async fn paused(State(agent): State<Handle>) -> Result<Json<Paused>, Problem> {
+    Ok(Json(view::paused(agent.paused_until().await?, Wall::read())))
+}
+
 async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
     Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
 }
@@ -246,4 +252,20 @@ async fn lift(
     let Containment { address, port_name, .. } = &lifted.containment;
     info!(event = "lifted_for", %peer, "{address} was lifted at {port_name} by {peer}");
     Ok(Json(view::quarantined(&lifted, Wall::read())))
+}
+
+async fn pause(
+    State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    request: Result<Json<Pause>, JsonRejection>,
+) -> Result<Json<Paused>, Problem> {
+    let Json(request) = request?;
+    let agent::Pause { until, forgotten } = agent.pause(request.asked()?).await?;
+    let told =
+        Paused { lost_with_agent: forgotten.map(|error| error.to_string()), ..view::paused(until, Wall::read()) };
+    match &told.until {
+        Some(until) => info!(event = "paused_for", %peer, until, "paused until {until} by {peer}"),
+        None => info!(event = "pause_ended_for", %peer, "the pause was ended by {peer}"),
+    }
+    Ok(Json(told))
 }

@@ -33,6 +33,7 @@ impl Telemetry {
             Finding::GivenUp { .. } => self.evictions.with_label_values(&["given_up"]).inc(),
             Finding::Held { reason: Held::Brake, .. } => self.evictions.with_label_values(&["braked"]).inc(),
             Finding::Stepped { done: Step::Contain, .. } => self.evictions.with_label_values(&["contained"]).inc(),
+            Finding::Paused { until } => self.paused.set(until.is_some().into()),
             Finding::Healed(incident) => self.count_healed(incident),
             Finding::Martian { domain, reason, .. } => self.count_martian(*domain, *reason),
             Finding::KernelMartian { domain, .. } => self.count_martian(*domain, MartianReason::Kernel),

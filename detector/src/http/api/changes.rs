@@ -80,3 +80,14 @@ pub struct Lift {
     /// The VLAN that it is in quarantine in; null or absent is any, if it is one only.
     pub vlan: Option<u16>,
 }
+
+/// Has the agent do nothing new for a while, or go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// For how long, in milliseconds; at most 24 hours.
+    pub for_ms: Option<u64>,
+    /// Whether to go on at once instead.
+    #[serde(default)]
+    pub end: bool,
+}
