@@ -299,12 +299,13 @@ dupip-drill-a alone answers for 10.8.64.2, dupip-drill-b alone for 10.8.64.4
         let braked = report("enforce", &[("/evictions", json!([])), ("/held", json!("the brake is on"))]);
         let late = report("enforce", &[("/heal_ms", Value::Null), ("/evictions/0/step", json!("verify"))]);
         let broken = [("/heal_ms", Value::Null), ("/evictions/0/failure", json!("no such namespace"))];
+        let stuck = report("enforce", &broken);
         let lost = report("enforce", &[("/parties/1/role", json!("loser")), ("/decision", json!("nobody knows"))]);
         for (report, want) in [
             (unnamed, "not named: the agent has named no duplicate of 10.8.64.2 within 10s"),
             (braked, "not contained: the brake is on"),
             (late, "not healed: at step verify: it was not done within 10s"),
-            (self::report("enforce", &broken), "not healed: at step done: no such namespace"),
+            (stuck, "not healed: at step done: no such namespace"),
             (lost, "not judged: dupip-drill-a should keep 10.8.64.2: nobody knows"),
         ] {
             let failure = failure(report);
