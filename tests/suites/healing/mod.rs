@@ -50,18 +50,22 @@ fn forwarded_by(bridge: &Bridge, mac: MacAddr) -> Result<String> {
     Ok(shown.split_whitespace().skip_while(|word| *word != "dev").nth(1).unwrap_or_default().to_owned())
 }
 
-/// Says these frames at a sandbox's port, in order and after them a mark, and tells which of them came to the witness.
+/// Says these frames at a sandbox's port, in order and between two marks, and tells which of them came to the witness.
 fn arrived(speaker: &Sandbox, witness: &Tap, frames: &[Vec<u8>]) -> Result<Vec<bool>> {
-    // Nobody has this address, and every frame is one that no kernel sends by itself.
-    let mark = Arp::reply(speaker.mac()?, [198, 51, 100, 1].into(), witness.mac(), [198, 51, 100, 2].into()).frame();
-    let said = frames.iter().cloned().chain([mark.clone()]);
-    ensure!(speaker.flood(said.collect::<Vec<_>>())? == frames.len() + 1, "the kernel takes the frames");
+    // Nobody has this address, and no kernel sends such an answer by itself.
+    let mac = speaker.mac()?;
+    let [first, last] =
+        [1, 2].map(|number| Arp::reply(mac, [198, 51, 100, number].into(), witness.mac(), CONTESTED).frame());
+    let said: Vec<_> = [&first].into_iter().chain(frames).chain([&last]).cloned().collect();
+    ensure!(speaker.flood(said)? == frames.len() + 2, "the kernel has no room for the frames");
+    // What was said before is not meant.
+    witness.receive(DEADLINE, |heard| heard.starts_with(&first).then_some(()))?;
     let mut arrived = vec![false; frames.len()];
     witness.receive(DEADLINE, |heard| {
         for (frame, arrived) in frames.iter().zip(&mut arrived) {
             *arrived |= heard.starts_with(frame);
         }
-        heard.starts_with(&mark).then_some(())
+        heard.starts_with(&last).then_some(())
     })?;
     Ok(arrived)
 }
