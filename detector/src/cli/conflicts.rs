@@ -146,7 +146,9 @@ pub(super) fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
     };
     let mut lines = vec![format!("  {who} {}: {at}", fate(eviction))];
     lines.extend(eviction.failure.iter().map(|failure| format!("    failed and is tried again: {failure}")));
-    lines.extend((eviction.strikes > 0).then(|| format!("    was moved {} times before, within an hour", eviction.strikes)));
+    lines.extend(
+        (eviction.strikes > 0).then(|| format!("    was moved {} times before, within an hour", eviction.strikes)),
+    );
     let steps = eviction.steps.iter().filter(|_| wide);
     lines.extend(steps.map(|taken| format!("    {} after {:.1} ms", taken.step, taken.at_ms)));
     lines

@@ -4,8 +4,8 @@ use super::{
     Engine,
     bindings::Key,
     eviction::{Eviction, Step},
+    finding::Finding,
     incident::{Incident, IncidentId, Status},
-    output::Finding,
     timers::Timer,
 };
 use crate::{
@@ -76,7 +76,8 @@ impl Engine {
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
     pub(super) fn take_up_rest(&mut self, now: Timestamp) {
         for (key, known) in std::mem::take(&mut self.waiting) {
-            let half_done: Vec<IfIndex> = known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
+            let half_done: Vec<IfIndex> =
+                known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
             let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
             let (here, left): (Vec<IfIndex>, Vec<IfIndex>) = half_done.into_iter().partition(here);
             if here.is_empty() || self.stands_back(key).is_some() {

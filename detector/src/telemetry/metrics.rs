@@ -53,10 +53,12 @@ pub enum Feature {
     Namespaces,
     /// Telling other programs what happened.
     Hooks,
+    /// Dropping what losers say.
+    Quarantine,
 }
 
 impl Feature {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Inventory,
         Self::Store,
         Self::Taps,
@@ -65,6 +67,7 @@ impl Feature {
         Self::Ipv4Watch,
         Self::Namespaces,
         Self::Hooks,
+        Self::Quarantine,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -77,6 +80,7 @@ impl Feature {
             Self::Ipv4Watch => "ipv4_watch",
             Self::Namespaces => "namespaces",
             Self::Hooks => "hooks",
+            Self::Quarantine => "quarantine",
         }
     }
 }
@@ -247,7 +251,9 @@ impl Telemetry {
         let build = gauge(&self.registry, "dupip_build_info", "1, with what was built", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
-        ["contained", "healed", "failed", "given_up", "braked"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        ["contained", "healed", "failed", "given_up", "braked"]
+            .iter()
+            .for_each(|result| self.evictions.with_label_values(&[result]).reset());
         Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
         for op in ["bind", "release", "retire", "discard", "quarantine"] {
