@@ -6,6 +6,7 @@ mod agent;
 mod cni;
 mod doctor;
 mod drill;
+mod healing;
 mod import;
 mod incident;
 mod kit;
