@@ -212,6 +212,8 @@ impl Engine {
         (incident.first_at, incident.named_at, incident.attempts) = (at, now, 0);
         // Of several addresses, the others join again if they are contested again.
         incident.addresses = [incident.address].into();
+        // With the incident, everybody was let go.
+        incident.evictions.retain(|_, eviction| eviction.step == Step::Done);
         incident.times += 1;
         Some(Finding::Reopened(Box::new(incident.clone())))
     }

@@ -312,6 +312,7 @@ impl Engine {
             Input::Timeout => {}
         }
         self.fire_timers(now);
+        self.take_up_rest(now);
         self.keep_news();
     }
 

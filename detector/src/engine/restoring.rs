@@ -74,8 +74,15 @@ impl Engine {
     }
 
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
+    /// Where the book is still being asked, it is not known yet whether that is so.
     pub(super) fn take_up_rest(&mut self, now: Timestamp) {
-        for (key, known) in std::mem::take(&mut self.waiting) {
+        if !self.inventory_done || self.waiting.is_empty() {
+            return;
+        }
+        let suspicions = &self.suspicions;
+        let rest: Vec<(Key, Incident)> =
+            self.waiting.extract_if(.., |key, _| !suspicions.contains_key(key)).collect();
+        for (key, known) in rest {
             let half_done: Vec<IfIndex> =
                 known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
             let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
