@@ -157,6 +157,11 @@ impl Eviction {
         }
     }
 
+    /// The same for a loser that is contained already, since when is known from `before`.
+    pub(super) fn after_containment(self, before: &Self) -> Self {
+        Self { step: Step::Contain.after(self.way), taken: before.taken.clone(), ..self }
+    }
+
     /// An eviction whose lease was written before the agent was last stopped, of which no record is left.
     pub(super) fn of_lease(lease: Lease, now: Timestamp) -> Self {
         Self { lease: Some(lease.clone()), ..Self::new(Way::Readdress, Some(lease.owner), now) }

@@ -75,6 +75,7 @@ use timers::{Timer, Timers};
 use topology::Topology;
 
 pub use bindings::Binding;
+pub use containment::Containment;
 pub use contest::{Contest, Holding, Reason, Rights};
 pub use eviction::{Eviction, Step};
 pub use finding::{Finding, Flood, Info};
@@ -210,8 +211,9 @@ pub struct Engine {
     in_flight: BTreeMap<ActionId, Purpose>,
     actions: VecDeque<Action>,
     findings: Findings,
-    /// Moves that the store says were under way when the agent last stopped.
-    pending_moves: Vec<Lease>,
+    /// Moves that the store says were under way when the agent last stopped, and since when it is known that they
+    /// have to wait.
+    pending_moves: Vec<(Lease, Option<Timestamp>)>,
     /// Addresses whose adoption has failed so far.
     unadopted: BTreeSet<Key>,
     /// Leases that drain and that nothing shows in use, with the tellings since.
@@ -301,7 +303,7 @@ impl Engine {
             Input::Limited { port, count } => self.limited(port, count, now),
             Input::KernelMartian(martian) => self.kernel_martian(martian, now),
             Input::Draining(leases) => self.draining(leases),
-            Input::MovePending(lease) => self.pending_moves.push(lease),
+            Input::MovePending(lease) => self.pending_moves.push((lease, None)),
             Input::Restored(incident) => self.restored(*incident, now),
             Input::LeftContained(entries) => self.left_contained.extend(entries),
             Input::Lifted(entry) => self.lifted_by_operator(entry),
@@ -312,7 +314,6 @@ impl Engine {
             Input::Timeout => {}
         }
         self.fire_timers(now);
-        self.take_up_rest(now);
         self.keep_news();
     }
 
@@ -430,6 +431,8 @@ impl Engine {
                 Timer::Contest(incident) => self.hold_contest(incident),
                 Timer::Adoption(domain, address, failed) => self.adopt_again(domain, address, failed),
                 Timer::Eviction(incident, port) => self.resume_eviction(incident, port, now),
+                Timer::Waiting => self.close_rest(now),
+                Timer::Moves => self.resume_moves(now),
                 Timer::LeftOver => self.lift_left_over(),
                 Timer::Pause => self.pause(None, now),
             }
