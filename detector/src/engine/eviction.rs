@@ -168,13 +168,14 @@ impl Eviction {
     }
 
     /// As it goes on in an agent that knows of it from a record alone: nothing is contained any more, and whatever was
-    /// asked for is asked for again.
+    /// asked for is asked for again. What a failed one was given has been given back.
     pub(super) fn resumed(self) -> Self {
-        let step = match self.step {
-            Step::Bind | Step::Release | Step::Done => self.step,
-            _ => Step::Contain,
+        let (step, lease) = match self.step {
+            Step::Bind | Step::Release | Step::Done => (self.step, self.lease),
+            Step::Failed | Step::Contained => (Step::Contain, None),
+            _ => (Step::Contain, self.lease),
         };
-        Self { step, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
+        Self { step, lease, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
     }
 
     /// Goes on to the step after this one.

@@ -96,6 +96,19 @@ fn without_a_lease_the_newcomer_is_contained_and_moved_only_if_allowed() {
 }
 
 #[test]
+fn whoever_is_contained_only_and_comes_back_is_contained_again() {
+    let mut world = two(with_way(Way::Contain));
+    for times in 1..=3 {
+        assert_eq!((world.contained.clone(), world.incident().times), ([at(3)].into(), times));
+        world.reconfigure(3, &[address(5)]);
+        world.pass(Span::from_secs(1));
+        assert_eq!((world.incident().status, world.contained.len()), (Status::Gone, 0));
+        world.reconfigure(3, &[address(5), CONTESTED]);
+        world.pass(Span::from_secs(1));
+    }
+}
+
+#[test]
 fn of_two_that_were_there_before_nobody_is_contained() {
     let mut world = World::new(Mode::Enforce);
     world.sandbox(2, "a", &[CONTESTED]);
