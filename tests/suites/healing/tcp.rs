@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use lab::{Again, Agent, Bridge, Conversation, Echo, MacAddr, Mode, Plan, Sandbox, wait_until};
 
-use super::{CONTESTED, DEADLINE, cached_by, cached_by_host, closed, forwarded_by, role, runner, text, wait_row, wait_told};
+use super::{
+    CONTESTED, DEADLINE, cached_by, cached_by_host, closed, forwarded_by, role, runner, text, wait_row, wait_told,
+};
 
 const SERVICE: u16 = 7000;
 /// How much is said before, and after.
@@ -81,7 +83,10 @@ fn the_winners_connections_carry_data_all_the_while() -> Result<()> {
     let incident = closed(&mut lab.agent, "healed")?;
     wait_for(&talks)?;
     assert_eq!(lab.done_again()?, before, "nothing had to be said twice");
-    assert_eq!((role(&incident, lab.winner.port())?, role(&incident, newcomer.port())?), ("winner".into(), "loser".into()));
+    assert_eq!(
+        (role(&incident, lab.winner.port())?, role(&incident, newcomer.port())?),
+        ("winner".into(), "loser".into())
+    );
     assert_eq!((lab.winner.addresses()?, lab.winner.routes()?, lab.winner.mac()?), was);
     assert_eq!(newcomer.addresses()?, ["10.8.64.3/24"]);
     assert_eq!(lab.echo.peers().len(), 2, "nobody had to connect anew");
@@ -129,7 +134,10 @@ fn a_twin_with_the_winners_hardware_address_resets_nothing() -> Result<()> {
     wait_for(&talks)?;
     assert_eq!(forwarded_by(&lab.bridge, mac)?, lab.winner.port());
     assert_eq!(talks.map(|talk| talk.trouble()), [None, None]);
-    assert_eq!((lab.winner.addresses()?, twin.addresses()?), (vec!["10.8.64.2/24".to_owned()], vec!["10.8.64.3/24".to_owned()]));
+    assert_eq!(
+        (lab.winner.addresses()?, twin.addresses()?),
+        (vec!["10.8.64.2/24".to_owned()], vec!["10.8.64.3/24".to_owned()])
+    );
     Ok(())
 }
 
