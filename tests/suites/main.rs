@@ -11,6 +11,7 @@ mod kit;
 mod leftovers;
 mod life;
 mod neighbours;
+mod operators;
 mod reconcile;
 mod replay;
 mod runner;
