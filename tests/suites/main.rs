@@ -5,6 +5,7 @@
 mod agent;
 mod cni;
 mod doctor;
+mod drill;
 mod import;
 mod incident;
 mod kit;

@@ -45,9 +45,9 @@ impl Agent {
             Action::GiveBack { id, lease } => self.with_store(id, move |store| {
                 store.release(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),
-            Action::SetAside { id, domain, address, mac } => self.with_store(id, move |store| {
-                set_aside(store, domain, address, mac).map(|()| Outcome::Finished)
-            }),
+            Action::SetAside { id, domain, address, mac } => {
+                self.with_store(id, move |store| set_aside(store, domain, address, mac).map(|()| Outcome::Finished))
+            }
             Action::Retire { id, lease } => self.with_store(id, move |store| {
                 store.retire(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),

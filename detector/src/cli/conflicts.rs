@@ -113,7 +113,8 @@ pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     lines.extend(parties(incident, wide).lines().map(|line| format!("  {line}")));
     lines.extend(decision(incident).map(|decision| format!("  {decision}")));
     lines.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
-    incident.evictions.iter().for_each(|eviction| lines.extend(moves(eviction, wide)));
+    let losers = incident.evictions.iter().chain(&incident.contained);
+    losers.for_each(|eviction| lines.extend(moves(eviction, wide)));
     lines.iter().map(|line| plain(line) + "\n").collect()
 }
 
@@ -226,7 +227,7 @@ pub(super) mod tests {
                  "netns": null, "host": false, "external": false, "evidence": "request",
                  "configured": false, "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
             ],
-            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null, "decision": null, "plan": [],
+            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null, "decision": null, "plan": [], "contained": [],
             "evictions": [{
                 "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "way": "readdress", "strikes": 0, "step": "done",
                 "new_lease": {"bridge": "rt0", "vlan": null, "address": "10.8.64.4", "owner": "sportsagent",

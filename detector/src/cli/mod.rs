@@ -6,6 +6,7 @@
 mod completions;
 mod conflicts;
 mod doctor;
+mod drill;
 mod events;
 mod exit;
 mod explain;
@@ -48,6 +49,7 @@ Examples:
   dupip quarantine list                    whose claims are dropped, and how many by now
   dupip events -f                          everything that happens, as it happens
   dupip lease list -o json                 the allocator's book, for a program
+  dupip drill --bridge rt0                 a harmless duplicate, to see it named and healed
 
 Exit codes:
   0   fine
@@ -100,6 +102,8 @@ enum Verb {
     Replay(replay::Args),
     /// Say what is there, what is missing, what that means and what to do
     Doctor(doctor::Args),
+    /// Plant a harmless duplicate and see it named, contained and healed
+    Drill(drill::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write one for each verb
@@ -124,6 +128,7 @@ impl Cli {
             Verb::Scan(args) => args.run(),
             Verb::Replay(args) => args.run(),
             Verb::Doctor(args) => args.run(&socket),
+            Verb::Drill(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),
         });

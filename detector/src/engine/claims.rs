@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     bindings::{Binding, Key},
+    finding::{Finding, Info},
     incident::Party,
     input::{Claim, Configured, Evidence, Survey},
-    output::{Action, Finding, Info},
+    output::Action,
     topology::{Bridge, KnownPort, Port},
 };
 use crate::{
@@ -67,7 +68,8 @@ impl Engine {
         if self.topology.ports.contains_key(&port) {
             // Whoever leaves is still known by name while that is told.
             self.forget_port(port, now);
-            self.topology.ports.remove(&port);
+            let gone = self.topology.ports.remove(&port);
+            self.forget_strikes(port, gone.and_then(|known| known.sandbox.netns));
         }
     }
 

@@ -10,8 +10,9 @@ use super::{
     bindings::Key,
     contest::{Contest, Rights},
     eviction::Step,
+    finding::Finding,
     incident::{IncidentId, Status},
-    output::{Action, ActionId, Finding},
+    output::{Action, ActionId},
     timers::Timer,
 };
 use crate::{
@@ -62,7 +63,8 @@ impl Engine {
         port: IfIndex,
         purpose: Purpose,
     ) -> Option<ActionId> {
-        let is_new = |key: &Key| self.config.can_contain && self.contained.get(&(*key, port)).copied() != Some(Some(id));
+        let is_new =
+            |key: &Key| self.config.can_contain && self.contained.get(&(*key, port)).copied() != Some(Some(id));
         let keys: Vec<Key> = keys.into_iter().filter(is_new).collect();
         let entries: Vec<Contained> = keys.iter().flat_map(|key| self.entries(*key, port)).collect();
         if entries.is_empty() {
@@ -143,7 +145,10 @@ impl Engine {
         let mut of_nobody = Vec::new();
         for entry in std::mem::take(&mut self.left_contained) {
             match self.topology.domain_of(entry.port, entry.tag) {
-                Some(domain) => drop(self.contained.entry(((domain, entry.address), entry.port)).or_insert(None)),
+                Some(domain) => {
+                    self.contained.entry(((domain, entry.address), entry.port)).or_insert(None);
+                    self.listen_to((domain, entry.address));
+                }
                 None => of_nobody.push(entry),
             }
         }
@@ -217,22 +222,25 @@ impl Engine {
     }
 
     pub(super) fn join_not_contained(&mut self, incident: IncidentId, key: Key, port: IfIndex, failure: String) {
-        self.contained.remove(&(key, port));
+        self.lift_where(|of, at, _| (of, at) == (key, port));
         let (domain, step, news) = (key.0, Step::Contain, false);
         self.findings.push_back(Finding::StepFailed { incident, domain, port, step, failure, news });
     }
 
-    /// A loser could not be contained.
+    /// A loser could not be contained, or not everywhere: then nothing is to stay.
     pub(super) fn not_contained(&mut self, id: IncidentId, port: IfIndex) {
-        self.contained.retain(|(_, at), of| *at != port || *of != Some(id));
+        let joined: Vec<(Key, IfIndex)> = self.settled_joins.iter().filter(|(_, at)| *at == port).copied().collect();
+        self.lift_all(id, Some(port));
+        self.settled_joins.extend(joined);
     }
 
     /// Contains at one more address whoever is contained already.
     pub(super) fn contain_joined(&mut self, id: IncidentId, key: Key, losers: impl Iterator<Item = IfIndex>) {
         for port in losers {
-            let is_dealt_with = self.incidents.get(&id).is_some_and(|incident| {
-                incident.status == Status::Open && incident.evictions.contains_key(&port)
-            });
+            let is_dealt_with = self
+                .incidents
+                .get(&id)
+                .is_some_and(|incident| incident.status == Status::Open && incident.evictions.contains_key(&port));
             if is_dealt_with && !self.spared.contains(&(id, port)) {
                 self.settled_joins.insert((key, port));
                 self.contain(id, vec![key], port, Purpose::JoinedContained(id, key, port));

@@ -157,6 +157,11 @@ impl Eviction {
         }
     }
 
+    /// The same for a loser that is contained already, since when is known from `before`.
+    pub(super) fn after_containment(self, before: &Self) -> Self {
+        Self { step: Step::Contain.after(self.way), taken: before.taken.clone(), ..self }
+    }
+
     /// An eviction whose lease was written before the agent was last stopped, of which no record is left.
     pub(super) fn of_lease(lease: Lease, now: Timestamp) -> Self {
         Self { lease: Some(lease.clone()), ..Self::new(Way::Readdress, Some(lease.owner), now) }
@@ -167,10 +172,9 @@ impl Eviction {
     pub(super) fn resumed(self) -> Self {
         let step = match self.step {
             Step::Bind | Step::Release | Step::Done => self.step,
-            Step::Failed | Step::Contained => self.step,
             _ => Step::Contain,
         };
-        Self { step, waits_for: None, watch: None, attempts: 0, ..self }
+        Self { step, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
     }
 
     /// Goes on to the step after this one.

@@ -6,9 +6,10 @@ use super::{
     Engine,
     bindings::Key,
     eviction::{Eviction, Step},
+    finding::Finding,
+    held::Held,
     incident::{IncidentId, Party, Status},
     input::Evidence,
-    output::{Finding, Held},
     plan::Plan,
     timers::Timer,
     topology::KnownPort,
@@ -42,6 +43,7 @@ impl Engine {
                 }
             }
             None if !has_winner => {
+                self.revoke_moot(id);
                 self.hold(id, Held::Unsettled);
                 self.retry_contest(id, now);
             }
@@ -71,7 +73,8 @@ impl Engine {
         });
         let (Some(way), before) = (way, self.eviction(id, port)) else { return held };
         match before {
-            Some(eviction) if !eviction.step.is_at_rest() => {
+            // An operator may have decided otherwise since an earlier agent began.
+            Some(eviction) if !eviction.step.is_at_rest() && (eviction.way == way || eviction.lease.is_some()) => {
                 self.wake(id, port, now);
                 return held;
             }
@@ -88,7 +91,9 @@ impl Engine {
             }
             self.recent_evictions.push_back(now);
         }
-        self.begin(id, port, Eviction { strikes, ..Eviction::new(way, owner, now) }, now);
+        let contained = self.eviction(id, port).filter(|eviction| eviction.step == Step::Contained);
+        let begun = Eviction { strikes, ..Eviction::new(way, owner, now) };
+        self.begin(id, port, contained.map_or(begun.clone(), |contained| begun.after_containment(contained)), now);
         held
     }
 
@@ -127,15 +132,37 @@ impl Engine {
 
     /// Goes on with what the agent was doing when it was last stopped, as far as only a lease tells of it. A sandbox that
     /// still has its old address beside another owner is an open incident already, and its contest leads to the same lease.
+    /// Whoever is away may come back; it is looked again after a while.
     pub(super) fn resume_moves(&mut self, now: Timestamp) {
-        for lease in std::mem::take(&mut self.pending_moves) {
-            let port = self.port_of(&lease);
-            match (lease.replaces, port) {
-                (Some(contested), Some(_)) if self.is_contested((lease.domain, contested)) => {}
-                (Some(contested), Some(port)) if !self.observes() => self.resume_move(contested, port, lease, now),
-                _ => self.findings.push_back(Finding::MoveWaits(lease)),
+        for (lease, since) in std::mem::take(&mut self.pending_moves) {
+            let Some(contested) = lease.replaces.filter(|_| !self.is_taken_over(&lease)) else { continue };
+            match self.port_of(&lease) {
+                Some(_) if self.is_contested((lease.domain, contested)) => self.pending_moves.push((lease, Some(now))),
+                Some(port) if !self.observes() => self.resume_move(contested, port, lease, now),
+                None if !self.observes() && since.is_some_and(|since| now.since(since) >= TRIED_AGAIN) => {
+                    self.give_back(lease);
+                }
+                _ => {
+                    if since.is_none() {
+                        self.findings.push_back(Finding::MoveWaits(lease.clone()));
+                    }
+                    self.pending_moves.push((lease, since.or(Some(now))));
+                }
             }
         }
+        if !self.pending_moves.is_empty() && !self.observes() {
+            self.timers.set_first(Timer::Moves, now + TRIED_AGAIN);
+        }
+    }
+
+    /// Whether a lease is an eviction's, which sees to its end.
+    fn is_taken_over(&self, lease: &Lease) -> bool {
+        let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
+        let mut all = self.incidents.values().flat_map(|incident| {
+            let is_open = incident.status == Status::Open;
+            incident.evictions.values().filter(move |eviction| is_open || eviction.step == Step::Done)
+        });
+        all.any(|eviction| eviction.lease.as_ref().is_some_and(|given| name(given) == name(lease)))
     }
 
     fn observes(&self) -> bool {

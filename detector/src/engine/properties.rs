@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    net::{ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station, VlanId},
+    net::{
+        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station,
+        VlanId,
+    },
     time::Span,
 };
 

@@ -5,13 +5,16 @@ use super::{
     bindings::Key,
     eviction::{Eviction, Step},
     incident::{Incident, IncidentId, Status},
-    output::Finding,
+    finding::Finding,
     timers::Timer,
 };
 use crate::{
     net::{IfIndex, Station},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
+
+/// How long whoever contested an address has to be heard of again: as long as what was left contained stays so.
+const HEARD_OF: Span = Span::from_secs(5);
 
 impl Engine {
     /// Takes in an incident as it was written down in this boot. An open one waits until it is known who is here.
@@ -61,6 +64,8 @@ impl Engine {
         for party in parties {
             self.note_party(id, &party);
         }
+        // Whoever counts and follows this agent has not heard of it yet.
+        self.tell(id, Finding::Duplicate);
         Some(id)
     }
 
@@ -68,28 +73,50 @@ impl Engine {
         let evictions = known.evictions.into_iter().map(|(port, eviction)| (port, eviction.resumed())).collect();
         let addresses = [known.address].into();
         let incident = Incident { evictions, addresses, held: None, attempts: 0, ..known };
-        let told = Box::new(incident.clone());
         self.enter(incident);
-        self.findings.push_back(Finding::TakenUp(told));
+    }
+
+    fn tell(&mut self, id: IncidentId, finding: fn(Box<Incident>) -> Finding) {
+        if let Some(incident) = self.incidents.get(&id).cloned() {
+            self.findings.push_back(finding(Box::new(incident)));
+        }
     }
 
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
+    /// Other incidents wait a little longer: who is known only by what it says has to be asked first.
     pub(super) fn take_up_rest(&mut self, now: Timestamp) {
+        let is_alone = |key: &&Key| !self.is_contested(**key) && self.stands_back(**key).is_none();
+        let alone: Vec<Key> = self.waiting.keys().filter(is_alone).copied().collect();
+        alone.into_iter().for_each(|key| self.finish_half_done(key, now));
+        if !self.waiting.is_empty() {
+            self.timers.set_first(Timer::Waiting, now + HEARD_OF);
+        }
+    }
+
+    fn finish_half_done(&mut self, key: Key, now: Timestamp) {
+        let Some(known) = self.waiting.get(&key) else { return };
+        let half_done: Vec<IfIndex> = known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
+        let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
+        let (here, left): (Vec<IfIndex>, Vec<IfIndex>) = half_done.into_iter().partition(here);
+        if here.is_empty() {
+            return;
+        }
+        let Some(known) = self.waiting.remove(&key) else { return };
+        let id = known.id;
+        self.enter_again(known);
+        self.tell(id, Finding::TakenUp);
+        left.into_iter().for_each(|port| self.abandon(id, port));
+        here.into_iter().for_each(|port| self.take_step(id, port, now));
+    }
+
+    /// Who has not been heard of by now is not there.
+    pub(super) fn close_rest(&mut self, now: Timestamp) {
         for (key, known) in std::mem::take(&mut self.waiting) {
-            let half_done: Vec<IfIndex> = known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
-            let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
-            let (here, left): (Vec<IfIndex>, Vec<IfIndex>) = half_done.into_iter().partition(here);
-            if here.is_empty() || self.stands_back(key).is_some() {
+            if self.suspicions.contains_key(&key) {
+                self.waiting.insert(key, known);
+                self.timers.set_first(Timer::Waiting, now + HEARD_OF);
+            } else {
                 self.close_unfinished(known, now);
-                continue;
-            }
-            let id = known.id;
-            self.enter_again(Incident { contest: None, ..known });
-            for port in left {
-                self.abandon(id, port);
-            }
-            for port in here {
-                self.take_step(id, port, now);
             }
         }
     }

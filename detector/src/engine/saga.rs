@@ -5,10 +5,13 @@ use super::{
     bindings::Key,
     contest::Reason,
     eviction::{Eviction, STEP_TIME, Step},
+    finding::Finding,
+    held::Held,
     incident::IncidentId,
     input::Outcome,
-    output::{Action, ActionId, Finding, Held},
+    output::{Action, ActionId},
     timers::Timer,
+    ways::Way,
 };
 use crate::{
     net::{IfIndex, Lease, LeaseState, Mac, Station},
@@ -71,6 +74,7 @@ impl Engine {
                 self.lift_all(id, Some(port));
                 None
             }
+            Step::Readdress if self.is_taken(id, port) => return self.seek_another(id, port, now),
             Step::Readdress if self.action_for(id, port, step).is_none() => {
                 return self.retry_step(id, port, "the bridge's network is not known any more".to_owned(), now);
             }
@@ -100,9 +104,7 @@ impl Engine {
                 Some(self.announce((domain, contested), keeper))
             }
             Step::DestroySockets if !self.config.destroys_sockets => None,
-            Step::DestroySockets => {
-                Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested }))
-            }
+            Step::DestroySockets => Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested })),
             _ => self.action_with(port, (domain, contested), eviction.lease.clone()?, step),
         }
     }
@@ -176,16 +178,46 @@ impl Engine {
 
     fn advance(&mut self, id: IncidentId, port: IfIndex, key: Key, now: Timestamp) {
         let Some(eviction) = self.eviction_mut(id, port) else { return };
-        let done = eviction.advance(now);
-        self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        let (is_move, done) = (eviction.way != Way::Contain, eviction.advance(now));
+        // That somebody is contained is told by itself.
+        if is_move {
+            self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        }
         match done {
             Step::Contain => self.announce_keeper(key, self.keeper(id, port)),
+            Step::Reallocate => self.look_for_users(id, port),
             Step::Readdress => self.tell_evicted(id, port),
             Step::Bind => self.set_aside(id, key, self.keeper(id, port)),
             Step::Release => self.strike_out(id, port, now),
             _ => {}
         }
         self.take_step(id, port, now);
+    }
+
+    /// Asks who has the new address. Whoever is there unknown answers while the next record is on its way to the disk.
+    fn look_for_users(&mut self, id: IncidentId, port: IfIndex) {
+        if let Some(lease) = self.eviction(id, port).and_then(|eviction| eviction.lease.clone()) {
+            self.probe(lease.domain, vec![lease.address]);
+        }
+    }
+
+    /// Whether somebody else has the new address, and the loser is not there yet.
+    fn is_taken(&self, id: IncidentId, port: IfIndex) -> bool {
+        let lease = self.eviction(id, port).and_then(|eviction| eviction.lease.as_ref());
+        lease.map(|lease| (lease.domain, lease.address)).is_some_and(|key| {
+            !self.has(key, port) && self.other_than(key, port).is_some()
+        })
+    }
+
+    /// The loser gets yet another address. The one that is taken drains for as long as it is.
+    fn seek_another(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(eviction) = self.eviction_mut(id, port) else { return };
+        eviction.step = Step::Reallocate;
+        if let Some(lease) = eviction.lease.take() {
+            let failure = format!("somebody else has the new address {}", lease.address);
+            self.give_back(lease);
+            self.retry_step(id, port, failure, now);
+        }
     }
 
     fn tell_evicted(&mut self, id: IncidentId, port: IfIndex) {
@@ -297,7 +329,8 @@ impl Engine {
             }
             (None, Some(_), _) => self.conclude(id, port, now),
             (None, None, Step::AwaitGone) => {
-                let failure = format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
+                let failure =
+                    format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
                 self.retry_step(id, port, failure, now);
             }
             (None, None, _) => self.take_step(id, port, now),

@@ -32,6 +32,10 @@ pub(super) enum Timer {
     Adoption(Domain, Ipv4Addr, u8),
     /// An eviction's step is tried again, or its verification has waited long enough.
     Eviction(IncidentId, IfIndex),
+    /// Whoever contested an address before the agent was started has had time to be heard of again.
+    Waiting,
+    /// Moves that an earlier agent began, and whose owners were not here, are looked at again.
+    Moves,
     /// What an earlier agent left contained, or could not be lifted, is to be lifted.
     LeftOver,
     /// A pause is over.

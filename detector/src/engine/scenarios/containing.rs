@@ -188,6 +188,17 @@ fn whoever_puts_its_old_address_back_too_often_is_only_contained() {
 }
 
 #[test]
+fn nobody_is_blamed_for_who_had_the_number_of_its_namespace_before() {
+    let mut world = two(Config { evictions_per_minute: 100, ..enforce() });
+    for moved in 1..=5 {
+        world.pass(Span::from_secs(5));
+        assert_eq!((world.asked("readdress"), world.held()), (moved, vec![]), "the kernel gives the same number again");
+        world.leave(3);
+        world.sandbox(3, "b", &[CONTESTED]);
+    }
+}
+
+#[test]
 fn over_the_brake_nobody_is_even_contained() {
     let mut world = two(Config { evictions_per_minute: 0, ..enforce() });
     world.pass(Span::from_secs(120));
