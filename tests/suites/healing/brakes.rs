@@ -100,9 +100,10 @@ fn with_the_brake_lifted_all_are_healed_and_nobody_else_is_touched() -> Result<(
     assert_eq!(moved.values().collect::<BTreeSet<_>>().len(), usize::from(MANY), "and each at a place of its own");
     assert_eq!(new_leases(&agent)?, moved, "which is leased to it");
     assert_eq!(agent.leases()?.len(), 2 * usize::from(MANY));
-    for (result, number) in [("healed", f64::from(MANY)), ("braked", 0.0), ("given_up", 0.0)] {
+    for (result, number) in [("healed", f64::from(MANY)), ("given_up", 0.0)] {
         assert_eq!(agent.metric(&format!("dupip_evictions_total{{result=\"{result}\"}}"))?, Some(number), "{result}");
     }
+    assert_eq!(agent.metric("dupip_held_total{reason=\"brake\"}")?, Some(0.0));
     for sandbox in lab.winners.iter().chain(&lab.losers).step_by(10) {
         let address = sandbox.addresses()?.concat();
         let address = address.split('/').next().context("no address")?.parse()?;
@@ -138,7 +139,7 @@ fn the_brake_lets_five_begin_within_a_minute_and_says_so_of_the_others() -> Resu
     assert_eq!((moved.len(), new_leases(&agent)?), (BRAKE, moved));
     assert_eq!(agent.leases()?.len(), usize::from(MANY) + BRAKE);
     assert_eq!(agent.metric("dupip_evictions_total{result=\"healed\"}")?, Some(5.0));
-    let braked = agent.metric("dupip_evictions_total{result=\"braked\"}")?;
+    let braked = agent.metric("dupip_held_total{reason=\"brake\"}")?;
     assert!(braked.is_some_and(|braked| braked >= f64::from(MANY) - 5.0), "{braked:?}");
     let told = told(&agent)?;
     let held: Vec<_> = told.iter().filter(|event| text(event, "kind") == "held").collect();

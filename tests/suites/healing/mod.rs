@@ -2,6 +2,7 @@
 
 mod brakes;
 mod hostile;
+mod operators;
 mod quarantine;
 mod scenarios;
 mod tcp;
