@@ -19,6 +19,10 @@ const HEARD_OF: Span = Span::from_secs(5);
 impl Engine {
     /// Takes in an incident as it was written down in this boot. An open one waits until it is known who is here.
     pub(super) fn restored(&mut self, incident: Incident, now: Timestamp) {
+        // What is told late may be this agent's own.
+        if self.incidents.contains_key(&incident.id) {
+            return;
+        }
         self.last_incident = self.last_incident.max(incident.id.0);
         for (port, eviction) in &incident.evictions {
             let moved = eviction.taken.iter().find(|(step, _)| *step == Step::Release);
