@@ -161,6 +161,11 @@ mod tap {
         }
 
         #[inline(always)]
+        fn disguised(&self, claim: &Claim) -> Verdict {
+            self.judge(claim)
+        }
+
+        #[inline(always)]
         fn malformed(&self, reason: Malformed) {
             if let Some(port) = self.port() {
                 port.counters.add_malformed(reason);

@@ -15,6 +15,8 @@ const VLAN: u16 = 0x8100;
 const PROVIDER_VLAN: u16 = 0x88a8;
 /// `ARPHRD_ETHER` (`include/uapi/linux/if_arp.h`).
 const ETHERNET: u16 = 1;
+/// `ARPHRD_IEEE802`.
+const IEEE_802: u16 = 6;
 /// `ETH_P_IP`.
 const IPV4: u16 = 0x0800;
 /// Where the frame's source stands: after its destination.
@@ -57,8 +59,15 @@ pub trait Report {
     /// It is IPv4, from somebody.
     fn ipv4(&self, claim: &Claim) -> Verdict;
 
-    /// It says that it is ARP, and is none for IPv4 over Ethernet. It passes.
+    /// It says that it is ARP, and is none for IPv4 over Ethernet. It passes, unless it is told of as
+    /// [`disguised`](Self::disguised), too.
     fn malformed(&self, reason: Malformed);
+
+    /// It is malformed, but kernels take it for ARP all the same: `arp_process` (`net/ipv4/arp.c`) accepts IEEE 802 for
+    /// `ar$hrd` on Ethernet.
+    fn disguised(&self, _claim: &Claim) -> Verdict {
+        Verdict::Pass
+    }
 }
 
 /// Why a frame of EtherType ARP is none that IPv4 over Ethernet knows. The first that applies, in this order.
@@ -158,7 +167,10 @@ fn read_arp(frame: &impl Frame, offset: usize, report: &impl Report) -> Verdict 
         Ok(operation) => report.arp(&packet.claim(tag(frame, offset), ether_source, operation)),
         Err(reason) => {
             report.malformed(reason);
-            Verdict::Pass
+            match packet.disguised_operation() {
+                Some(operation) => report.disguised(&packet.claim(tag(frame, offset), ether_source, operation)),
+                None => Verdict::Pass,
+            }
         }
     }
 }
@@ -265,8 +277,24 @@ impl ArpPacket {
 
     #[inline(always)]
     fn operation(&self) -> Result<Operation, Malformed> {
+        match self.hardware_type.get() {
+            ETHERNET => self.operation_of_any_hardware(),
+            _ => Err(Malformed::HardwareType),
+        }
+    }
+
+    /// What it is to a kernel that takes it for ARP over Ethernet though it does not say so.
+    #[inline(always)]
+    fn disguised_operation(&self) -> Option<Operation> {
+        match self.hardware_type.get() {
+            IEEE_802 => self.operation_of_any_hardware().ok(),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn operation_of_any_hardware(&self) -> Result<Operation, Malformed> {
         match self {
-            _ if self.hardware_type.get() != ETHERNET => Err(Malformed::HardwareType),
             _ if self.protocol_type.get() != IPV4 => Err(Malformed::ProtocolType),
             _ if self.hardware_length != 6 => Err(Malformed::HardwareLength),
             _ if self.protocol_length != 4 => Err(Malformed::ProtocolLength),

@@ -8,9 +8,9 @@ use super::{
     surveyor::{Errand, News},
 };
 use crate::{
-    allocator::{Change, Fence, Store, StoreError},
+    allocator::{Change, Fence, Quarantine, Store, StoreError, Terms, Wish},
     engine::{Action, ActionId, Input, Outcome},
-    net::{ArpPacket, Domain, IfIndex, Lease, LeaseState, Mac, Owner},
+    net::{ArpPacket, Domain, IfIndex, InvalidOwner, Lease, LeaseState, Mac, Owner},
     netlink::{Bridge, Readdress},
     telemetry::Telemetry,
 };
@@ -18,6 +18,8 @@ use crate::{
 /// How many probes go out together, and how long the next ones wait: many must not fill the bridge's queues.
 const BURST: usize = 64;
 const PAUSE: Duration = Duration::from_millis(5);
+/// In whose name an address is reserved that somebody outside uses, for the moment until it is in quarantine.
+const OUTSIDE: &str = "dupip-outside";
 /// How long the next ones of a sweep wait, which nobody is in a hurry for.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
@@ -43,6 +45,9 @@ impl Agent {
             Action::GiveBack { id, lease } => self.with_store(id, move |store| {
                 store.release(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),
+            Action::SetAside { id, domain, address, mac } => {
+                self.with_store(id, move |store| set_aside(store, domain, address, mac).map(|()| Outcome::Finished))
+            }
             Action::Retire { id, lease } => self.with_store(id, move |store| {
                 store.retire(&Fence::from(&lease)).map(|_| Outcome::Finished).map_err(|error| error.to_string())
             }),
@@ -184,5 +189,54 @@ fn bind(store: &dyn Store, telemetry: &Telemetry, lease: &Lease) -> Result<Outco
             telemetry.tell_fenced("bind", format_args!("{} at {}", lease.owner, lease.address));
             Err(format!("the lease of {} on {} is not the one that was given", lease.owner, lease.address))
         }
+    }
+}
+
+/// Quarantines an address. Its last holder is verified to be away, so it need not drain any more; and what nobody has had is
+/// reserved first.
+fn set_aside(store: &dyn Store, domain: Domain, address: Ipv4Addr, mac: Mac) -> Result<(), String> {
+    let (terms, reason) = (Terms::default(), "somebody outside uses it".to_owned());
+    let quarantine = Quarantine { mac, reason, lasts: terms.quarantine };
+    let failed = |error: StoreError| error.to_string();
+    let lease = match store.lease(domain, address).map_err(failed)? {
+        Some(lease) => lease,
+        None => {
+            let owner = OUTSIDE.parse().map_err(|error: InvalidOwner| error.to_string())?;
+            let wish = Wish { within: vec![address.into()], ..Wish::new(domain, owner) };
+            store.reserve(&wish, terms.reservation).map_err(|error| error.to_string())?
+        }
+    };
+    if lease.state == LeaseState::Draining {
+        store.retire(&Fence::from(&lease)).map_err(failed)?;
+    }
+    store.quarantine(&Fence::from(&lease), &quarantine).map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        allocator::{Clock, Pool, SqliteStore},
+        time::Span,
+    };
+
+    #[test]
+    fn what_somebody_outside_uses_is_in_quarantine_whoever_had_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("l.db"), "test", Clock::system().unwrap()).unwrap();
+        let domain = Domain::untagged("rt0".parse().unwrap());
+        let pool = Pool::new(domain, "10.8.64.0/24".parse().unwrap(), None, Span::from_secs(600)).unwrap();
+        store.ensure_pool(&pool).unwrap();
+        let lease = store.allocate(&Wish::new(domain, "ours".parse().unwrap())).unwrap();
+        let kept = store.allocate(&Wish::new(domain, "other".parse().unwrap())).unwrap();
+        store.reallocate(domain, &lease.owner, lease.address, &BTreeSet::new()).unwrap();
+        let mac = Mac([2; 6]);
+        for address in [lease.address, [10, 8, 64, 77].into(), kept.address] {
+            set_aside(&store, domain, address, mac).unwrap();
+            set_aside(&store, domain, address, mac).unwrap();
+        }
+        let state = |address: Ipv4Addr| store.lease(domain, address).unwrap().unwrap().state;
+        assert_eq!([state(lease.address), state([10, 8, 64, 77].into())], [LeaseState::Quarantined; 2]);
+        assert_eq!(state(kept.address), LeaseState::Bound, "what is held stays");
     }
 }

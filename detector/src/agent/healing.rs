@@ -1,16 +1,17 @@
 //! What is done about losers: the tap drops what they claim, and what must reach beyond the runner is told to hooks.
 
+use std::net::Ipv4Addr;
+
 use super::{
-    hooks,
     run::Agent,
     surveyor::{Errand, News, outcome},
     tapper::Order,
+    told,
 };
 use crate::{
     engine::{ActionId, Incident, Input},
     net::{Contained, IfIndex},
 };
-use std::net::Ipv4Addr;
 
 impl Agent {
     pub(super) fn contain(&mut self, id: ActionId, entries: &[Contained]) {
@@ -58,7 +59,7 @@ impl Agent {
 
     pub(super) fn recycle(&self, id: ActionId, incident: &Incident, port: IfIndex) {
         let news = self.news.clone();
-        self.hooks.ask(&hooks::recycle(incident, port), move |done| {
+        self.hooks.ask(&told::recycle(incident, port), move |done| {
             // Nobody listens any more only while the agent stops.
             let _ = news.send(News::Input(outcome(id, done.map_err(|error| error.to_string()))));
         });

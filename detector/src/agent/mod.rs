@@ -15,7 +15,6 @@ mod deeds;
 mod error;
 mod handle;
 mod healing;
-mod hooks;
 mod keeper;
 mod kernel_log;
 mod readiness;
@@ -26,6 +25,7 @@ mod settings;
 pub(crate) mod stand_in;
 mod surveyor;
 mod tapper;
+mod told;
 mod watch;
 
 pub use error::Error;

@@ -40,7 +40,11 @@ impl Agent {
             Ok(_) => {}
             Err(error) => {
                 let number = of.number;
-                tracing::warn!(event = "record_unreadable", incident = number, "incident {number} does not go on: {error}");
+                tracing::warn!(
+                    event = "record_unreadable",
+                    incident = number,
+                    "incident {number} does not go on: {error}"
+                );
             }
         }
     }

@@ -18,13 +18,13 @@ use super::{
     clock,
     error::Error,
     handle::{Handle, Query},
-    hooks,
     keeper::Keeper,
     readiness::{Latches, latches},
     restoring::last_incident,
     settings::Settings,
     surveyor::{Errand, News, Surveyor},
     tapper::{Order, Tapper},
+    told,
 };
 use crate::{
     allocator::{Clock, Late, Store, StoreError},
@@ -32,7 +32,7 @@ use crate::{
         CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Quarantine, Started,
     },
     engine::{self, Engine, Input},
-    hooks::{Hooks, Spool},
+    hooks::Hooks,
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port, VlanDevice},
     telemetry::{BridgeGauges, Feature, Telemetry},
@@ -117,7 +117,7 @@ struct Sources {
     martians: Option<MartianLog>,
 }
 
-/// Starts to watch. The future runs the agent until it is dropped; the taps go with it.
+/// Starts to watch, and to tell these hooks. The future runs the agent until it is dropped; the taps go with it.
 ///
 /// # Errors
 /// When the kernel cannot do it or does not let us, a bridge is missing that was not to be waited for, or the lease
@@ -125,6 +125,7 @@ struct Sources {
 pub async fn start(
     settings: &Settings,
     telemetry: Arc<Telemetry>,
+    hooks: Hooks,
 ) -> Result<(Handle, impl Future<Output = Result<(), Error>> + use<>), Error> {
     let (news_in, news) = mpsc::unbounded_channel();
     let clock = Clock::system().map_err(Error::Clock)?;
@@ -161,11 +162,7 @@ pub async fn start(
         known,
         quarantine,
         keeper: Keeper::start(Arc::clone(&store), boot.clone(), news_in.clone()).map_err(Error::Thread)?,
-        hooks: Hooks::start(
-            settings.hooks.clone(),
-            Arc::new(Spool::beside(&settings.database)),
-            Arc::clone(&telemetry),
-        ),
+        hooks,
         boot,
         heard_at: Timestamp::default(),
         tapper: Tapper::start(listener, Arc::clone(&telemetry), news_in.clone()).map_err(Error::Thread)?,
@@ -201,6 +198,8 @@ fn tell_how(telemetry: &Telemetry, settings: &Settings, refused: Option<&Capture
             let reason = "without eBPF, whoever uses an address without a word of ARP is not seen on the wire";
             telemetry.degraded(Feature::Ipv4Watch, Some(&reason));
         }
+        let reason = "without eBPF, nobody is contained: a loser's word is heard until it is moved";
+        telemetry.degraded(Feature::Quarantine, Some(&reason));
     }
 }
 
@@ -310,7 +309,7 @@ impl Agent {
     fn settle(&mut self) {
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
-            if let Some(message) = hooks::message(&finding) {
+            if let Some(message) = told::message(&finding) {
                 self.hooks.tell(&message);
             }
         }

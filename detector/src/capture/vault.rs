@@ -5,6 +5,8 @@ use std::{
     io::{self, ErrorKind},
     os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -28,6 +30,9 @@ use crate::net::IfIndex;
 const MAP: &str = "quarantine";
 /// What the names of links begin with; the index of the link's interface follows.
 const LINK: &str = "port-";
+/// How long the agent before may take to let go, and how often it is looked.
+const PATIENCE: Duration = Duration::from_secs(2);
+const TURN: Duration = Duration::from_millis(10);
 /// `BPF_FS_MAGIC` (`include/uapi/linux/magic.h`).
 const BPF_FS: u32 = 0xcafe_4a11;
 
@@ -62,9 +67,20 @@ impl Vault {
             }
             KeepQuarantine::Keep(path) => {
                 make(path)?;
-                let vault = Self::lock(path)?;
+                let vault = Self::lock_soon(path)?;
                 vault.kept_map()?;
                 Ok(Some(vault))
+            }
+        }
+    }
+
+    /// An agent that is just ending, or a program that it is just starting, has the directory for a moment more.
+    fn lock_soon(path: &Path) -> Result<Self, CaptureError> {
+        let began = Instant::now();
+        loop {
+            match Self::lock(path) {
+                Err(CaptureError::KeptByAnother { .. }) if began.elapsed() < PATIENCE => thread::sleep(TURN),
+                locked => return locked,
             }
         }
     }

@@ -71,7 +71,8 @@ pub(super) fn tell(incident: &Incident, wide: bool) -> String {
     lines.extend(parties(incident, wide).lines().map(|line| format!("  {line}")));
     lines.extend(decision(incident).map(|decision| format!("  {decision}")));
     lines.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
-    incident.evictions.iter().for_each(|eviction| lines.extend(moves(eviction, wide)));
+    let losers = incident.evictions.iter().chain(&incident.contained);
+    losers.for_each(|eviction| lines.extend(moves(eviction, wide)));
     lines.iter().map(|line| plain(line) + "\n").collect()
 }
 
@@ -146,7 +147,9 @@ pub(super) fn moves(eviction: &Eviction, wide: bool) -> Vec<String> {
     };
     let mut lines = vec![format!("  {who} {}: {at}", fate(eviction))];
     lines.extend(eviction.failure.iter().map(|failure| format!("    failed and is tried again: {failure}")));
-    lines.extend((eviction.strikes > 0).then(|| format!("    was moved {} times before, within an hour", eviction.strikes)));
+    lines.extend(
+        (eviction.strikes > 0).then(|| format!("    was moved {} times before, within an hour", eviction.strikes)),
+    );
     let steps = eviction.steps.iter().filter(|_| wide);
     lines.extend(steps.map(|taken| format!("    {} after {:.1} ms", taken.step, taken.at_ms)));
     lines
@@ -182,7 +185,7 @@ pub(super) mod tests {
                  "netns": null, "host": false, "external": false, "evidence": "request",
                  "configured": false, "first_seen": "2026-06-12T09:00:00.120Z", "role": "winner", "new_address": null},
             ],
-            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null, "decision": null, "plan": [],
+            "reason": "holds lease generation 1", "settled": true, "healed": true, "held": null, "decision": null, "plan": [], "contained": [],
             "evictions": [{
                 "sandbox": "sportsagent", "port": "veth3f2a91c0", "owner": "sportsagent", "way": "readdress", "strikes": 0, "step": "done",
                 "new_lease": {"bridge": "rt0", "vlan": null, "address": "10.8.64.4", "owner": "sportsagent",

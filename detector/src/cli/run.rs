@@ -31,6 +31,7 @@ use crate::{
     allocator::DATABASE,
     capture::{Hook, KeepQuarantine, TapSettings},
     engine::{Config, Mode},
+    hooks::{Hooks, Spool},
     http::{Endpoints, serve},
     net::BridgeName,
     telemetry::{Suppressed, Telemetry},
@@ -271,8 +272,14 @@ async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listen: 
     let endpoints = Endpoints::bind(socket, listen.0).await?;
     let http = endpoints.tcp_address().map(tracing::field::display);
     info!(event = "listening", socket = %socket.display(), http, "answers questions");
-    let (handle, agent) = agent::start(settings, Arc::new(telemetry)).await?;
-    Ok(until(end.come(), agent, endpoints, handle).await?)
+    let telemetry = Arc::new(telemetry);
+    let spool = Arc::new(Spool::beside(&settings.database));
+    let hooks = Hooks::start(settings.hooks.clone(), spool, Arc::clone(&telemetry));
+    let told = hooks.ended();
+    let (handle, agent) = agent::start(settings, telemetry, hooks).await?;
+    let ended = until(end.come(), agent, endpoints, handle).await;
+    told.await;
+    Ok(ended?)
 }
 
 /// Runs the agent and answers for it, until it fails or the end comes.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     bindings::{Binding, Key},
+    finding::{Finding, Info},
     incident::Party,
     input::{Claim, Configured, Evidence, Survey},
-    output::{Action, Finding, Info},
+    output::Action,
     topology::{Bridge, KnownPort, Port},
 };
 use crate::{

@@ -10,8 +10,9 @@ use super::{
     bindings::Key,
     contest::{Contest, Rights},
     eviction::Step,
+    finding::Finding,
     incident::{IncidentId, Status},
-    output::{Action, ActionId, Finding},
+    output::{Action, ActionId},
     timers::Timer,
 };
 use crate::{
@@ -41,7 +42,8 @@ impl Engine {
         port: IfIndex,
         purpose: Purpose,
     ) -> Option<ActionId> {
-        let is_new = |key: &Key| self.config.can_contain && self.contained.get(&(*key, port)).copied() != Some(Some(id));
+        let is_new =
+            |key: &Key| self.config.can_contain && self.contained.get(&(*key, port)).copied() != Some(Some(id));
         let keys: Vec<Key> = keys.into_iter().filter(is_new).collect();
         let entries: Vec<Contained> = keys.iter().flat_map(|key| self.entries(*key, port)).collect();
         if entries.is_empty() {
@@ -197,9 +199,10 @@ impl Engine {
     /// Contains at one more address whoever is contained already.
     pub(super) fn contain_joined(&mut self, id: IncidentId, key: Key, losers: impl Iterator<Item = IfIndex>) {
         for port in losers {
-            let is_dealt_with = self.incidents.get(&id).is_some_and(|incident| {
-                incident.status == Status::Open && incident.evictions.contains_key(&port)
-            });
+            let is_dealt_with = self
+                .incidents
+                .get(&id)
+                .is_some_and(|incident| incident.status == Status::Open && incident.evictions.contains_key(&port));
             if is_dealt_with && !self.spared.contains(&(id, port)) {
                 self.settled_joins.insert((key, port));
                 self.contain(id, vec![key], port, Purpose::JoinedContained(id, key, port));

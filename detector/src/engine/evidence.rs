@@ -2,11 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    Engine, Purpose,
-    incident::IncidentId,
-    output::{Action, Finding},
-};
+use super::{Engine, Purpose, finding::Finding, incident::IncidentId, output::Action};
 
 /// What is to be told, with how much of it has been looked through for what is to be written down.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    output::{Finding, Flood},
+    finding::{Finding, Flood},
     timers::Timer,
 };
 use crate::{

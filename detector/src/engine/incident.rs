@@ -9,8 +9,8 @@ use std::{
 use super::{
     contest::{Contest, Holding, Reason},
     eviction::{Eviction, Step},
+    held::Held,
     input::Evidence,
-    output::Held,
     plan::Plan,
     topology::{PartyKey, Sandbox},
 };
@@ -263,7 +263,10 @@ impl Incident {
     /// How many losers have been moved or replaced.
     #[must_use]
     pub fn moved(&self) -> usize {
-        self.evictions.values().filter(|eviction| eviction.step == Step::Done && eviction.began >= self.first_at).count()
+        self.evictions
+            .values()
+            .filter(|eviction| eviction.step == Step::Done && eviction.began >= self.first_at)
+            .count()
     }
 
     /// Notes a claim to a contested address. Of many, the first half of what is kept stays and the rest makes room.

@@ -6,8 +6,9 @@ use super::{
     Engine, Mode, Purpose, Row, RowState,
     bindings::Key,
     eviction::{Eviction, Step},
+    finding::Finding,
     incident::Status,
-    output::{Action, Finding},
+    output::Action,
     timers::Timer,
 };
 use crate::{

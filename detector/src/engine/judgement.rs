@@ -10,9 +10,11 @@ use super::{
     bindings::{Binding, Key},
     contest::{Contest, Rights},
     eviction::{Eviction, Step, backoff},
+    finding::Finding,
+    held::Held,
     incident::{Incident, IncidentId, Party, Sighting, Status},
     input::Evidence,
-    output::{Action, ActionId, Finding, Held},
+    output::{Action, ActionId},
     rules,
     timers::Timer,
 };

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use super::{
     Engine,
     bindings::Key,
+    finding::Finding,
     incident::{IncidentId, Sighting},
     input::KernelMartian,
-    output::Finding,
 };
 use crate::{
     net::{Mac, Station},

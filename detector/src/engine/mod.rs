@@ -8,24 +8,28 @@
 //! After every call of [`Engine::handle`], take actions and findings until there are none, and call again with
 //! [`Input::Timeout`] when the moment of [`Engine::poll_timeout`] has come.
 //!
-//! - `bindings`, `topology`: what is known. `policy`: what an operator has decided. `claims`: how an event becomes
+//! - `bindings`, `topology`: what is known; `rows`: how it is shown. `policy`: what an operator has decided. `claims`: how an event becomes
 //!   knowledge. `absorption`: what the tap need not report any more. `liveness`: how knowledge ages. `inventory`, `sweeps`:
 //!   when everything is asked for. `draining`: what a released address waits for.
 //! - `rules`: what contradicts itself, and what cannot be true. `moves`, `shared`, `probing`, `floods`, `kernel_martians`:
 //!   one kind of verdict each. `contest`: who keeps an address.
-//! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end. `healing`:
-//!   evictions, driven step by step.
+//! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end.
+//! - `plan`, `ways`, `strikes`, `pausing`: what may be done about a loser. `healing`: what is. `containment`: what the tap
+//!   drops. `saga`: the steps of an eviction; `verifying`: its last look. `evidence`, `restoring`: what is written down of an
+//!   incident, and taken up by the next agent.
 
 mod absorption;
 mod bindings;
 mod claims;
-mod contest;
 mod containment;
+mod contest;
 mod draining;
-mod evidence;
 mod eviction;
+mod evidence;
+mod finding;
 mod floods;
 mod healing;
+mod held;
 mod incident;
 mod input;
 mod inventory;
@@ -41,6 +45,7 @@ mod probing;
 #[cfg(test)]
 mod properties;
 mod restoring;
+mod rows;
 mod rules;
 mod saga;
 #[cfg(test)]
@@ -72,17 +77,20 @@ use topology::Topology;
 pub use bindings::Binding;
 pub use contest::{Contest, Holding, Reason, Rights};
 pub use eviction::{Eviction, Step};
+pub use finding::{Finding, Flood, Info};
+pub use held::Held;
 pub use incident::{Incident, IncidentId, Party, Sighting, Status, Verdict};
 pub use input::{Claim, Configured, Evidence, Heard, Input, KernelMartian, KnownClaim, Outcome, Survey};
-pub use output::{Action, ActionId, Finding, Flood, Held, Info};
+pub use output::{Action, ActionId};
 pub use plan::Plan;
 pub use policy::{InvalidPattern, Policy, PortPattern};
+pub use rows::{Row, RowState};
 pub(crate) use topology::PartyKey;
 pub use topology::{Bridge, Port, Sandbox, VlanDevice};
 pub use ways::{NoOwner, OwnerPattern, UnknownWay, Way, Ways};
 
 use crate::{
-    net::{BridgeName, Contained, Domain, Generation, IfIndex, Lease, Reach, Station},
+    net::{BridgeName, Contained, Domain, Generation, IfIndex, Lease, Station},
     time::{Span, Timestamp},
 };
 
@@ -149,54 +157,6 @@ impl Default for Config {
             policy: Policy::default(),
             asks: true,
             claims_per_port: bindings::CLAIMS_PER_PORT,
-        }
-    }
-}
-
-/// One row of the live table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Where.
-    pub domain: Domain,
-    /// Which address.
-    pub address: Ipv4Addr,
-    /// Who uses it.
-    pub station: Station,
-    /// The port's interface name.
-    pub port_name: String,
-    /// Who sits behind the port.
-    pub sandbox: Sandbox,
-    /// How far it could be looked behind the port; `None` of the host itself, and before anybody has looked.
-    pub reach: Option<Reach>,
-    /// Whether it is the runner itself.
-    pub is_host: bool,
-    /// Whether it is outside, beyond an uplink.
-    pub is_external: bool,
-    /// How it is known.
-    pub binding: Binding,
-    /// How it stands.
-    pub state: RowState,
-}
-
-/// How a row of the live table stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RowState {
-    /// One owner.
-    Ok,
-    /// More than one.
-    Duplicate,
-    /// Cannot be true.
-    Martian,
-}
-
-impl RowState {
-    /// The state in one word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Duplicate => "duplicate",
-            Self::Martian => "martian",
         }
     }
 }
@@ -372,72 +332,9 @@ impl Engine {
         self.findings.pop_front()
     }
 
-    /// The live table, ordered by domain, address and station.
-    pub fn rows(&self) -> impl Iterator<Item = Row> {
-        self.bindings.iter().map(|(key, station, binding)| self.row(key, station, binding))
-    }
-
-    /// At least so many rows that come after an address, or the first ones; fewer only at the end. All rows of an address
-    /// are among them, or none.
-    #[must_use]
-    pub fn rows_after(&self, after: Option<(Domain, Ipv4Addr)>, at_least: usize) -> Vec<Row> {
-        let mut rows: Vec<Row> = Vec::new();
-        for (key, station, binding) in self.bindings.after(after) {
-            if rows.len() >= at_least && rows.last().is_some_and(|row| (row.domain, row.address) != key) {
-                break;
-            }
-            rows.push(self.row(key, station, binding));
-        }
-        rows
-    }
-
-    /// How many bindings a bridge has.
-    #[must_use]
-    pub fn binding_count(&self, bridge: BridgeName) -> usize {
-        self.bindings.iter().filter(|((domain, _), _, _)| domain.bridge == bridge).count()
-    }
-
-    /// How many addresses of a bridge are contested.
-    #[must_use]
-    pub fn open_count(&self, bridge: BridgeName) -> usize {
-        self.open.keys().filter(|(domain, _)| domain.bridge == bridge).count()
-    }
-
-    /// The rows of one address, ordered by station.
-    pub fn rows_on(&self, domain: Domain, address: Ipv4Addr) -> impl Iterator<Item = Row> {
-        let key = (domain, address);
-        self.bindings.stations(key).map(move |(station, binding)| self.row(key, station, binding))
-    }
-
     /// The incidents, open and closed, oldest first.
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values()
-    }
-
-    fn row(&self, key: Key, station: Station, binding: &Binding) -> Row {
-        let party = self.describe(key, station, binding);
-        Row {
-            domain: key.0,
-            address: key.1,
-            station,
-            port_name: party.port_name,
-            sandbox: party.sandbox,
-            reach: self.topology.ports.get(&station.port).and_then(|known| known.reach),
-            is_host: party.is_host,
-            is_external: party.is_external,
-            binding: *binding,
-            state: self.row_state(key, station, binding),
-        }
-    }
-
-    /// A party of an open incident stays marked until it is verified to be away or proven silent.
-    fn row_state(&self, key: Key, station: Station, binding: &Binding) -> RowState {
-        let incident = self.open.get(&key).and_then(|id| self.incidents.get(id));
-        match binding.martian {
-            _ if incident.is_some_and(|incident| incident.party(station.port).is_some()) => RowState::Duplicate,
-            Some(_) => RowState::Martian,
-            None => RowState::Ok,
-        }
     }
 
     fn describe(&self, key: Key, station: Station, binding: &Binding) -> Party {
@@ -507,7 +404,9 @@ impl Engine {
             Some(Purpose::Joined(_, (domain, address))) => {
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
-            Some(Purpose::JoinedContained(incident, key, port)) => self.join_not_contained(incident, key, port, failure),
+            Some(Purpose::JoinedContained(incident, key, port)) => {
+                self.join_not_contained(incident, key, port, failure)
+            }
             Some(Purpose::Lift(keys, port)) => self.not_lifted(&keys, port, now),
             Some(Purpose::Adoption(domain, address, failed)) => {
                 self.adoption_failed((domain, address), failed + 1, failure, now);

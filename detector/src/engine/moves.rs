@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     Engine, Mode, Purpose,
     bindings::Key,
+    finding::{Finding, Info},
     incident::Party,
-    output::{Action, Finding, Info},
+    output::Action,
 };
 use crate::{
     net::{BridgeName, Station},

@@ -1,6 +1,6 @@
 //! Maintenance: for a while nothing new is done, and everything is told.
 
-use super::{Engine, incident::IncidentId, output::Finding, timers::Timer};
+use super::{Engine, finding::Finding, incident::IncidentId, timers::Timer};
 use crate::time::Timestamp;
 
 impl Engine {

@@ -3,8 +3,8 @@
 use super::{
     Engine, Mode,
     bindings::Key,
+    held::Held,
     incident::{IncidentId, Party},
-    output::Held,
     ways::Way,
 };
 use crate::net::{IfIndex, Lease, Owner};

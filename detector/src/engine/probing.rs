@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     bindings::{Binding, Key},
+    finding::{Finding, Info},
     input::Evidence,
-    output::{Finding, Info},
 };
 use crate::{
     net::{ClaimKind, IfIndex, Station},

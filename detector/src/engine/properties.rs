@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    net::{ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station, VlanId},
+    net::{
+        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, NetnsId, Operation, Reach, Station,
+        VlanId,
+    },
     time::Span,
 };
 
@@ -207,6 +210,7 @@ impl Play {
             | Action::Lift { id, .. }
             | Action::Keep { id, .. }
             | Action::Recycle { id, .. }
+            | Action::SetAside { id, .. }
             | Action::DestroySockets { id, .. } => (id, Outcome::Finished),
             Action::Bind { id, lease } => (id, Outcome::Lease(lease)),
             Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {

@@ -5,7 +5,7 @@ use super::{
     bindings::Key,
     eviction::{Eviction, Step},
     incident::{Incident, IncidentId, Status},
-    output::Finding,
+    finding::Finding,
     timers::Timer,
 };
 use crate::{
@@ -68,6 +68,8 @@ impl Engine {
         for party in parties {
             self.note_party(id, &party);
         }
+        // Whoever counts and follows this agent has not heard of it yet.
+        self.tell(id, Finding::Duplicate);
         Some(id)
     }
 
@@ -75,9 +77,13 @@ impl Engine {
         let evictions = known.evictions.into_iter().map(|(port, eviction)| (port, eviction.resumed())).collect();
         let addresses = [known.address].into();
         let incident = Incident { evictions, addresses, held: None, attempts: 0, ..known };
-        let told = Box::new(incident.clone());
         self.enter(incident);
-        self.findings.push_back(Finding::TakenUp(told));
+    }
+
+    fn tell(&mut self, id: IncidentId, finding: fn(Box<Incident>) -> Finding) {
+        if let Some(incident) = self.incidents.get(&id).cloned() {
+            self.findings.push_back(finding(Box::new(incident)));
+        }
     }
 
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
@@ -102,6 +108,7 @@ impl Engine {
         let Some(known) = self.waiting.remove(&key) else { return };
         let id = known.id;
         self.enter_again(known);
+        self.tell(id, Finding::TakenUp);
         left.into_iter().for_each(|port| self.abandon(id, port));
         here.into_iter().for_each(|port| self.take_step(id, port, now));
     }

@@ -3,11 +3,15 @@
 use super::{
     Engine, Purpose,
     bindings::Key,
+    contest::Reason,
     eviction::{Eviction, STEP_TIME, Step},
+    finding::Finding,
+    held::Held,
     incident::IncidentId,
     input::Outcome,
-    output::{Action, ActionId, Finding, Held},
+    output::{Action, ActionId},
     timers::Timer,
+    ways::Way,
 };
 use crate::{
     net::{IfIndex, Lease, LeaseState, Mac, Station},
@@ -106,9 +110,7 @@ impl Engine {
                 Some(self.announce((domain, contested), keeper))
             }
             Step::DestroySockets if !self.config.destroys_sockets => None,
-            Step::DestroySockets => {
-                Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested }))
-            }
+            Step::DestroySockets => Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested })),
             _ => self.action_with(port, (domain, contested), eviction.lease.clone()?, step),
         }
     }
@@ -182,12 +184,16 @@ impl Engine {
 
     fn advance(&mut self, id: IncidentId, port: IfIndex, key: Key, now: Timestamp) {
         let Some(eviction) = self.eviction_mut(id, port) else { return };
-        let done = eviction.advance(now);
-        self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        let (is_move, done) = (eviction.way != Way::Contain, eviction.advance(now));
+        // That somebody is contained is told by itself.
+        if is_move {
+            self.findings.push_back(Finding::Stepped { incident: id, port, done });
+        }
         match done {
             Step::Contain => self.announce_keeper(key, self.keeper(id, port)),
             Step::Reallocate => self.look_for_users(id, port),
             Step::Readdress => self.tell_evicted(id, port),
+            Step::Bind => self.set_aside(id, key, self.keeper(id, port)),
             Step::Release => self.strike_out(id, port, now),
             _ => {}
         }
@@ -224,6 +230,15 @@ impl Engine {
         if let Some(incident) = self.incidents.get_mut(&id) {
             incident.told_losers += 1;
             self.findings.push_back(Finding::Evicted { incident: Box::new(incident.clone()), port });
+        }
+    }
+
+    /// What somebody outside uses is given to nobody here.
+    fn set_aside(&mut self, id: IncidentId, (domain, address): Key, keeper: Option<Station>) {
+        let contest = self.incidents.get(&id).and_then(|incident| incident.contest.as_ref());
+        let is_outside = contest.is_some_and(|contest| contest.reason == Reason::External);
+        if let Some(Station { mac, .. }) = keeper.filter(|_| is_outside) {
+            self.act(Purpose::Store(domain, address), |id| Action::SetAside { id, domain, address, mac });
         }
     }
 
@@ -335,7 +350,8 @@ impl Engine {
             }
             (None, Some(_), _) => self.conclude(id, port, now),
             (None, None, Step::AwaitGone) => {
-                let failure = format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
+                let failure =
+                    format!("it was asked for, but the port is still there after {}", self.config.recycle_time);
                 self.retry_step(id, port, failure, now);
             }
             (None, None, _) => self.take_step(id, port, now),

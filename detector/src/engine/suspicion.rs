@@ -7,9 +7,10 @@
 use super::{
     Engine, Purpose,
     bindings::{Binding, Key},
+    finding::{Finding, Info},
     incident::IncidentId,
     input::Evidence,
-    output::{ActionId, Finding, Info},
+    output::ActionId,
     timers::Timer,
 };
 use crate::{

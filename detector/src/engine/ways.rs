@@ -147,7 +147,10 @@ mod tests {
             by_owner: vec![("vm-*".parse().unwrap(), Way::Recycle)],
         };
         let (vm, other) = (owner("vm-1"), owner("web"));
-        assert_eq!([ways.of(rt0, &[other.clone()]), ways.of(rt1, &[other.clone()])], [Way::Readdress, Way::Contain]);
+        assert_eq!(
+            [ways.of(rt0, std::slice::from_ref(&other)), ways.of(rt1, std::slice::from_ref(&other))],
+            [Way::Readdress, Way::Contain]
+        );
         assert_eq!([ways.of(rt0, &[other, vm.clone()]), ways.of(rt1, &[vm])], [Way::Recycle; 2]);
     }
 

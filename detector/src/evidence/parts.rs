@@ -345,7 +345,8 @@ impl Reason {
 
 impl From<(&IfIndex, &engine::Eviction)> for Eviction {
     fn from((port, eviction): (&IfIndex, &engine::Eviction)) -> Self {
-        let engine::Eviction { way, owner, strikes, step, lease, began, taken, failure, attempts, failed_at, .. } = eviction;
+        let engine::Eviction { way, owner, strikes, step, lease, began, taken, failure, attempts, failed_at, .. } =
+            eviction;
         let of_step = |(step, at): &(engine::Step, Timestamp)| Taken { step: step.word().into(), at_ns: at.as_nanos() };
         Self {
             ifindex: port.get(),

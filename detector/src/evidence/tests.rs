@@ -123,7 +123,11 @@ fn reason() -> impl Strategy<Value = Reason> {
 fn contest() -> impl Strategy<Value = Contest> {
     let lease = option::of((any::<std::net::Ipv4Addr>(), generation()));
     let holding = (port(), lease).prop_map(|(port, lease)| Holding { port, lease });
-    (option::of(port()), reason(), vec(holding, 0..3)).prop_map(|(winner, reason, losers)| Contest { winner, reason, losers })
+    (option::of(port()), reason(), vec(holding, 0..3)).prop_map(|(winner, reason, losers)| Contest {
+        winner,
+        reason,
+        losers,
+    })
 }
 
 prop_compose! {

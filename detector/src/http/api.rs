@@ -237,8 +237,11 @@ pub struct Incident {
     /// What enforce mode does about each loser.
     #[serde(default)]
     pub plan: Vec<Plan>,
-    /// How far each loser has been dealt with.
+    /// How far each loser has been moved, or replaced.
     pub evictions: Vec<Eviction>,
+    /// The losers that are contained, and nothing more.
+    #[serde(default)]
+    pub contained: Vec<Eviction>,
     /// Some of the claims: how it began, and the latest.
     #[serde(default)]
     pub sightings: Vec<Sighting>,

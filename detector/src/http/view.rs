@@ -13,7 +13,7 @@ use super::api;
 use crate::{
     agent::{TableRow, clock},
     allocator::{Change, Fence, JournalEntry, Standing, Wish},
-    engine::{Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status},
+    engine::{Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status, Way},
     net::{
         BridgeName, Domain, Generation, IfIndex, IfName, InvalidName, InvalidOwner, Ipv4Range, Lease, Owner, VlanId,
     },
@@ -200,7 +200,8 @@ pub fn incident(incident: &Incident, wall: Wall) -> api::Incident {
         held: incident.held.map(|held| held.as_str().to_owned()),
         decision: incident.decision(),
         plan: incident.plan.iter().map(|of| plan(incident, of)).collect(),
-        evictions: evictions(incident),
+        evictions: evictions(incident, |way| way != Way::Contain),
+        contained: evictions(incident, |way| way == Way::Contain),
         sightings: incident.sightings.iter().map(|of| sighting(incident, of, wall)).collect(),
     }
 }
@@ -252,7 +253,7 @@ fn role(incident: &Incident, party: &Party) -> &'static str {
     }
 }
 
-fn evictions(incident: &Incident) -> Vec<api::Eviction> {
+fn evictions(incident: &Incident, is_wanted: impl Fn(Way) -> bool) -> Vec<api::Eviction> {
     let eviction = |(port, eviction): (&IfIndex, &Eviction)| {
         let loser = incident.party(*port);
         api::Eviction {
@@ -267,7 +268,7 @@ fn evictions(incident: &Incident) -> Vec<api::Eviction> {
             steps: steps(incident.first_at, eviction),
         }
     };
-    incident.evictions.iter().map(eviction).collect()
+    incident.evictions.iter().filter(|(_, of)| is_wanted(of.way)).map(eviction).collect()
 }
 
 fn plan(incident: &Incident, plan: &Plan) -> api::Plan {

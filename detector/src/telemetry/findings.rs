@@ -31,8 +31,8 @@ impl Telemetry {
             Finding::Reopened(incident) => self.reopened.with_label_values(&[incident.domain.bridge.as_str()]).inc(),
             Finding::StepFailed { news: true, .. } => self.evictions.with_label_values(&["failed"]).inc(),
             Finding::GivenUp { .. } => self.evictions.with_label_values(&["given_up"]).inc(),
-            Finding::Held { reason: Held::Brake, .. } => self.evictions.with_label_values(&["braked"]).inc(),
-            Finding::Stepped { done: Step::Contain, .. } => self.evictions.with_label_values(&["contained"]).inc(),
+            Finding::Held { reason, .. } => self.held.with_label_values(&[reason.word()]).inc(),
+            Finding::Contained { domain, .. } => self.containments.with_label_values(&[domain.bridge.as_str()]).inc(),
             Finding::Healed(incident) => self.count_healed(incident),
             Finding::Martian { domain, reason, .. } => self.count_martian(*domain, *reason),
             Finding::KernelMartian { domain, .. } => self.count_martian(*domain, MartianReason::Kernel),
@@ -217,13 +217,20 @@ fn evicted(incident: &Incident, port: IfIndex) -> Event {
     let new = lease.map(|lease| lease.address.to_string()).unwrap_or_default();
     let words = |who: &str| format!("{who} has {new} now, and {} no more", incident.address);
     let event = of_party(incident, port, |who| Event::new(Kind::Evicted, Severity::Info, words(who)));
-    event.with(Facts { owner: lease.map(|lease| lease.owner.to_string()), new_address: lease.map(|of| of.address), ..Facts::default() })
+    event.with(Facts {
+        owner: lease.map(|lease| lease.owner.to_string()),
+        new_address: lease.map(|of| of.address),
+        ..Facts::default()
+    })
 }
 
 fn given_up(incident: &Incident, port: IfIndex) -> Event {
     let failure = incident.evictions.get(&port).and_then(|eviction| eviction.failure.clone()).unwrap_or_default();
     let words = |who: &str| {
-        format!("{who} could not be moved away from {}, stays contained and is tried again later: {failure}", incident.address)
+        format!(
+            "{who} could not be moved away from {}, stays contained and is tried again later: {failure}",
+            incident.address
+        )
     };
     of_party(incident, port, |who| Event::new(Kind::GivenUp, Severity::Error, words(who))).because(&failure)
 }

@@ -14,7 +14,7 @@ use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
 use crate::{
     allocator::Pool,
     capture::Malformed,
-    engine::Evidence,
+    engine::{Evidence, Held},
     net::{BridgeName, ClaimKind, Domain, Lease, LeaseState, MartianReason},
     time::Span,
 };
@@ -53,10 +53,12 @@ pub enum Feature {
     Namespaces,
     /// Telling other programs what happened.
     Hooks,
+    /// Dropping what losers say.
+    Quarantine,
 }
 
 impl Feature {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Inventory,
         Self::Store,
         Self::Taps,
@@ -65,6 +67,7 @@ impl Feature {
         Self::Ipv4Watch,
         Self::Namespaces,
         Self::Hooks,
+        Self::Quarantine,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -77,6 +80,7 @@ impl Feature {
             Self::Ipv4Watch => "ipv4_watch",
             Self::Namespaces => "namespaces",
             Self::Hooks => "hooks",
+            Self::Quarantine => "quarantine",
         }
     }
 }
@@ -95,6 +99,8 @@ pub struct Telemetry {
     pub(super) duplicates: IntCounterVec,
     pub(super) martians: IntCounterVec,
     pub(super) evictions: IntCounterVec,
+    pub(super) held: IntCounterVec,
+    pub(super) containments: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) detect: Histogram,
     pub(super) heal: Histogram,
@@ -208,8 +214,20 @@ impl Telemetry {
             evictions: counter(
                 at,
                 "dupip_evictions_total",
-                "What became of losers: contained; healed; failed at a step and tried again; given up for now; braked because there were too many",
+                "What became of losers: healed; failed at a step and tried again; given up for now",
                 &["result"],
+            )?,
+            held: counter(
+                at,
+                "dupip_held_total",
+                "Times that something stood in the way of healing, by what; `brake` is too many evictions in a minute",
+                &["reason"],
+            )?,
+            containments: counter(
+                at,
+                "dupip_containments_total",
+                "Losers whose claims were dropped from some moment on",
+                &["bridge"],
             )?,
             hooks: counter(
                 at,
@@ -247,7 +265,8 @@ impl Telemetry {
         let build = gauge(&self.registry, "dupip_build_info", "1, with what was built", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
-        ["contained", "healed", "failed", "given_up", "braked"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        ["healed", "failed", "given_up"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
+        Held::ALL.iter().for_each(|held| self.held.with_label_values(&[held.word()]).reset());
         Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
         for op in ["bind", "release", "retire", "discard", "quarantine"] {
@@ -259,7 +278,9 @@ impl Telemetry {
     /// Makes a bridge's metrics appear, at 0, so that an alert on their increase sees the first one.
     pub fn watch(&self, bridge: BridgeName) {
         let plain = [&self.duplicates, &self.lost, &self.refused, &self.limited, &self.absorbed, &self.reported];
-        for plain in plain.into_iter().chain([&self.floods, &self.moves, &self.reopened, &self.contained]) {
+        for plain in
+            plain.into_iter().chain([&self.floods, &self.moves, &self.reopened, &self.contained, &self.containments])
+        {
             plain.with_label_values(&[bridge.as_str()]);
         }
         for kind in ClaimKind::ALL {
@@ -440,6 +461,8 @@ mod tests {
             "dupip_lost_events_total{bridge=\"rt0\"} 0",
             "dupip_martian_total{bridge=\"rt0\",reason=\"ether_mismatch\"} 0",
             "dupip_evictions_total{result=\"failed\"} 0",
+            "dupip_held_total{reason=\"brake\"} 0",
+            "dupip_containments_total{bridge=\"rt0\"} 0",
             "dupip_degraded{feature=\"inventory\"} 0",
             "dupip_leases{pool=\"rt0\",state=\"bound\"} 0",
             "dupip_ports{bridge=\"rt0\"} 0",

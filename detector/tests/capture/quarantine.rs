@@ -256,6 +256,27 @@ fn what_is_contained_goes_nowhere_and_everything_else_does() {
     }
 }
 
+/// Kernels take `ar$hrd` 6 for Ethernet; it is malformed all the same.
+#[test]
+fn what_is_contained_does_not_get_by_in_disguise() {
+    alone(async || {
+        let mut lan = Lan::new();
+        let Loaded { mut tap, mut quarantine, .. } = load(Hook::Auto);
+        tap.attach(lan.first, at(Side::Ingress)).unwrap();
+        let disguised = |number, address, hardware_type| {
+            let mut frame = packet(Operation::Reply, address, GATEWAY).broadcast_frame(None);
+            frame[15] = hardware_type;
+            ("s1", number, frame)
+        };
+        let frames = [disguised(1, ADDRESS, 6), disguised(2, OTHER, 6), disguised(3, ADDRESS, 7)];
+        assert_eq!(lan.arrive(&frames), [1, 2, 3]);
+        contain(&mut tap, &mut quarantine, contained(lan.first));
+        assert_eq!(lan.arrive(&frames), [2, 3], "7 is no Ethernet to anybody");
+        let counted = tap.counters(lan.first).unwrap();
+        assert_eq!(counted.malformed(detector_ebpf::Malformed::HardwareType), 6);
+    });
+}
+
 #[test]
 fn a_port_is_guarded_by_another_program_only_where_sources_are_not_watched() {
     for hook in [Hook::Tcx, Hook::Clsact] {

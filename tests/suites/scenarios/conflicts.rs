@@ -44,7 +44,7 @@ fn of_two_who_answer_the_one_without_the_lease_loses() -> Result<()> {
     let incident = judged(&mut agent)?;
     assert_eq!((text(&incident, "verdict"), text(&incident, "first_evidence")), ("duplicate", "reply"));
     assert_eq!((role(&incident, keeper.port())?.as_str(), role(&incident, "vm1")?.as_str()), ("winner", "loser"));
-    assert!(text(&incident, "reason").contains("holds the lease"), "{incident}");
+    assert!(text(&incident, "reason").contains("holds lease generation"), "{incident}");
     assert!(text(&incident, "held").contains("cannot be entered"), "{incident}");
     assert_eq!(keeper.addresses()?, ["10.8.64.2/24"]);
     Ok(())

@@ -77,7 +77,7 @@ fn people_are_told_that_it_is_a_spoof_and_whose() -> Result<()> {
     for words in [
         "10.8.64.1 on rt0: open, spoof (incident 1)",
         "2 addresses: 10.8.64.1, 10.8.64.2",
-        "the host keeps it: it is the host's own address",
+        "the host keeps 10.8.64.1: it is the host's own address",
         "not healed: the agent observes and does not act",
     ] {
         assert!(said.contains(words), "no `{words}` in\n{said}");

@@ -326,6 +326,7 @@ fn whoever_is_outside_cannot_be_moved_so_ours_is() {
     let outside = world.incident().winner().unwrap();
     assert!(outside.is_external && outside.port_name == "veth9" && outside.station.mac == mac(9));
     assert_eq!((world.at(2), world.incident().status), (vec![address(10)], Status::Healed));
+    assert_eq!(world.asked("set_aside"), 1, "and the address is given to nobody here");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use std::{
 use super::*;
 use crate::{
     net::{
-        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation, Owner, Reach,
-        VlanId,
+        ArpPacket, ClaimKind, Contained, Generation, Ipv4Net, LeaseState, Mac, MartianReason, NetnsId, Operation,
+        Owner, Reach, VlanId,
     },
     time::Span,
 };
@@ -258,6 +258,7 @@ impl World {
             Action::DestroySockets { id, .. } => ("destroy_sockets", Some(*id)),
             Action::GiveBack { id, .. } => ("give_back", Some(*id)),
             Action::Retire { id, .. } => ("retire", Some(*id)),
+            Action::SetAside { id, .. } => ("set_aside", Some(*id)),
             Action::Probe { .. } => ("probe", None),
             Action::Sweep { .. } => ("sweep", None),
             Action::IgnoreIpv4 { .. } => ("ignore_ipv4", None),
@@ -318,7 +319,7 @@ impl World {
                 self.leases.insert(lease.address, lease);
                 (id, Outcome::Finished)
             }
-            Action::Retire { id, .. } => (id, Outcome::Finished),
+            Action::Retire { id, .. } | Action::SetAside { id, .. } => (id, Outcome::Finished),
             Action::GiveBack { id, lease } => {
                 self.leases.remove(&lease.address);
                 (id, Outcome::Finished)

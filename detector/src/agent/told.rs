@@ -9,8 +9,7 @@ use crate::{
 };
 
 /// The runner's name, as its kernel has it.
-static HOST: LazyLock<String> =
-    LazyLock::new(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+static HOST: LazyLock<String> = LazyLock::new(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
 
 /// What hooks are to hear of a finding, if anything.
 pub(super) fn message(finding: &Finding) -> Option<Message> {
