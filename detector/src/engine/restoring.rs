@@ -32,7 +32,10 @@ impl Engine {
         }
         match incident.status {
             Status::Open if self.inventory_done => self.restored_late(incident, now),
-            Status::Open => drop(self.waiting.insert((incident.domain, incident.address), incident)),
+            Status::Open => {
+                let before = self.waiting.insert((incident.domain, incident.address), incident);
+                before.into_iter().for_each(|before| self.is_over(before, now));
+            }
             Status::Healed | Status::Gone => {
                 self.closed.push_back(incident.id);
                 self.incidents.insert(incident.id, incident);
@@ -45,14 +48,19 @@ impl Engine {
     fn restored_late(&mut self, known: Incident, now: Timestamp) {
         let key = (known.domain, known.address);
         if self.open.contains_key(&key) {
-            let id = known.id;
-            self.incidents.insert(id, Incident { status: Status::Gone, closed_at: Some(now), held: None, ..known });
-            self.closed.push_back(id);
-            self.note(id);
+            self.is_over(known, now);
         } else {
             self.waiting.insert(key, known);
             self.take_up_rest(now);
         }
+    }
+
+    /// It was over before, and could not be written down.
+    fn is_over(&mut self, known: Incident, now: Timestamp) {
+        let id = known.id;
+        self.incidents.insert(id, Incident { status: Status::Gone, closed_at: Some(now), held: None, ..known });
+        self.closed.push_back(id);
+        self.note(id);
     }
 
     /// Enters the incident that an earlier agent had open on an address, if it is between some of those who contest it now.
