@@ -125,7 +125,7 @@ impl World {
                 Ok(Outcome::Finished)
             }
             Action::Lift { entries, .. } => {
-                entries.iter().for_each(|entry| drop(self.quarantine.remove(entry)));
+                self.quarantine.retain(|entry| !entries.contains(entry));
                 Ok(Outcome::Finished)
             }
             Action::Keep { incident, .. } => {

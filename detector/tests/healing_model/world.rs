@@ -74,7 +74,7 @@ pub(crate) struct World {
     pub(crate) keeper_free: Timestamp,
     /// Whose each address was when the engine asked last.
     pub(crate) looked: BTreeMap<Ipv4Addr, Option<Owner>>,
-    /// Every incident that was told as new by this agent, or that an earlier one has written down.
+    /// Every incident that this agent has told as new to it.
     pub(crate) told: BTreeSet<IncidentId>,
     /// Who was told of as moved, and to which lease.
     pub(crate) moved: BTreeMap<u32, Lease>,
@@ -280,10 +280,14 @@ impl World {
         self.trace.note(self.now, || format!("  {finding:?}"));
         match finding {
             Finding::Duplicate(incident) => {
-                assert!(self.told.insert(incident.id), "incident {} is told as new twice", incident.id);
+                let id = incident.id;
+                assert!(self.told.insert(id), "incident {id} is told as new twice");
+                let kept = self.store.kept(id.0).unwrap();
+                assert!(kept.is_none_or(|kept| kept.address == incident.address), "number {id} was another's");
             }
             Finding::Resumed { incident, .. } => {
                 assert!(self.told.insert(*incident), "incident {incident} is told as new twice");
+                assert!(self.store.kept(incident.0).unwrap().is_none(), "number {incident} was another's");
             }
             Finding::Evicted { incident, port } => {
                 let lease = incident.evictions.get(port).and_then(|eviction| eviction.lease.clone());
@@ -336,7 +340,7 @@ impl World {
         self.set_time(self.now + Span::from_millis(50));
         self.keeper_free = self.now;
         self.store = open(&self.directory, &self.clock);
-        self.told.retain(|id| self.store.kept(id.0).unwrap().is_some());
+        self.told.clear();
         let last_incident = match restart.blind {
             true => {
                 self.blind_starts += 1;
