@@ -4,8 +4,9 @@ use super::{
     Engine,
     bindings::Key,
     eviction::{Eviction, Step},
-    incident::{Incident, IncidentId, Status},
     finding::Finding,
+    held::Held,
+    incident::{Incident, IncidentId, Status},
     timers::Timer,
 };
 use crate::{
@@ -97,7 +98,8 @@ impl Engine {
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
     /// Other incidents wait a little longer: who is known only by what it says has to be asked first.
     pub(super) fn take_up_rest(&mut self, now: Timestamp) {
-        let is_alone = |key: &&Key| !self.is_contested(**key) && self.stands_back(**key).is_none();
+        let goes_on = |key: &Key| matches!(self.stands_back(*key), None | Some(Held::Paused));
+        let is_alone = |key: &&Key| !self.is_contested(**key) && goes_on(key);
         let alone: Vec<Key> = self.waiting.keys().filter(is_alone).copied().collect();
         alone.into_iter().for_each(|key| self.finish_half_done(key, now));
         if !self.waiting.is_empty() {
@@ -127,6 +129,8 @@ impl Engine {
             if self.suspicions.contains_key(&key) {
                 self.waiting.insert(key, known);
                 self.timers.set_first(Timer::Waiting, now + HEARD_OF);
+            } else if self.open.contains_key(&key) {
+                self.is_over(known, now);
             } else {
                 self.close_unfinished(known, now);
             }
