@@ -108,13 +108,13 @@ impl Engine {
         at: Timestamp,
         now: Timestamp,
     ) -> Option<IncidentId> {
-        if let Some(id) = self.of_same_claimant(key, stations) {
-            self.add_address(id, key, stations);
-            return None;
-        }
         if let Some(id) = self.take_up(key, stations, now) {
             self.listen_to(key);
             return Some(id);
+        }
+        if let Some(id) = self.of_same_claimant(key, stations) {
+            self.add_address(id, key, stations);
+            return None;
         }
         let (id, finding) = match self.lately_closed(key, stations, now) {
             Some(id) => (id, self.reopen(id, key, stations, at, now)?),

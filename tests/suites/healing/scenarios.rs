@@ -204,7 +204,11 @@ fn whoever_puts_its_old_address_back_is_moved_so_often_and_then_only_contained()
     })?;
     assert_eq!((text(&incident, "status"), role(&incident, stubborn.port())?.as_str()), ("open", "loser"));
     let contained = incident.pointer("/contained/0").with_context(|| format!("nobody is contained: {incident}"))?;
-    assert_eq!((field(contained, "strikes").as_u64(), text(contained, "way")), (Some(STRIKES), "contain"), "{contained}");
+    assert_eq!(
+        (field(contained, "strikes").as_u64(), text(contained, "way")),
+        (Some(STRIKES), "contain"),
+        "{contained}"
+    );
     assert_eq!(arrives(&stubborn, &witness, CONTESTED)?, [false; 4]);
     assert!(stubborn.addresses()?.contains(&"10.8.64.2/24".to_owned()), "it has it and nobody hears of it");
     assert_eq!(
