@@ -196,7 +196,7 @@ impl fmt::Display for Reason {
             Self::NewerOfOwner { owner, generation } => {
                 write!(
                     f,
-                    "more than one goes by the name {owner}, which holds lease generation {generation}, and it came last"
+                    "more than one goes by the name {owner}, which holds lease generation {generation}, and it is the newer"
                 )
             }
             Self::LeaseHolder { generation, .. } => write!(f, "holds lease generation {generation}"),

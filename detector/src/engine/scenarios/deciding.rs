@@ -54,7 +54,7 @@ fn every_reason_makes_a_sentence() {
             Some(2),
             Reason::NewerOfOwner { owner: owner(), generation },
             &[],
-            "a keeps 10.8.64.2: more than one goes by the name a, which holds lease generation 17, and it came last",
+            "a keeps 10.8.64.2: more than one goes by the name a, which holds lease generation 17, and it is the newer",
         ),
         (
             Some(2),
