@@ -43,8 +43,10 @@ impl Connection {
     pub(super) fn open(server: &Sandbox, client: &Sandbox, address: Ipv4Addr) -> Result<Self> {
         let (to, mac) = (SocketAddr::from((address, PORT)), server.mac()?.to_string());
         let listener = server.inside(|| TcpListener::bind(to).context("the service cannot listen"))?;
-        client.run(["ip", "neighbour", "replace", &address.to_string(), "lladdr", &mac, "dev", "eth0", "nud", "reachable"])?;
-        let stream = client.inside(|| TcpStream::connect_timeout(&to, PATIENCE).context("the service is not reached"))?;
+        let learn = format!("ip neighbour replace {address} lladdr {mac} dev eth0 nud reachable");
+        client.run(learn.split(' '))?;
+        let stream =
+            client.inside(|| TcpStream::connect_timeout(&to, PATIENCE).context("the service is not reached"))?;
         let (served, _) = listener.accept()?;
         thread::spawn(move || serve(served));
         let stop = Arc::new(AtomicBool::new(false));

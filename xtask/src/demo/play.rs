@@ -130,7 +130,8 @@ impl Play {
     /// Somebody who uses reviewagent all the while.
     fn connect(&self) -> Result<Connection> {
         let client = Connection::open(&self.review, &self.cal, CONTESTED)?;
-        self.voice.line("\n    calagent has a TCP connection to reviewagent's 10.8.64.2:7 and sends on it all the while.");
+        self.voice
+            .line("\n    calagent has a TCP connection to reviewagent's 10.8.64.2:7 and sends on it all the while.");
         Ok(client)
     }
 
