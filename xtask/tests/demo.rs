@@ -42,6 +42,9 @@ fn heals() -> Result<()> {
     assert!(["sportsagent", "reviewagent"].iter().all(|name| names(&facts).contains(name)), "{facts:#}");
     assert_eq!(facts.get("duplicate_ip_total"), Some(&json!(1)), "{facts:#}");
     assert!(facts.get("heal_ms").and_then(Value::as_f64).is_some_and(|ms| ms > 0.0), "{facts:#}");
+    assert!(facts.get("contained_ms").and_then(Value::as_f64).is_some_and(|ms| ms > 0.0), "{facts:#}");
+    let echoes = facts.pointer("/connection/echoes").and_then(Value::as_u64);
+    assert!(echoes.is_some_and(|count| count > 0), "the winner's connection carried data all the while: {facts:#}");
     let none_lost = json!({ "sportsagent": 0, "reviewagent": 0, "calagent": 0 });
     assert_eq!(facts.get("gateway_ping_loss"), Some(&none_lost), "{facts:#}");
     assert_eq!(facts.pointer("/before/owners").and_then(Value::as_array).map(Vec::len), Some(2), "{facts:#}");
@@ -51,6 +54,7 @@ fn heals() -> Result<()> {
 fn only_observes() -> Result<()> {
     let facts = facts(&["--observe"])?;
     assert_eq!(facts.pointer("/incident/healed"), Some(&json!(false)), "{facts:#}");
+    assert_eq!((facts.get("contained_ms"), facts.get("connection")), (Some(&Value::Null), Some(&Value::Null)));
     assert_eq!(facts.pointer("/addresses/before"), facts.pointer("/addresses/after"), "{facts:#}");
     assert_eq!(facts.get("duplicate_ip_total"), Some(&json!(1)), "{facts:#}");
     Ok(())

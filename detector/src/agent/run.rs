@@ -309,16 +309,17 @@ impl Agent {
         self.engine.handle(input, clock::now());
     }
 
-    /// Carries out and tells whatever the engine has to say.
+    /// Carries out and tells whatever the engine has to say. What is to be done comes first: whoever reads the log may be
+    /// slow.
     pub(super) fn settle(&mut self) {
+        while let Some(action) = self.engine.next_action() {
+            self.carry_out(action);
+        }
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
             if let Some(message) = told::message(&finding) {
                 self.hooks.tell(&message);
             }
-        }
-        while let Some(action) = self.engine.next_action() {
-            self.carry_out(action);
         }
     }
 

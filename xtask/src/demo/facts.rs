@@ -13,6 +13,8 @@ pub(super) struct Facts {
     /// The incident as `dupip conflicts -o json` tells it.
     pub(super) incident: Value,
     pub(super) duplicate_ip_total: Option<u64>,
+    /// What went over the winner's connection while all of it happened; null if there was none.
+    pub(super) connection: Value,
     /// Percent of pings to the gateway that got no answer in the end, by sandbox; a part of a percent counts as one.
     pub(super) gateway_ping_loss: BTreeMap<String, u32>,
     /// The addresses of each sandbox, before and after.
@@ -29,13 +31,19 @@ impl Facts {
     pub(super) fn is_as_promised(&self) -> bool {
         let named = self.duplicate_ip_total == Some(1);
         match self.mode {
-            "enforce" => named && self.is_healed() && self.is_quiet(),
+            "enforce" => named && self.is_healed() && self.is_quiet() && !self.connection.is_null(),
             _ => named && !self.is_healed() && self.addresses.values().all(|[before, after]| before == after),
         }
     }
 
     pub(super) fn is_healed(&self) -> bool {
         self.incident.get("healed") == Some(&Value::Bool(true))
+    }
+
+    /// From the first contradiction until what the loser says was dropped, in milliseconds.
+    pub(super) fn contained_ms(&self) -> Option<f64> {
+        let steps = self.incident.pointer("/evictions/0/steps")?.as_array()?;
+        steps.iter().find(|taken| taken.get("step") == Some(&json!("contain")))?.get("at_ms")?.as_f64()
     }
 
     fn is_quiet(&self) -> bool {
@@ -55,7 +63,9 @@ impl Facts {
             "incident": self.incident,
             "duplicate_ip_total": self.duplicate_ip_total,
             "named_us": self.incident.get("named_us"),
+            "contained_ms": self.contained_ms(),
             "heal_ms": self.incident.get("heal_ms"),
+            "connection": self.connection,
             "gateway_ping_loss": self.gateway_ping_loss,
             "addresses": { "before": addresses(0), "after": addresses(1) },
             "owners": self.owners,
@@ -74,6 +84,7 @@ mod tests {
             mode,
             incident: json!({ "healed": healed }),
             duplicate_ip_total: Some(1),
+            connection: json!({ "echoes": 12 }),
             gateway_ping_loss: [("a".to_owned(), 0)].into(),
             addresses: [("a".to_owned(), addresses)].into(),
             owners: [("10.8.64.2".to_owned(), vec!["02:00:00:00:00:01".to_owned()])].into(),
@@ -86,6 +97,7 @@ mod tests {
         assert!(facts("enforce", true, "10.8.64.4/24").is_as_promised());
         assert!(facts("observe", false, "10.8.64.2/24").is_as_promised());
         assert!(!facts("enforce", false, "10.8.64.2/24").is_as_promised());
+        assert!(!Facts { connection: Value::Null, ..facts("enforce", true, "10.8.64.4/24") }.is_as_promised());
         assert!(!facts("observe", false, "10.8.64.4/24").is_as_promised());
     }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the incident that dupip was made for, seen and healed on a private runner.
 
+mod connection;
 mod facts;
 mod play;
 mod voice;

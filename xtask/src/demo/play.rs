@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Agent, Bridge, Dupip, Kept, KernelLog, Mode, PingReport, Runner, Sandbox};
 use serde_json::{Value, json};
 
-use super::{facts::Facts, voice::Voice};
+use super::{connection::Connection, facts::Facts, voice::Voice};
 
 const CONTESTED: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
 /// How long the kernel's line and the incident's end are waited for. Both take milliseconds.
@@ -51,8 +51,9 @@ impl Play {
         let before = self.addresses()?;
         self.without_dupip(&mut facts)?;
         self.leases()?;
+        let client = if self.observe { None } else { Some(self.connect()?) };
         let mut agent = self.start()?;
-        self.incident(&mut agent, &mut facts)?;
+        self.incident(&mut agent, client, &mut facts)?;
         self.afterwards(&agent, &mut facts)?;
         let after = self.addresses()?;
         facts.addresses =
@@ -126,6 +127,25 @@ impl Play {
         Ok(())
     }
 
+    /// Somebody who uses reviewagent all the while.
+    fn connect(&self) -> Result<Connection> {
+        let client = Connection::open(&self.review, &self.cal, CONTESTED)?;
+        self.voice
+            .line("\n    calagent has a TCP connection to reviewagent's 10.8.64.2:7 and sends on it all the while.");
+        Ok(client)
+    }
+
+    fn disconnect(&self, client: Connection, facts: &mut Facts) -> Result<()> {
+        let echoes = client.close()?;
+        self.voice.line(&format!(
+            "    calagent's TCP connection to reviewagent lived through it: {} echoes, none lost, the longest after {:.1} ms.",
+            echoes.count,
+            echoes.longest.as_secs_f64() * 1000.0
+        ));
+        facts.connection = echoes.json();
+        Ok(())
+    }
+
     fn start(&self) -> Result<Agent> {
         let mode = if self.observe { Mode::Observe } else { Mode::Enforce };
         self.voice.act('b', &format!("dupip run --bridge rt0 --mode {mode}"));
@@ -138,7 +158,7 @@ impl Play {
         Ok(agent)
     }
 
-    fn incident(&self, agent: &mut Agent, facts: &mut Facts) -> Result<()> {
+    fn incident(&self, agent: &mut Agent, client: Option<Connection>, facts: &mut Facts) -> Result<()> {
         let until = if self.observe { "the incident to be judged" } else { "the incident to be healed" };
         let done = |incident: &Value| match self.observe {
             true => incident.get("held").is_some_and(|held| !held.is_null()),
@@ -147,6 +167,12 @@ impl Play {
         facts.incident = agent.wait_until(PATIENCE, until, |agent| Ok(agent.conflicts()?.into_iter().find(done)))?;
         self.voice.act('c', "The incident, with both parties by name.");
         self.voice.quote("dupip conflicts", &agent.dupip().say(&["conflicts"])?);
+        if let Some(after) = facts.contained_ms() {
+            self.voice.line(&format!(
+                "    Contained after {after:.1} ms: what sportsagent said of 10.8.64.2 was dropped at its port until it was moved."
+            ));
+        }
+        client.map_or(Ok(()), |client| self.disconnect(client, facts))?;
         if !self.observe {
             self.voice.act('d', "The loser, moved: its lease, its address and routes in its own namespace.");
             self.voice.quote("dupip lease list", &agent.dupip().say(&["lease", "list"])?);
@@ -194,7 +220,8 @@ impl Play {
         let named = number("named_us").map_or_else(String::new, |us| format!("{us:.0} us"));
         let healed =
             number("heal_ms").map_or_else(|| "not at all: it was only watched".to_owned(), |ms| format!("{ms:.1} ms"));
-        self.voice.line(&format!("    first contradiction ({by}) -> named: {named} -> healed: {healed}"));
+        let contained = facts.contained_ms().map(|ms| format!(" -> contained: {ms:.1} ms")).unwrap_or_default();
+        self.voice.line(&format!("    first contradiction ({by}) -> named: {named}{contained} -> healed: {healed}"));
     }
 
     fn owners(&self, address: Ipv4Addr) -> Result<Vec<String>> {

@@ -67,8 +67,8 @@ fn round(
     measured: &mut Measured,
     count: usize,
 ) -> Result<()> {
-    let (number, first) = (measured.healed.len(), "holder");
-    let holder = format!("{first}-{number}");
+    let number = measured.healed.len();
+    let holder = format!("holder-{number}");
     let address = watched.lease(&holder)?;
     let holder = bridge.sandbox(&holder).without_ipv6().address(&address).start()?;
     let newcomers = (number..number + count).map(|n| bridge.sandbox(&format!("newcomer-{n}")).without_ipv6());
@@ -156,21 +156,18 @@ impl Measured {
         self.healed.add_us(1000.0 * number("heal_ms")?);
         let mut in_order: Vec<_> = steps.into_iter().collect();
         in_order.sort_by(|(_, one), (_, other)| one.total_cmp(other));
-        for (step, at_ms) in in_order {
-            self.step(step).add_us(1000.0 * at_ms);
-        }
+        in_order.into_iter().for_each(|(step, at_ms)| self.add_step(step, 1000.0 * at_ms));
         let evidence = incident.get("first_evidence").and_then(Value::as_str).unwrap_or_default();
         *self.evidence.entry(evidence.to_owned()).or_default() += 1;
         Ok(())
     }
 
-    fn step(&mut self, name: &str) -> &mut Samples {
-        let known = self.steps.iter().position(|(known, _)| known == name);
-        let at = known.unwrap_or(self.steps.len());
-        if known.is_none() {
+    fn add_step(&mut self, name: &str, micros: f64) {
+        if !self.steps.iter().any(|(known, _)| known == name) {
             self.steps.push((name.to_owned(), Samples::default()));
         }
-        &mut self.steps[at].1
+        let known = self.steps.iter_mut().filter(|(known, _)| known == name);
+        known.for_each(|(_, samples)| samples.add_us(micros));
     }
 }
 
