@@ -181,7 +181,8 @@ impl Drop for Echo {
 
 fn connect(place: &Place, address: Ipv4Addr, port: u16) -> Result<TcpStream> {
     let to = (address, port).into();
-    let stream = place.inside(|| TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("no way to {to}")))?;
+    let stream =
+        place.inside(|| TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("no way to {to}")))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -216,10 +217,13 @@ impl Conversation {
         let state = self.shared.state();
         let want = state.answered + more;
         let goes_on = |state: &mut State| state.answered < want && state.trouble.is_none();
-        let (state, late) = self.shared.news.wait_timeout_while(state, deadline, goes_on).unwrap_or_else(PoisonError::into_inner);
+        let (state, late) =
+            self.shared.news.wait_timeout_while(state, deadline, goes_on).unwrap_or_else(PoisonError::into_inner);
         match &state.trouble {
             Some(trouble) => bail!("{}: after {} messages: {trouble}", self.title(), state.answered),
-            None if late.timed_out() => bail!("{}: {} of {want} messages after {deadline:?}", self.title(), state.answered),
+            None if late.timed_out() => {
+                bail!("{}: {} of {want} messages after {deadline:?}", self.title(), state.answered)
+            }
             None => Ok(()),
         }
     }

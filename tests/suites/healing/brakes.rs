@@ -47,7 +47,11 @@ impl Lab {
             let address = format!("10.8.64.{n}");
             let incident = incidents.iter().find(|incident| text(incident, "address") == address);
             let incident = incident.with_context(|| format!("no incident about {address}"))?;
-            assert_eq!([role(incident, winner.port())?, role(incident, loser.port())?], ["winner", "loser"], "{incident}");
+            assert_eq!(
+                [role(incident, winner.port())?, role(incident, loser.port())?],
+                ["winner", "loser"],
+                "{incident}"
+            );
             assert_eq!(winner.addresses()?, [format!("{address}/24")], "{}", winner.name());
         }
         Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use lab::{Agent, Arp, Bridge, Conversation, Echo, MacAddr, Mode, Sandbox, wait_until};
 use serde_json::Value;
 
-use super::{DEADLINE, arrived, cached_by_host, claims, field, parties, role, runner, told, text, wait_row};
+use super::{DEADLINE, arrived, cached_by_host, claims, field, parties, role, runner, text, told, wait_row};
 
 const SERVICE: u16 = 7000;
 const VICTIMS: [u8; 4] = [2, 3, 4, 5];
@@ -30,7 +30,8 @@ struct Lab {
 impl Lab {
     fn new() -> Result<Self> {
         let (bridge, dupip) = runner()?;
-        let plan = |last| bridge.sandbox(&format!("victim{last}")).without_ipv6().address(&format!("10.8.64.{last}/24"));
+        let plan =
+            |last| bridge.sandbox(&format!("victim{last}")).without_ipv6().address(&format!("10.8.64.{last}/24"));
         let victims = bridge.start_all(VICTIMS.map(plan))?;
         for victim in &victims {
             dupip.allocate(victim.name())?;

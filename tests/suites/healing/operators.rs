@@ -4,7 +4,9 @@ use anyhow::{Context as _, Result};
 use lab::{Mode, Sandbox};
 use serde_json::Value;
 
-use super::{CONTESTED, DEADLINE, closed, count, field, quarantine::Lab, role, runner, text, told, wait_incident, wait_told};
+use super::{
+    CONTESTED, DEADLINE, closed, count, field, quarantine::Lab, role, runner, text, told, wait_incident, wait_told,
+};
 
 #[test]
 fn who_is_in_quarantine_is_listed_with_what_was_dropped_and_let_go_on_demand() -> Result<()> {
@@ -95,5 +97,9 @@ fn whom_it_is_said_of_is_only_contained_and_the_others_are_moved() -> Result<()>
     let contained = held.pointer("/contained/0").with_context(|| format!("nobody is contained: {held}"))?;
     assert_eq!((text(contained, "port"), text(contained, "way")), (canary.port(), "contain"));
     stays(&canary)?;
-    lab::wait_until(DEADLINE, "only the holder to be heard", || Ok((bridge.owners(CONTESTED)?.len() == 1).then_some(())))
+    lab::wait_until(
+        DEADLINE,
+        "only the holder to be heard",
+        || Ok((bridge.owners(CONTESTED)?.len() == 1).then_some(())),
+    )
 }

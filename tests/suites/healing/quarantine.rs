@@ -45,7 +45,10 @@ impl Lab {
             text(event, "kind") == "contained" && text(event, "port") == self.loser.port()
         })?;
         wait_incident(agent, "that there is no room to be told", |incident| {
-            incident.pointer("/evictions/0/failure").and_then(Value::as_str).is_some_and(|said| said.contains("no address left"))
+            incident
+                .pointer("/evictions/0/failure")
+                .and_then(Value::as_str)
+                .is_some_and(|said| said.contains("no address left"))
         })?;
         Ok(())
     }
@@ -78,12 +81,18 @@ fn a_loser_is_dumb_at_the_contested_address_and_nowhere_else_until_the_agent_end
     assert_eq!(lab.arrives(OTHER)?, [true; 4]);
     assert_eq!(lab.loser.ping([172, 31, 0, 10].into(), 3)?.lost(), 0, "its other address works both ways");
     assert_eq!(lab.bridge.owners(CONTESTED)?, [lab.holder.mac()?].into());
-    assert_eq!(arrived(&lab.third, &lab.witness, &claims(&lab.third, &lab.witness, CONTESTED)?)?, [true; 4], "at its port only");
+    assert_eq!(
+        arrived(&lab.third, &lab.witness, &claims(&lab.third, &lab.witness, CONTESTED)?)?,
+        [true; 4],
+        "at its port only"
+    );
     assert!(agent.terminate()?.success());
     assert_eq!(lab.arrives(CONTESTED)?, [true; 4], "it ends with the agent");
     let agent = lab.start(&[])?;
     agent.kill9()?;
-    lab::wait_until(DEADLINE, "it to end with a killed agent too", || Ok((lab.arrives(CONTESTED)? == [true; 4]).then_some(())))
+    lab::wait_until(DEADLINE, "it to end with a killed agent too", || {
+        Ok((lab.arrives(CONTESTED)? == [true; 4]).then_some(()))
+    })
 }
 
 /// What it said at its own port is heard by the agent all the same.

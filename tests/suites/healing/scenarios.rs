@@ -14,7 +14,9 @@ use super::{
 /// Waits until whatever a port says of an address is dropped.
 fn wait_contained(agent: &mut Agent, port: &str, address: Ipv4Addr) -> Result<Value> {
     wait_told(agent, &format!("{port} to be contained at {address}"), |event| {
-        text(event, "kind") == "contained" && text(event, "port") == port && text(event, "address") == address.to_string()
+        text(event, "kind") == "contained"
+            && text(event, "port") == port
+            && text(event, "address") == address.to_string()
     })
 }
 
@@ -128,12 +130,18 @@ fn without_a_lease_the_newcomer_is_heard_by_nobody_until_somebody_says_whose_it_
     assert_eq!(arrives(&second, &witness, CONTESTED)?, [false; 4]);
     assert_eq!(bridge.owners(CONTESTED)?, [first.mac()?].into());
     let held = wait_told(agent, "the alert", |event| text(event, "kind") == "held")?;
-    assert!(text(&held, "severity") == "warning" && text(&held, "message").contains("no party holds a lease"), "{held}");
+    assert!(
+        text(&held, "severity") == "warning" && text(&held, "message").contains("no party holds a lease"),
+        "{held}"
+    );
     // An operator says that it is the newcomer's: it is free at once, and the other is contained and moved.
     agent.dupip().ask(&["lease", "adopt", "--bridge", "rt0", "--address", "10.8.64.2", "--owner", "second"])?;
     closed(agent, "healed")?;
     assert_eq!(arrives(&second, &witness, CONTESTED)?, [true; 4]);
-    assert_eq!((first.addresses()?, second.addresses()?), (vec!["10.8.64.3/24".to_owned()], vec!["10.8.64.2/24".to_owned()]));
+    assert_eq!(
+        (first.addresses()?, second.addresses()?),
+        (vec!["10.8.64.3/24".to_owned()], vec!["10.8.64.2/24".to_owned()])
+    );
     assert_eq!(bridge.owners(CONTESTED)?, [second.mac()?].into());
     Ok(())
 }
@@ -149,7 +157,10 @@ fn with_no_address_left_the_loser_stays_contained_until_there_is_room() -> Resul
     assert_eq!(role(&incident, lab.loser.port())?, "loser");
     let shown = agent.dupip().say(&["conflicts"])?;
     assert!(shown.contains("no address left"), "{shown}");
-    assert_eq!((lab.holder.ping(lab.bridge.gateway(), 3)?.lost(), lab.loser.addresses()?[0].as_str()), (0, "10.8.64.2/29"));
+    assert_eq!(
+        (lab.holder.ping(lab.bridge.gateway(), 3)?.lost(), lab.loser.addresses()?[0].as_str()),
+        (0, "10.8.64.2/29")
+    );
     let leases = agent.leases()?;
     let unused = leases.iter().find(|lease| text(lease, "owner") == "d").context("no lease")?;
     let named = ["--bridge", "rt0", "--address", text(unused, "address"), "--owner", "d"];
@@ -158,7 +169,11 @@ fn with_no_address_left_the_loser_stays_contained_until_there_is_room() -> Resul
     agent.wait_until(6 * DEADLINE, "it to be healed, now that there is room", |agent| {
         Ok(agent.conflicts()?.into_iter().find(|incident| text(incident, "status") == "healed"))
     })?;
-    assert!(lab.loser.addresses()?.contains(&format!("{}/29", text(unused, "address"))), "{:?}", lab.loser.addresses()?);
+    assert!(
+        lab.loser.addresses()?.contains(&format!("{}/29", text(unused, "address"))),
+        "{:?}",
+        lab.loser.addresses()?
+    );
     assert_eq!(lab.holder.addresses()?, ["10.8.64.2/29"]);
     lab.assert_lifted()
 }
@@ -189,10 +204,17 @@ fn whoever_puts_its_old_address_back_is_moved_so_often_and_then_only_contained()
     })?;
     assert_eq!((text(&incident, "status"), role(&incident, stubborn.port())?.as_str()), ("open", "loser"));
     let contained = incident.pointer("/contained/0").with_context(|| format!("nobody is contained: {incident}"))?;
-    assert_eq!((field(contained, "strikes").as_u64(), text(contained, "way")), (Some(STRIKES), "contain"), "{contained}");
+    assert_eq!(
+        (field(contained, "strikes").as_u64(), text(contained, "way")),
+        (Some(STRIKES), "contain"),
+        "{contained}"
+    );
     assert_eq!(arrives(&stubborn, &witness, CONTESTED)?, [false; 4]);
     assert!(stubborn.addresses()?.contains(&"10.8.64.2/24".to_owned()), "it has it and nobody hears of it");
-    assert_eq!((bridge.owners(CONTESTED)?, holder.addresses()?), ([holder.mac()?].into(), vec!["10.8.64.2/24".to_owned()]));
+    assert_eq!(
+        (bridge.owners(CONTESTED)?, holder.addresses()?),
+        ([holder.mac()?].into(), vec!["10.8.64.2/24".to_owned()])
+    );
     let held = wait_told(agent, "the alert", |event| text(event, "reason").contains("moved away too often"))?;
     assert_eq!(text(&held, "severity"), "warning");
     assert_eq!(agent.metric("dupip_evictions_total{result=\"healed\"}")?, Some(3.0));

@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use lab::{Again, Agent, Bridge, Conversation, Echo, MacAddr, Mode, Plan, Sandbox, wait_until};
 
-use super::{CONTESTED, DEADLINE, cached_by, cached_by_host, closed, forwarded_by, role, runner, text, wait_row, wait_told};
+use super::{
+    CONTESTED, DEADLINE, cached_by, cached_by_host, closed, forwarded_by, role, runner, text, wait_row, wait_told,
+};
 
 const SERVICE: u16 = 7000;
 /// How much is said before, and after.
@@ -81,7 +83,10 @@ fn the_winners_connections_carry_data_all_the_while() -> Result<()> {
     let incident = closed(&mut lab.agent, "healed")?;
     wait_for(&talks)?;
     assert_eq!(lab.done_again()?, before, "nothing had to be said twice");
-    assert_eq!((role(&incident, lab.winner.port())?, role(&incident, newcomer.port())?), ("winner".into(), "loser".into()));
+    assert_eq!(
+        (role(&incident, lab.winner.port())?, role(&incident, newcomer.port())?),
+        ("winner".into(), "loser".into())
+    );
     assert_eq!((lab.winner.addresses()?, lab.winner.routes()?, lab.winner.mac()?), was);
     assert_eq!(newcomer.addresses()?, ["10.8.64.3/24"]);
     assert_eq!(lab.echo.peers().len(), 2, "nobody had to connect anew");
@@ -129,7 +134,10 @@ fn a_twin_with_the_winners_hardware_address_resets_nothing() -> Result<()> {
     wait_for(&talks)?;
     assert_eq!(forwarded_by(&lab.bridge, mac)?, lab.winner.port());
     assert_eq!(talks.map(|talk| talk.trouble()), [None, None]);
-    assert_eq!((lab.winner.addresses()?, twin.addresses()?), (vec!["10.8.64.2/24".to_owned()], vec!["10.8.64.3/24".to_owned()]));
+    assert_eq!(
+        (lab.winner.addresses()?, twin.addresses()?),
+        (vec!["10.8.64.2/24".to_owned()], vec!["10.8.64.3/24".to_owned()])
+    );
     Ok(())
 }
 
@@ -164,4 +172,23 @@ fn the_losers_client_is_told_at_once_and_comes_back_from_its_new_address() -> Re
     let of_holder = lab.winner.echo(SERVICE)?;
     lab.assert_reached(&lab.winner, &of_holder)?;
     lab.assert_reached(&orphan, &lab.echo)
+}
+
+/// As before, where the one who stays came last, so that the bridge knows the hardware address at the loser's port.
+#[test]
+fn whoever_stays_is_reached_though_its_twin_was_there_first() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let third = bridge.sandbox("third").without_ipv6().address("10.8.64.9/24").start()?;
+    let orphan = bridge.sandbox("orphan").without_ipv6().address("10.8.64.2/24").start()?;
+    assert_eq!(orphan.ping(bridge.gateway(), 1)?.lost(), 0);
+    dupip.allocate("holder")?;
+    let holder = bridge.sandbox("holder").without_ipv6().mac(orphan.mac()?).address("10.8.64.2/24").start()?;
+    let echo = holder.echo(SERVICE)?;
+    let mut agent = dupip.start(Mode::Enforce)?;
+    let incident = closed(&mut agent, "healed")?;
+    assert_eq!((role(&incident, holder.port())?, role(&incident, orphan.port())?), ("winner".into(), "loser".into()));
+    assert_eq!(forwarded_by(&bridge, holder.mac()?)?, holder.port());
+    third.converse(CONTESTED, SERVICE)?.wait_for(ENOUGH, DEADLINE)?;
+    assert_eq!(echo.peers().len(), 1);
+    Ok(())
 }

@@ -62,7 +62,11 @@ fn a_wire_that_is_cut_for_a_while_is_a_time_out_and_no_more() -> Result<()> {
     let before = lab.client.done_again()?;
     let set = |word| lab.bridge.runner().run(["bridge", "link", "set", "dev", lab.server.port(), "state", word]);
     set("0")?;
-    lab::wait_until(DEADLINE, "a time-out", || Ok((lab.client.done_again()?.timeouts > before.timeouts).then_some(())))?;
+    lab::wait_until(
+        DEADLINE,
+        "a time-out",
+        || Ok((lab.client.done_again()?.timeouts > before.timeouts).then_some(())),
+    )?;
     set("3")?;
     talk.wait_for(5, DEADLINE)?;
     assert!(lab.client.done_again()?.segments > before.segments);
