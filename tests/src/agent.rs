@@ -40,6 +40,8 @@ pub struct Dupip {
     /// The program and its arguments that run dupip, if something is to be taken from it first.
     wrapper: Vec<String>,
     database: String,
+    /// What the agent logs (`DUPIP_LOG`).
+    logs: String,
 }
 
 /// What a verb of dupip came to: for those whose exit status is part of the answer.
@@ -81,6 +83,7 @@ impl Dupip {
             program: beside("dupip", "DUPIP_BIN")?,
             wrapper: Vec::new(),
             database: DATABASE.to_owned(),
+            logs: LOGS.to_owned(),
         })
     }
 
@@ -96,7 +99,14 @@ impl Dupip {
     /// If it is not there.
     pub fn at(bridge: &Bridge, program: &Path) -> Result<Self> {
         let program = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
-        Ok(Self { bridge: bridge.clone(), program, wrapper: Vec::new(), database: DATABASE.to_owned() })
+        let (database, logs) = (DATABASE.to_owned(), LOGS.to_owned());
+        Ok(Self { bridge: bridge.clone(), program, wrapper: Vec::new(), database, logs })
+    }
+
+    /// The program with an agent that logs so much, such as `info`.
+    #[must_use]
+    pub fn logging(self, logs: &str) -> Self {
+        Self { logs: logs.to_owned(), ..self }
     }
 
     /// The program with its lease database at another place in the runner.
@@ -207,7 +217,7 @@ impl Dupip {
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
         let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
         let run = run.args(["--database", &self.database, "--socket", SOCKET, "--listen", LISTEN]).args(args);
-        Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", "info,detector=debug").spawn()? })
+        Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", &self.logs).spawn()? })
     }
 }
 
@@ -336,6 +346,9 @@ impl fmt::Display for Mode {
         })
     }
 }
+
+/// All that may tell why a test fails.
+const LOGS: &str = "info,detector=debug";
 
 /// The agent's files, in the runner's directory.
 const DATABASE: &str = "/run/lab/dupip.db";

@@ -13,6 +13,7 @@ mod kit;
 mod leftovers;
 mod life;
 mod neighbours;
+mod operators;
 mod reconcile;
 mod replay;
 mod runner;

@@ -13,6 +13,12 @@ pub(crate) fn dupip() -> Result<PathBuf> {
     Ok(dupip)
 }
 
+/// Builds the agent as it is shipped.
+pub(crate) fn shipped() -> Result<PathBuf> {
+    let [dupip] = build("build --release --package detector --bin dupip", ["dupip"])?;
+    Ok(dupip)
+}
+
 /// Builds the agent as it is shipped, and the program that works on books of leases for `bench allocator`.
 pub(crate) fn to_measure() -> Result<[PathBuf; 2]> {
     build("build --release --package detector --bin dupip --bench allocator", ["dupip", "allocator"])

@@ -62,7 +62,8 @@ pub(super) struct Args {
     /// Only the last of the events that are there [default: all; with -f and without --after: 10]
     #[arg(short = 'n', long, value_name = "NUMBER")]
     lines: Option<usize>,
-    /// Only events of these kinds, such as duplicate, reopened, healed, gone, held, martian, moved, flood or degraded
+    /// Only events of these kinds, such as duplicate, reopened, contained, evicted, healed, gone, held, given_up, lifted,
+    /// taken_up, paused, pause_ended, martian, moved, flood or degraded
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
     kinds: Vec<String>,
     #[command(flatten)]

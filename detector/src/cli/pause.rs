@@ -66,7 +66,7 @@ impl Args {
     fn change(&self) -> Option<Pause> {
         match self.time {
             Some(time) => Some(Pause { for_ms: Some(time.as_nanos() / 1_000_000), end: false }),
-            None => self.end.then(|| Pause { for_ms: None, end: true }),
+            None => self.end.then_some(Pause { for_ms: None, end: true }),
         }
     }
 }

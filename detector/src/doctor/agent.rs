@@ -19,7 +19,11 @@ pub(super) async fn examine(socket: &Path) -> Vec<Check> {
             let metrics = client.text("/metrics").await;
             // An agent that does not answer this knows no pause.
             let paused = client.ask::<Paused>("/api/v1/pause").await.ok().and_then(|paused| paused.until);
-            running(&about).into_iter().chain(paused.map(paused_until)).chain(metrics.map(|text| degraded(&text)).unwrap_or_default()).collect()
+            running(&about)
+                .into_iter()
+                .chain(paused.map(paused_until))
+                .chain(metrics.map(|text| degraded(&text)).unwrap_or_default())
+                .collect()
         }
         Err(error @ ClientError::Unreachable { .. }) => {
             vec![

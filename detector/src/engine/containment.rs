@@ -133,10 +133,11 @@ impl Engine {
     pub(super) fn lifted_by_operator(&mut self, entry: Contained) {
         let Some(domain) = self.topology.domain_of(entry.port, entry.tag) else { return };
         let key = (domain, entry.address);
-        if let Some(id) = self.open.get(&key) {
-            self.spared.insert((*id, entry.port));
-        }
+        let id = self.open.get(&key).copied();
+        self.spared.extend(id.map(|id| (id, entry.port)));
         self.lift_where(|of, at, _| (of, at) == (key, entry.port));
+        // What stands in the way now is said at once.
+        id.into_iter().for_each(|id| self.hold_contest(id));
     }
 
     /// Everybody is known by now. What an earlier agent has left contained, and is still contested, will show soon.

@@ -194,10 +194,15 @@ impl fmt::Display for Reason {
             Self::External => write!(f, "it is outside, where nobody can be moved"),
             Self::Pinned { owner } => write!(f, "an operator has pinned the address to {owner}"),
             Self::NewerOfOwner { owner, generation } => {
-                write!(f, "more than one goes by the name {owner}, which holds lease generation {generation}, and it came last")
+                write!(
+                    f,
+                    "more than one goes by the name {owner}, which holds lease generation {generation}, and it came last"
+                )
             }
             Self::LeaseHolder { generation, .. } => write!(f, "holds lease generation {generation}"),
-            Self::Incumbent { ahead } => write!(f, "was there {ahead} before anybody else, and none of them holds a lease"),
+            Self::Incumbent { ahead } => {
+                write!(f, "was there {ahead} before anybody else, and none of them holds a lease")
+            }
             Self::NoClearOwner => write!(f, "none of them holds a lease, and it is not known who was first"),
             Self::SharedOwner { owner } => {
                 write!(f, "it is {owner}'s, and more than one sandbox goes by that name")

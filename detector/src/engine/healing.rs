@@ -52,6 +52,7 @@ impl Engine {
     }
 
     fn carry_out(&mut self, id: IncidentId, plans: Vec<Plan>, alive: &[Party], now: Timestamp) {
+        self.revoke_moot(id);
         self.free_winner(id);
         let mut obstacle = None;
         for plan in plans {
@@ -179,7 +180,7 @@ impl Engine {
         let key = (lease.domain, contested);
         if self.is_configured(key, port) {
             // It is still where it was, alone: the duplicate ended while the agent was away.
-            return self.give_back(lease);
+            return self.give_back_or_bind(lease, port);
         }
         let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
         let incident = self.new_incident(key, &stations, Evidence::Configured, now, now);
@@ -212,7 +213,8 @@ impl Engine {
         let lease = incident.evictions.get(&port).and_then(|eviction| eviction.lease.as_ref());
         let is_there = lease.is_some_and(|lease| self.has((lease.domain, lease.address), port));
         let winner = contest.winner.filter(|winner| *winner != port);
-        is_there || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
+        is_there && !self.is_configured(key, port)
+            || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
     }
 
     /// Whether somebody behind a port has the address.
@@ -241,7 +243,7 @@ impl Engine {
             _ => {
                 let eviction = incident.evictions.remove(&port);
                 if let Some(lease) = eviction.and_then(|eviction| eviction.lease) {
-                    self.give_back(lease);
+                    self.give_back_or_bind(lease, port);
                 }
             }
         }

@@ -108,13 +108,13 @@ impl Engine {
         at: Timestamp,
         now: Timestamp,
     ) -> Option<IncidentId> {
-        if let Some(id) = self.of_same_claimant(key, stations) {
-            self.add_address(id, key, stations);
-            return None;
-        }
         if let Some(id) = self.take_up(key, stations, now) {
             self.listen_to(key);
             return Some(id);
+        }
+        if let Some(id) = self.of_same_claimant(key, stations) {
+            self.add_address(id, key, stations);
+            return None;
         }
         let (id, finding) = match self.lately_closed(key, stations, now) {
             Some(id) => (id, self.reopen(id, key, stations, at, now)?),
@@ -314,7 +314,9 @@ impl Engine {
     /// Whoever was only heard may have been looked behind by now: who it is, and whether it has the address configured. Says
     /// whether that is news, since then more may be done about it.
     fn refresh_parties(&mut self, id: IncidentId, stations: &[Station]) -> bool {
-        let Some(key) = self.incidents.get(&id).map(|incident| (incident.domain, incident.address)) else { return false };
+        let Some(key) = self.incidents.get(&id).map(|incident| (incident.domain, incident.address)) else {
+            return false;
+        };
         let now = self.parties(key, stations);
         let parties = self.incidents.get_mut(&id).map(|incident| incident.parties.as_mut_slice()).unwrap_or_default();
         let mut is_news = false;

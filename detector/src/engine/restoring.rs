@@ -4,8 +4,9 @@ use super::{
     Engine,
     bindings::Key,
     eviction::{Eviction, Step},
-    incident::{Incident, IncidentId, Status},
     finding::Finding,
+    held::Held,
+    incident::{Incident, IncidentId, Status},
     timers::Timer,
 };
 use crate::{
@@ -19,6 +20,10 @@ const HEARD_OF: Span = Span::from_secs(5);
 impl Engine {
     /// Takes in an incident as it was written down in this boot. An open one waits until it is known who is here.
     pub(super) fn restored(&mut self, incident: Incident, now: Timestamp) {
+        // What is told late may be this agent's own.
+        if self.incidents.contains_key(&incident.id) {
+            return;
+        }
         self.last_incident = self.last_incident.max(incident.id.0);
         for (port, eviction) in &incident.evictions {
             let moved = eviction.taken.iter().find(|(step, _)| *step == Step::Release);
@@ -28,7 +33,10 @@ impl Engine {
         }
         match incident.status {
             Status::Open if self.inventory_done => self.restored_late(incident, now),
-            Status::Open => drop(self.waiting.insert((incident.domain, incident.address), incident)),
+            Status::Open => {
+                let before = self.waiting.insert((incident.domain, incident.address), incident);
+                before.into_iter().for_each(|before| self.is_over(before, now));
+            }
             Status::Healed | Status::Gone => {
                 self.closed.push_back(incident.id);
                 self.incidents.insert(incident.id, incident);
@@ -41,14 +49,19 @@ impl Engine {
     fn restored_late(&mut self, known: Incident, now: Timestamp) {
         let key = (known.domain, known.address);
         if self.open.contains_key(&key) {
-            let id = known.id;
-            self.incidents.insert(id, Incident { status: Status::Gone, closed_at: Some(now), held: None, ..known });
-            self.closed.push_back(id);
-            self.note(id);
+            self.is_over(known, now);
         } else {
             self.waiting.insert(key, known);
             self.take_up_rest(now);
         }
+    }
+
+    /// It was over before, and could not be written down.
+    fn is_over(&mut self, known: Incident, now: Timestamp) {
+        let id = known.id;
+        self.incidents.insert(id, Incident { status: Status::Gone, closed_at: Some(now), held: None, ..known });
+        self.closed.push_back(id);
+        self.note(id);
     }
 
     /// Enters the incident that an earlier agent had open on an address, if it is between some of those who contest it now.
@@ -85,7 +98,8 @@ impl Engine {
     /// Everybody is known by now. What was being done about somebody who has let go of the address meanwhile is finished.
     /// Other incidents wait a little longer: who is known only by what it says has to be asked first.
     pub(super) fn take_up_rest(&mut self, now: Timestamp) {
-        let is_alone = |key: &&Key| !self.is_contested(**key) && self.stands_back(**key).is_none();
+        let goes_on = |key: &Key| matches!(self.stands_back(*key), None | Some(Held::Paused));
+        let is_alone = |key: &&Key| !self.is_contested(**key) && goes_on(key);
         let alone: Vec<Key> = self.waiting.keys().filter(is_alone).copied().collect();
         alone.into_iter().for_each(|key| self.finish_half_done(key, now));
         if !self.waiting.is_empty() {
@@ -95,7 +109,8 @@ impl Engine {
 
     fn finish_half_done(&mut self, key: Key, now: Timestamp) {
         let Some(known) = self.waiting.get(&key) else { return };
-        let half_done: Vec<IfIndex> = known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
+        let half_done: Vec<IfIndex> =
+            known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
         let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
         let (here, left): (Vec<IfIndex>, Vec<IfIndex>) = half_done.into_iter().partition(here);
         if here.is_empty() {
@@ -115,6 +130,8 @@ impl Engine {
             if self.suspicions.contains_key(&key) {
                 self.waiting.insert(key, known);
                 self.timers.set_first(Timer::Waiting, now + HEARD_OF);
+            } else if self.open.contains_key(&key) {
+                self.is_over(known, now);
             } else {
                 self.close_unfinished(known, now);
             }

@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{
     net::{IfIndex, Lease, LeaseState, Mac, Station},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
+
+/// How soon a loser that is being moved away from another address is looked at again.
+const TURN: Span = Span::from_millis(100);
 
 type MakeAction = Box<dyn FnOnce(ActionId) -> Action>;
 
@@ -31,6 +34,9 @@ impl Engine {
             Step::AwaitGone => self.timers.set(Timer::Eviction(id, port), now + self.config.recycle_time),
             _ if step <= Step::Readdress && !self.is_due(id, port) => self.give_up(id, port, now),
             Step::Contain => self.do_step(id, port, now),
+            Step::Reallocate if self.is_moved_elsewhere(id, port) => {
+                self.timers.set(Timer::Eviction(id, port), now + TURN);
+            }
             _ => {
                 self.unkept.remove(&id);
                 let Some(incident) = self.incidents.get(&id).cloned().map(Box::new) else { return };
@@ -204,9 +210,9 @@ impl Engine {
     /// Whether somebody else has the new address, and the loser is not there yet.
     fn is_taken(&self, id: IncidentId, port: IfIndex) -> bool {
         let lease = self.eviction(id, port).and_then(|eviction| eviction.lease.as_ref());
-        lease.map(|lease| (lease.domain, lease.address)).is_some_and(|key| {
-            !self.has(key, port) && self.other_than(key, port).is_some()
-        })
+        lease
+            .map(|lease| (lease.domain, lease.address))
+            .is_some_and(|key| !self.has(key, port) && self.other_than(key, port).is_some())
     }
 
     /// The loser gets yet another address. The one that is taken drains for as long as it is.
@@ -288,13 +294,9 @@ impl Engine {
     /// put back, since that is contested. The loser stays contained.
     fn fail_for_good(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
         let Some(eviction) = self.eviction_mut(id, port) else { return };
-        let before = eviction.clone();
         eviction.give_up(now);
-        let is_used = before.lease.as_ref().is_some_and(|lease| self.has((lease.domain, lease.address), port));
-        match before.lease.clone() {
-            Some(_) if is_used => self.settle_lease(before),
-            Some(lease) => self.give_back(lease),
-            None => {}
+        if let Some(lease) = eviction.lease.clone() {
+            self.give_back_or_bind(lease, port);
         }
         self.hold(id, Held::GivenUp);
         if let Some(incident) = self.incidents.get_mut(&id) {
@@ -313,6 +315,25 @@ impl Engine {
             return self.give_back(lease);
         }
         self.act(Purpose::Store(lease.domain, lease.address), |id| Action::Bind { id, lease });
+    }
+
+    /// Whoever is not moved any more keeps what it uses, and nothing else.
+    pub(super) fn give_back_or_bind(&mut self, lease: Lease, port: IfIndex) {
+        if self.has((lease.domain, lease.address), port) {
+            self.act(Purpose::Store(lease.domain, lease.address), |id| Action::Bind { id, lease });
+        } else {
+            self.give_back(lease);
+        }
+    }
+
+    /// Whether the loser is being moved away from another address just now. It gets one lease, and so one move at a time.
+    fn is_moved_elsewhere(&self, id: IncidentId, port: IfIndex) -> bool {
+        let others = self.open.values().filter(|other| **other != id);
+        let mut evictions = others.filter_map(|other| self.eviction(*other, port));
+        evictions.any(|eviction| match eviction.step {
+            Step::Reallocate => eviction.waits_for.is_some(),
+            step => step > Step::Reallocate && !step.is_at_rest(),
+        })
     }
 
     pub(super) fn give_back(&mut self, lease: Lease) {

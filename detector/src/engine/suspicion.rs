@@ -108,7 +108,9 @@ impl Engine {
         let newest = stations.iter().max_by_key(|station| came(station))?;
         let is_holder = self.topology.ports.get(&newest.port).is_some_and(|port| port.sandbox.owners.contains(owner));
         let binding = self.bindings.get(key, *newest)?;
-        (is_holder && !binding.initial).then_some(binding.first_seen)
+        // Of those that one look has found, nobody is the older.
+        let is_alone = stations.iter().filter(|station| came(station) == Some(binding.first_seen)).count() == 1;
+        (is_holder && is_alone && !binding.initial).then_some(binding.first_seen)
     }
 
     /// Whether anybody who was there before a moment has spoken since then.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast it is, beside the limit and beside others, in one run.
 
 mod allocator;
+mod heal;
 mod machine;
 mod row;
 mod samples;
@@ -24,6 +25,12 @@ enum What {
     /// Every round begins with fresh copies of books that hold 0 to 60,000 leases. Rounds go through all rows in turn, so
     /// that what else the machine does meets all of them alike; a ratio is the median of the rounds' ratios.
     Allocator(allocator::Args),
+    /// A duplicate, from its first frame to its end: how long until it is named, contained and healed
+    ///
+    /// Hundreds of duplicates, one after the other, on a private runner with an agent as it is shipped. Each is a sandbox that
+    /// comes up with an address that another one holds by right, as its kernel announces it. Times are the agent's own, from
+    /// the moment at which the kernel saw the announcement.
+    Heal(heal::Args),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,5 +43,6 @@ enum Output {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Allocator(args) => allocator::run(args),
+        What::Heal(args) => heal::run(args),
     }
 }

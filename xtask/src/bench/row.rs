@@ -103,11 +103,11 @@ pub(super) fn table(rows: &[Row]) -> String {
     table.trim_fmt() + "\n"
 }
 
-fn or_dash(cell: Option<String>) -> String {
+pub(super) fn or_dash(cell: Option<String>) -> String {
     cell.unwrap_or_else(|| "-".to_owned())
 }
 
-fn time(micros: f64) -> String {
+pub(super) fn time(micros: f64) -> String {
     if micros < 1000.0 { format!("{micros:.0} us") } else { format!("{:.2} ms", micros / 1000.0) }
 }
 

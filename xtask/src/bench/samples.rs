@@ -17,6 +17,16 @@ impl Samples {
         self.rates.push(times.len() as f64 / wall.as_secs_f64());
     }
 
+    /// Adds one operation.
+    pub(super) fn add_us(&mut self, micros: f64) {
+        self.micros.push(micros);
+    }
+
+    /// The longest, in microseconds.
+    pub(super) fn max_us(&self) -> Option<f64> {
+        quantile(&self.micros, 1.0)
+    }
+
     /// The time of one operation that half of them took no longer than, over all rounds, in microseconds.
     pub(super) fn median_us(&self) -> Option<f64> {
         quantile(&self.micros, 0.5)

@@ -312,6 +312,7 @@ fn an_answer_that_never_comes_is_a_failure() {
 fn an_operator_lifts_a_containment_for_as_long_as_the_incident_lasts() {
     let mut world = two(with_way(Way::Contain));
     world.tell(Input::Lifted(at(3)));
+    assert_eq!(world.incident().held, Some(Held::Spared));
     world.pass(Span::from_secs(300));
     assert_eq!((world.contained.len(), world.held()), (0, vec![Held::ContainOnly, Held::Spared]));
     assert_eq!(world.incident().status, Status::Open);

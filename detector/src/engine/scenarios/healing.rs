@@ -653,3 +653,17 @@ fn a_new_address_that_somebody_unknown_has_is_given_to_nobody() {
     assert_eq!((world.at(3), world.incident().status), (vec![address(11)], Status::Healed));
     assert_eq!((world.asked("give_back"), world.asked("readdress"), world.duplicates()), (1, 1, 1));
 }
+
+#[test]
+fn a_loser_of_two_addresses_is_moved_once_and_then_again() {
+    let mut world = World::running(Mode::Enforce);
+    for (at, name, host) in [(2, "a", 2), (4, "c", 3)] {
+        world.lease(address(host), name);
+        world.sandbox(at, name, &[address(host)]);
+    }
+    world.pass(Span::from_secs(5));
+    world.sandbox(3, "b", &[address(2), address(3)]);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.at(3), world.engine.open_count(rt0())), (vec![address(10)], 0));
+    assert_eq!((world.generation, world.leases[&address(10)].state), (3, LeaseState::Bound));
+}

@@ -155,3 +155,21 @@ fn martians_in_arp_are_counted_one_by_one_and_in_packets_once() {
     (0..5).for_each(|_| world.sends_from(2, Ipv4Addr::new(198, 51, 100, 1)));
     assert_eq!(world.martians().len(), 6);
 }
+
+/// One look after lost events finds both, and so nobody came before the other.
+#[test]
+fn of_two_that_came_at_one_moment_nobody_lingers() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "b");
+    for (at, name) in [(2, "a"), (3, "b")] {
+        world.behind.insert(at, Behind { name, addresses: [CONTESTED].into(), readable: true, answers: true });
+        world.port_up(at, None);
+    }
+    let now = world.now;
+    for at in [2, 3] {
+        let survey = Survey { at: now, ..world.look(at) };
+        world.tell(Input::Surveyed { port: port(at), survey });
+    }
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.duplicates(), world.at(2), world.at(3)), (1, vec![address(10)], vec![CONTESTED]));
+}
