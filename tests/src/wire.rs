@@ -38,6 +38,8 @@ const ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
 const ADDRESSES: usize = 12;
 const IPV4_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
+/// How many frames that nobody has read yet are looked through when the time for answers is over.
+const BACKLOG: usize = 256;
 /// How many frames go to the kernel in one system call.
 const BATCH: usize = 64;
 
@@ -292,9 +294,17 @@ pub(crate) fn answers(interface: &str, probe: &Arp, time: Duration) -> Result<BT
     put(&mut *sender, &probe.frame())?;
     let end = Instant::now() + time;
     let mut owners = BTreeSet::new();
-    while Instant::now() < end {
-        // An error is a quiet moment: the read timed out.
-        owners.extend(receiver.next().ok().and_then(|frame| owner(frame, probe.target)));
+    let mut late = 0;
+    // What has come in time may be read late, if others have the processors meanwhile.
+    while late < BACKLOG {
+        let is_over = Instant::now() >= end;
+        late += usize::from(is_over);
+        match receiver.next() {
+            Ok(frame) => owners.extend(owner(frame, probe.target)),
+            Err(_) if is_over => break,
+            // A quiet moment: the read timed out.
+            Err(_) => {}
+        }
     }
     Ok(owners)
 }

@@ -197,7 +197,17 @@ fn whatever_hung_on_the_address_is_there_afterwards() -> Result<()> {
 /// Kills the agent after each step of a healing, and starts it again: it ends the same way, with one new lease.
 #[test]
 fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
-    let steps = ["reallocate", "readdress", "announce_new", "announce_kept", "verify", "bind"];
+    let steps = [
+        "contain",
+        "reallocate",
+        "readdress",
+        "announce_new",
+        "announce_kept",
+        "destroy_sockets",
+        "verify",
+        "bind",
+        "release",
+    ];
     for line in ["both use 10.8.64.2".to_owned()].into_iter().chain(steps.map(|step| format!("step=\"{step}\""))) {
         let lab = Incident::new()?;
         let mut agent = lab.dupip.spawn(Mode::Enforce, &[])?;
@@ -211,6 +221,11 @@ fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
         })?;
         lab.assert_one_owner_each().with_context(|| format!("killed after {line}"))?;
         assert_eq!(agent.leases()?.len(), 3, "one new lease, killed after {line}: {:?}", agent.leases()?);
+        let incidents = agent.conflicts()?;
+        let numbers: Vec<_> = incidents.iter().map(|incident| field(incident, "id").as_u64()).collect();
+        assert_eq!(numbers, [Some(1)], "one incident, killed after {line}: {incidents:?}");
+        let contained = agent.dupip().ask(&["quarantine", "list"])?;
+        assert_eq!(contained, json!([]), "nobody is left contained, killed after {line}");
     }
     Ok(())
 }

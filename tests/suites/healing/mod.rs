@@ -10,7 +10,7 @@ mod tcp;
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use lab::{Arp, Bridge, Datagram, Dupip, MacAddr, Runner, Sandbox, Tap};
+use lab::{Arp, Bridge, Datagram, Dupip, MacAddr, Runner, Sandbox, Tap, wait_until};
 
 use crate::{
     agent::{DEADLINE, closed, field, text},
@@ -81,4 +81,11 @@ fn claims(speaker: &Sandbox, witness: &Tap, address: Ipv4Addr) -> Result<[Vec<u8
         Arp::reply(mac, address, witness.mac(), nobody).frame(),
         datagram,
     ])
+}
+
+/// Waits until nothing that a sandbox says in the name of an address comes to others.
+fn wait_dumb(speaker: &Sandbox, witness: &Tap, address: Ipv4Addr) -> Result<()> {
+    wait_until(DEADLINE, &format!("{} to be dumb at {address}", speaker.name()), || {
+        Ok((arrived(speaker, witness, &claims(speaker, witness, address)?)? == [false; 4]).then_some(()))
+    })
 }

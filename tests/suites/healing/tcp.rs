@@ -173,3 +173,22 @@ fn the_losers_client_is_told_at_once_and_comes_back_from_its_new_address() -> Re
     lab.assert_reached(&lab.winner, &of_holder)?;
     lab.assert_reached(&orphan, &lab.echo)
 }
+
+/// As before, where the one who stays came last, so that the bridge knows the hardware address at the loser's port.
+#[test]
+fn whoever_stays_is_reached_though_its_twin_was_there_first() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let third = bridge.sandbox("third").without_ipv6().address("10.8.64.9/24").start()?;
+    let orphan = bridge.sandbox("orphan").without_ipv6().address("10.8.64.2/24").start()?;
+    assert_eq!(orphan.ping(bridge.gateway(), 1)?.lost(), 0);
+    dupip.allocate("holder")?;
+    let holder = bridge.sandbox("holder").without_ipv6().mac(orphan.mac()?).address("10.8.64.2/24").start()?;
+    let echo = holder.echo(SERVICE)?;
+    let mut agent = dupip.start(Mode::Enforce)?;
+    let incident = closed(&mut agent, "healed")?;
+    assert_eq!((role(&incident, holder.port())?, role(&incident, orphan.port())?), ("winner".into(), "loser".into()));
+    assert_eq!(forwarded_by(&bridge, holder.mac()?)?, holder.port());
+    third.converse(CONTESTED, SERVICE)?.wait_for(ENOUGH, DEADLINE)?;
+    assert_eq!(echo.peers().len(), 1);
+    Ok(())
+}

@@ -55,7 +55,8 @@ fn ports_that_are_deleted_under_the_taps_leave_nothing() -> Result<()> {
 /// Scenario 34.
 #[test]
 fn a_namespace_that_is_deleted_in_the_middle_of_its_eviction_ends_it() -> Result<()> {
-    let steps = ["reallocate", "readdress", "announce_new", "announce_kept", "verify"];
+    let steps =
+        ["contain", "reallocate", "readdress", "announce_new", "announce_kept", "destroy_sockets", "verify", "bind"];
     for line in ["both use 10.8.64.2".to_owned()].into_iter().chain(steps.map(|step| format!("step=\"{step}\""))) {
         let (bridge, dupip) = runner()?;
         dupip.allocate("winner")?;
