@@ -72,6 +72,7 @@ fn every_verb_explains_itself_with_examples() {
         "lease list",
         "lease allocate",
         "lease release",
+        "drill",
         "completions",
         "man",
     ] {
@@ -102,6 +103,7 @@ fn wrong_usage_is_exit_2() {
         ("scan --timeout soon", "--timeout <TIME>"),
         ("explain", "<INCIDENT>"),
         ("explain one", "invalid digit found"),
+        ("drill", "--bridge <NAME>"),
         ("doctor -o yaml", "[possible values: text, json]"),
         ("lease allocate --bridge rt0 --owner a --vlan 4095", "VLANs go from 1 to 4094"),
         ("lease allocate --bridge rt0 --owner a --pool 10.0.0.0/24", "--offline"),
@@ -128,6 +130,7 @@ fn an_agent_that_does_not_run_is_exit_3_with_what_to_try() {
             "explain 3",
             "events -f",
             "lease list -o json",
+            "drill --bridge rt0",
             "lease allocate --bridge rt0 --owner a",
             "lease release --bridge rt0 --address 10.8.64.2 --owner a --generation 1",
         ] {

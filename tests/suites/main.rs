@@ -5,6 +5,8 @@
 mod agent;
 mod cni;
 mod doctor;
+mod drill;
+mod healing;
 mod import;
 mod incident;
 mod kit;

@@ -5,13 +5,19 @@ use std::time::{Duration, SystemTime};
 pub use crate::allocator::since_boot as now;
 use crate::time::{Span, Timestamp};
 
-/// What a wall clock showed at a moment not after now, as far as nobody has set the clock since: for people, never to
-/// reckon with.
+/// What a wall clock showed at a moment, or will show, as far as nobody has set the clock since or does: for people, never
+/// to reckon with.
 #[must_use]
 pub fn wall(at: Timestamp) -> SystemTime {
-    let ago = Duration::from(now().since(at));
-    let wall = SystemTime::now();
-    wall.checked_sub(ago).unwrap_or(wall)
+    beside(now(), SystemTime::now(), at)
+}
+
+/// What the wall clock that shows `wall` at the moment `now` shows at another one.
+#[must_use]
+pub fn beside(now: Timestamp, wall: SystemTime, at: Timestamp) -> SystemTime {
+    let (ago, ahead) = (now.since(at).into(), at.since(now).into());
+    let then = if at > now { wall.checked_add(ahead) } else { wall.checked_sub(ago) };
+    then.unwrap_or(wall)
 }
 
 /// What the wall clock showed when the boot's clock was at zero, as it is set now, in nanoseconds since 1970.

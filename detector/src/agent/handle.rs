@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
     clock,
+    operating::{NotLifted, Quarantined, Release},
     readiness::{Latch, Readiness},
     settings::Settings,
 };
@@ -18,6 +19,7 @@ use crate::{
     engine::{Incident, Row},
     net::{Domain, IfName, Lease, Owner},
     telemetry::{EventLog, Telemetry},
+    time::Timestamp,
     witness::Wire,
 };
 
@@ -29,6 +31,11 @@ pub(super) enum Query {
     Incidents(oneshot::Sender<Vec<Incident>>),
     /// The live table's rows of one address.
     On(Domain, Ipv4Addr, oneshot::Sender<Vec<Row>>),
+    /// Nothing new is to be done until then, or it goes on.
+    Pause(Option<Timestamp>, oneshot::Sender<()>),
+    PausedUntil(oneshot::Sender<Option<Timestamp>>),
+    Quarantined(oneshot::Sender<Vec<Quarantined>>),
+    Release(Release, oneshot::Sender<Result<Quarantined, NotLifted>>),
     /// Brings the metrics up to date that nobody keeps while nobody looks.
     Gauges(oneshot::Sender<()>),
 }
@@ -64,6 +71,9 @@ pub enum AskError {
     /// An address was not adopted.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// Nobody was let go.
+    #[error(transparent)]
+    NotLifted(#[from] NotLifted),
     /// The metrics cannot be written down, which is a bug.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -77,6 +87,8 @@ pub struct Handle {
     pub(super) readiness: Readiness,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) settings: Arc<Settings>,
+    /// Held by whoever writes down that the agent is paused.
+    pub(super) pausing: Arc<Mutex<()>>,
 }
 
 /// The agent's live table, as the one that is asked before an address is handed out, and the wire.
@@ -290,7 +302,7 @@ impl Handle {
         &self.readiness
     }
 
-    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, AskError> {
+    pub(super) async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, AskError> {
         let (reply, answer) = oneshot::channel();
         self.queries.send(query(reply)).await.map_err(|_| AskError::Stopping)?;
         answer.await.map_err(|_| AskError::Stopping)

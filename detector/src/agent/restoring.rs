@@ -25,7 +25,7 @@ impl Agent {
         // A failure is told by the store itself.
         let Ok(Left { records, moves, paused }) = read(self.store.as_ref()) else { return };
         self.left_told = true;
-        if paused.is_some() {
+        if paused.is_some() && !self.pause_told {
             self.tell(Input::Paused { until: paused });
         }
         records.into_iter().for_each(|record| self.tell_record(record));

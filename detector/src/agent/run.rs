@@ -81,6 +81,8 @@ pub(super) struct Agent {
     pub(super) keeping: BTreeSet<BridgeName>,
     /// Whether the engine knows of what the store says was under way.
     pub(super) left_told: bool,
+    /// Whether an operator has paused this agent, or had it go on.
+    pub(super) pause_told: bool,
     /// Looks at bridges that have not ended yet, and what the kernel has told of since the first of them began.
     pub(super) looks: usize,
     pub(super) told: BTreeMap<IfIndex, Timestamp>,
@@ -150,6 +152,7 @@ pub async fn start(
         readiness,
         telemetry: Arc::clone(&telemetry),
         settings: Arc::new(settings.clone()),
+        pausing: Arc::default(),
     };
     let agent = Agent {
         settings: settings.clone(),
@@ -174,6 +177,7 @@ pub async fn start(
         pools: BTreeSet::new(),
         keeping: BTreeSet::new(),
         left_told: false,
+        pause_told: false,
         looks: 0,
         told: BTreeMap::new(),
         early: BTreeMap::new(),
@@ -306,7 +310,7 @@ impl Agent {
     }
 
     /// Carries out and tells whatever the engine has to say.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
             if let Some(message) = told::message(&finding) {
@@ -342,6 +346,13 @@ impl Agent {
             }
             Query::Incidents(reply) => drop(reply.send(self.engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(self.engine.rows_on(domain, address).collect())),
+            Query::Pause(until, reply) => {
+                self.pause(until);
+                let _ = reply.send(());
+            }
+            Query::PausedUntil(reply) => drop(reply.send(self.engine.paused_until())),
+            Query::Quarantined(reply) => drop(reply.send(self.quarantined())),
+            Query::Release(release, reply) => drop(reply.send(self.release(release))),
             Query::Gauges(reply) => {
                 self.set_gauges();
                 let _ = reply.send(());

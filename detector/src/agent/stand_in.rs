@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     clock,
     handle::{Handle, Query},
+    operating::{NotLifted, Quarantined, Release},
     readiness::{Latch, Latches, latches},
     settings::Settings,
 };
@@ -55,7 +56,8 @@ impl StandIn {
             tap: TapSettings::default(),
             hooks: HookSettings::default(),
         });
-        let handle = Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings };
+        let handle =
+            Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings, pausing: Arc::default() };
         Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }
     }
 
@@ -147,16 +149,34 @@ fn survey(at: u32, name: &str, began: Timestamp) -> Survey {
     }
 }
 
-async fn answer(engine: Engine, mut asked: mpsc::Receiver<Query>) {
+async fn answer(mut engine: Engine, mut asked: mpsc::Receiver<Query>) {
     while let Some(query) = asked.recv().await {
         match query {
             // As few at a time as can be.
             Query::Page(after, reply) => drop(reply.send(engine.rows_after(after, 1))),
             Query::Incidents(reply) => drop(reply.send(engine.incidents().cloned().collect())),
             Query::On(domain, address, reply) => drop(reply.send(engine.rows_on(domain, address).collect())),
+            Query::Pause(until, reply) => {
+                engine.handle(Input::Paused { until }, clock::now());
+                let _ = reply.send(());
+            }
+            Query::PausedUntil(reply) => drop(reply.send(engine.paused_until())),
+            Query::Quarantined(reply) => {
+                let of = |containment| Quarantined { containment, dropped: Some(7) };
+                drop(reply.send(engine.contained().map(of).collect()));
+            }
+            Query::Release(release, reply) => drop(reply.send(lift(&mut engine, release))),
             Query::Gauges(reply) => drop(reply.send(())),
         }
     }
+}
+
+fn lift(engine: &mut Engine, release: Release) -> Result<Quarantined, NotLifted> {
+    let containment = release.find(engine)?;
+    for entry in &containment.entries {
+        engine.handle(Input::Lifted(*entry), clock::now());
+    }
+    Ok(Quarantined { containment, dropped: Some(7) })
 }
 
 fn port(at: u32) -> IfIndex {

@@ -113,6 +113,12 @@ impl Quarantine {
         self.entries.iter().map(|entry| Ok((*entry, dropped(entry)?))).collect()
     }
 
+    /// Whether what claims `entry` is dropped.
+    #[must_use]
+    pub fn is_contained(&self, entry: &Contained) -> bool {
+        self.entries.contains(entry)
+    }
+
     /// Where anything is contained.
     pub(super) fn ports(&self) -> BTreeSet<IfIndex> {
         self.entries.iter().map(|entry| entry.port).collect()

@@ -9,13 +9,14 @@ use super::{
 };
 use crate::http::{
     Client,
-    api::{Eviction, Incident, Party},
+    api::{Eviction, Incident, Party, Plan},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   dupip conflicts
   dupip conflicts -o wide                  also namespaces, evidence and each step of healing
+  dupip conflicts --plan                   what enforce mode would do about those that are open
   dupip conflicts --fail || page-somebody  exit 1 while a duplicate is open
 
 Open incidents come first, then closed ones, the newest of each first. A spoof is a claim to the
@@ -28,6 +29,10 @@ const SHOWN: usize = 8;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
+    /// Say what would be done about each loser of an open duplicate in enforce mode, in whichever mode the agent is; JSON
+    /// has it anyway
+    #[arg(long)]
+    plan: bool,
     /// Exit 1 if a duplicate is open
     #[arg(long)]
     fail: bool,
@@ -39,7 +44,10 @@ impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let mut incidents: Vec<Incident> = ask(&Client::new(socket), "/api/v1/incidents")?;
         incidents.sort_by_key(|incident| (!is_open(incident), std::cmp::Reverse(incident.id)));
-        print(show(&incidents, self.format.output)?)?;
+        print(match self.plan && self.format.output != Output::Json {
+            true => plans(&incidents),
+            false => show(&incidents, self.format.output)?,
+        })?;
         Ok(if self.fail && incidents.iter().any(is_open) { Exit::No } else { Exit::Fine })
     }
 }
@@ -57,6 +65,40 @@ fn show(incidents: &[Incident], output: Output) -> Result<String, Failure> {
             Ok(shown.join("\n"))
         }
     }
+}
+
+/// What would be done about each open incident.
+fn plans(incidents: &[Incident]) -> String {
+    let told: Vec<_> = incidents.iter().filter(|incident| is_open(incident)).map(planned).collect();
+    if told.is_empty() { "no duplicate is open, so there is nothing to do\n".to_owned() } else { told.join("\n") }
+}
+
+fn planned(incident: &Incident) -> String {
+    let place = domain(&incident.bridge, incident.vlan);
+    let mut lines = vec![format!("{} on {place} (incident {})", incident.address, incident.id)];
+    lines.push(format!("  {}", decision(incident).unwrap_or_else(|| "no contest was held yet".to_owned())));
+    lines.extend(incident.plan.iter().flat_map(|plan| prospect(incident, plan)));
+    lines.extend(incident.plan.is_empty().then(|| "  nobody would be contained or moved".to_owned()));
+    lines.extend(incident.held.iter().map(|held| format!("  as things stand: {held}")));
+    lines.iter().map(|line| plain(line) + "\n").collect()
+}
+
+/// What is under way, or what would be done.
+fn prospect(incident: &Incident, plan: &Plan) -> Vec<String> {
+    if let Some(eviction) = incident.evictions.iter().find(|eviction| eviction.port == plan.port) {
+        return moves(eviction, false);
+    }
+    let who = plan.sandbox.as_ref().map_or_else(|| plan.port.clone(), |name| format!("{name} ({})", plan.port));
+    let because = plan.held.as_ref().map(|held| format!(": {held}")).unwrap_or_default();
+    let what = match (plan.way.as_deref(), &plan.owner) {
+        (Some("readdress"), Some(owner)) => format!("would be moved to a fresh address in the name of {owner}"),
+        (Some("readdress"), None) => "would be moved to a fresh address".to_owned(),
+        (Some("recycle"), _) => "would be replaced by its orchestrator".to_owned(),
+        (Some("contain"), _) => "would be contained".to_owned(),
+        (Some(other), _) => format!("would be dealt with by {other}"),
+        (None, _) => "would be left alone".to_owned(),
+    };
+    vec![format!("  {who} {what}{because}")]
 }
 
 /// One incident as a paragraph: a headline, when, who, and what came of it.
@@ -208,7 +250,7 @@ pub(super) mod tests {
             ("heal_ms", Value::Null),
             ("healed", json!(false)),
             ("held", json!("the agent observes and does not act (run with --mode enforce to heal)")),
-            ("reason", json!("nobody holds a lease and it is not known who was first")),
+            ("reason", json!("none of them holds a lease, and it is not known who was first")),
             ("evictions", json!([])),
         ] {
             incident[field] = value;
@@ -259,7 +301,7 @@ pub(super) mod tests {
   PARTY             PORT          MAC                ROLE   NEW ADDRESS
   net:[4026532301]  veth3f2a91c0  ee:45:b1:fe:2d:db  party  -
   veth02            veth02        02:00:00:00:00:02  party  -
-  undecided: nobody holds a lease and it is not known who was first
+  undecided: none of them holds a lease, and it is not known who was first
   not healed: the agent observes and does not act (run with --mode enforce to heal)
 ";
         assert_eq!(shown(json!([open()]), Output::Table), want);
@@ -317,6 +359,50 @@ pub(super) mod tests {
             party.retain(|field, _| !["external", "configured"].contains(&field.as_str()));
         }
         assert_eq!(shown(json!([old]), Output::Table), shown(json!([healed()]), Output::Table));
+    }
+
+    #[test]
+    fn a_plan_says_what_would_become_of_each_loser() {
+        let mut incident = open();
+        let plan = |sandbox: Value, port: &str, way: Value, owner: Value, held: Value| json!({"sandbox": sandbox, "port": port, "way": way, "owner": owner, "held": held});
+        incident["decision"] = json!("sportsagent keeps 10.8.64.2: holds lease generation 17; reviewagent has none");
+        incident["plan"] = json!([
+            plan(json!("reviewagent"), "veth02", json!("readdress"), json!("reviewagent"), Value::Null),
+            plan(json!("db"), "veth05", json!("recycle"), Value::Null, Value::Null),
+            plan(
+                Value::Null,
+                "veth03",
+                json!("contain"),
+                Value::Null,
+                json!("losers like this one are contained only")
+            ),
+            plan(
+                Value::Null,
+                "eth0",
+                Value::Null,
+                Value::Null,
+                json!("the loser is outside, where nothing can be done")
+            ),
+        ]);
+        let incidents = |of: Value| serde_json::from_value::<Vec<Incident>>(of).unwrap();
+        let want = "\
+10.8.64.2 on rt0.12 (incident 2)
+  sportsagent keeps 10.8.64.2: holds lease generation 17; reviewagent has none
+  reviewagent (veth02) would be moved to a fresh address in the name of reviewagent
+  db (veth05) would be replaced by its orchestrator
+  veth03 would be contained: losers like this one are contained only
+  eth0 would be left alone: the loser is outside, where nothing can be done
+  as things stand: the agent observes and does not act (run with --mode enforce to heal)
+";
+        assert_eq!(plans(&incidents(json!([incident, healed()]))), want);
+        let mut under_way = incident;
+        under_way["evictions"] = healed()["evictions"].clone();
+        under_way["plan"] = json!([plan(Value::Null, "veth3f2a91c0", json!("readdress"), json!("s"), Value::Null)]);
+        let told = plans(&incidents(json!([under_way])));
+        assert!(told.contains("\n  sportsagent gets 10.8.64.4, generation 4: done\n"), "{told}");
+        let nobody = plans(&incidents(json!([open()])));
+        assert!(nobody.contains("\n  nobody would be contained or moved\n"), "{nobody}");
+        assert_eq!(plans(&incidents(json!([healed()]))), "no duplicate is open, so there is nothing to do\n");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Args {
 }
 
 /// The agent's events from a place on.
-struct Source {
+pub(super) struct Source {
     client: Client,
     socket: PathBuf,
     after: Option<String>,
@@ -112,20 +112,20 @@ struct Source {
 }
 
 impl Source {
-    fn new(socket: &Path, after: Option<String>, kinds: &[String]) -> Self {
-        let kinds = kinds.iter().map(|kind| encoded(kind)).collect::<Vec<_>>().join(",");
+    pub(super) fn new(socket: &Path, after: Option<String>, kinds: &[impl AsRef<str>]) -> Self {
+        let kinds = kinds.iter().map(|kind| encoded(kind.as_ref())).collect::<Vec<_>>().join(",");
         Self { client: Client::new(socket), socket: socket.to_owned(), after, kinds, answers: true }
     }
 
     /// The next of the events that are there already; `None` at their end.
-    async fn more(&mut self) -> Result<Option<Vec<Event>>, Failure> {
+    pub(super) async fn more(&mut self) -> Result<Option<Vec<Event>>, Failure> {
         let page = self.client.ask(&self.question(Duration::ZERO)).await?;
         let events = self.take(page);
         Ok((!events.is_empty()).then_some(events))
     }
 
     /// Waits for what comes, however long the agent is away; none if there was nothing for a while.
-    async fn next(&mut self) -> Result<Vec<Event>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Vec<Event>, Failure> {
         match self.client.wait_for(&self.question(WAIT), WAIT).await {
             Ok(page) => {
                 if !std::mem::replace(&mut self.answers, true) {
@@ -179,7 +179,7 @@ fn may_pass(error: &ClientError) -> bool {
 }
 
 /// Waits until a person or a supervisor has seen enough.
-fn end() -> io::Result<impl Future<Output = ()>> {
+pub(super) fn end() -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         select! {

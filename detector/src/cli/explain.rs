@@ -353,7 +353,7 @@ Outcome: healed 44.3 ms after the first contradiction; every loser was verified 
             &[
                 "Incident 2: duplicate of 10.8.64.2 on rt0.12, opened 2026-06-12T09:00:00.120Z",
                 "Nobody ever had a lease on 10.8.64.2",
-                "Contest: undecided: nobody holds a lease and it is not known who was first; nobody is moved",
+                "Contest: undecided: none of them holds a lease, and it is not known who was first; nobody is moved",
                 "Outcome: still open",
                 "  not healed: the agent observes and does not act (run with --mode enforce to heal)",
             ],

@@ -6,15 +6,19 @@
 mod completions;
 mod conflicts;
 mod doctor;
+mod drill;
 mod events;
 mod exit;
 mod explain;
+mod healing;
 mod hooks;
 mod lease;
 mod man;
+mod pause;
 mod policy;
 mod pool;
 mod preflight;
+mod quarantine;
 mod render;
 mod replay;
 mod run;
@@ -42,8 +46,10 @@ Examples:
   dupip table                              who has which address
   dupip conflicts                          duplicates, open and lately closed
   dupip explain 3                          the story of one of them
+  dupip quarantine list                    whose claims are dropped, and how many by now
   dupip events -f                          everything that happens, as it happens
   dupip lease list -o json                 the allocator's book, for a program
+  dupip drill --bridge rt0                 a harmless duplicate, to see it named and healed
 
 Exit codes:
   0   fine
@@ -73,13 +79,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the agent: watch bridges, name duplicates and, in enforce mode, heal them
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Show the live table: who has which address
     Table(table::Args),
     /// Show duplicates, open and lately closed: who, since when, who keeps the address and why
     Conflicts(conflicts::Args),
     /// Tell the story of one incident, from first sight to its end
     Explain(explain::Args),
+    /// Show whose claims are dropped, and let somebody go
+    Quarantine(quarantine::Args),
+    /// Have the agent do nothing new for a while, or go on; without a time, say whether it is paused
+    Pause(pause::Args),
     /// Show what the agent has told, and what it tells
     Events(events::Args),
     /// Allocate, list, release and reconcile leases; see what became of them
@@ -92,6 +102,8 @@ enum Verb {
     Replay(replay::Args),
     /// Say what is there, what is missing, what that means and what to do
     Doctor(doctor::Args),
+    /// Plant a harmless duplicate and see it named, contained and healed
+    Drill(drill::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write one for each verb
@@ -108,12 +120,15 @@ impl Cli {
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
             Verb::Explain(args) => args.run(socket),
+            Verb::Quarantine(args) => args.run(&socket),
+            Verb::Pause(args) => args.run(&socket),
             Verb::Events(args) => args.run(&socket),
             Verb::Lease(args) => args.run(socket),
             Verb::Pool(args) => args.run(socket),
             Verb::Scan(args) => args.run(),
             Verb::Replay(args) => args.run(),
             Verb::Doctor(args) => args.run(&socket),
+            Verb::Drill(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),
         });

@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     exit::{self, Exit, Failure},
+    healing::HealingArgs,
     hooks::HookArgs,
     policy::PolicyArgs,
     preflight,
@@ -42,6 +43,7 @@ const EXAMPLES: &str = "\
 Examples:
   dupip run --bridge rt0                                 watch and tell; change nothing
   dupip run --bridge rt0 --bridge rt1 --mode enforce     also heal, on two bridges
+  dupip run --bridge rt0 --mode enforce --resolve contain --resolve-owner 'web-*=readdress'
   dupip run --bridge rt0 --wait                          before the bridge is there
   dupip run --bridge rt0 --listen none                   answer on the Unix socket only
   DUPIP_LOG=detector=debug dupip run --bridge rt0        say more
@@ -121,6 +123,8 @@ pub(super) struct Args {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
+    healing: HealingArgs,
+    #[command(flatten)]
     hooks: HookArgs,
     /// A kind of finding that is only counted, neither logged nor streamed, such as `martian:outside_subnet`, `info` or
     /// `moved`; what opens, changes or ends an incident cannot be suppressed
@@ -135,7 +139,7 @@ pub(super) struct Args {
 enum ModeName {
     /// Tell, and change nothing
     Observe,
-    /// Move losers to fresh addresses
+    /// Contain losers, and move them to fresh addresses or do what --resolve says
     Enforce,
 }
 
@@ -194,14 +198,15 @@ impl Args {
     }
 
     fn settings(&self) -> Result<Settings, Failure> {
+        let hooks = self.hooks.settings()?;
         Ok(Settings {
             bridges: self.bridges.clone(),
-            engine: self.engine()?,
+            engine: self.healing.apply(self.engine()?, &self.bridges, &hooks)?,
             database: self.database.clone(),
             cooldown: self.cooldown,
             wait: self.wait,
             tap: self.tap(),
-            hooks: self.hooks.settings()?,
+            hooks,
         })
     }
 
@@ -330,13 +335,13 @@ mod tests {
     use super::*;
     use crate::{
         cli::{Cli, Verb},
-        engine::Policy,
+        engine::{Policy, Way, Ways},
         hooks::HookSettings,
     };
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
         match Cli::try_parse_from([&["dupip", "run"], flags].concat())?.verb {
-            Verb::Run(args) => Ok(args),
+            Verb::Run(args) => Ok(*args),
             verb => panic!("{verb:?}"),
         }
     }
@@ -364,17 +369,19 @@ mod tests {
         let flags = "--bridge rt0 --bridge rt1,rt2 --mode enforce --database l.db --cooldown 90s --wait --attach clsact \
                      --evictions-per-minute 7 --claims-per-second 0 --claims-per-port 70 --no-ipv4-watch \
                      --shared 10.8.64.9 --suppress info,moved --hook-concurrency 2 --listen none --log-format json \
-                     --keep-quarantine=/bpf/q";
+                     --keep-quarantine=/bpf/q --resolve contain --strikes 5";
         let args = parse(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut hooks = HookSettings::of([]);
         hooks.concurrency = 2;
-        let policy = Policy { shared: vec!["10.8.64.9/32".parse().unwrap()], ..Policy::default() };
+        let ways = Ways { default: Way::Contain, ..Ways::default() };
+        let policy = Policy { shared: vec!["10.8.64.9/32".parse().unwrap()], ways, ..Policy::default() };
         let want = Settings {
             bridges: ["rt0", "rt1", "rt2"].map(|name| name.parse().unwrap()).into(),
             engine: Config {
                 mode: Mode::Enforce,
                 evictions_per_minute: 7,
                 claims_per_port: 70,
+                strikes: 5,
                 policy,
                 ..Config::default()
             },
@@ -405,6 +412,7 @@ mod tests {
             (&["--bridge", "rt0", "--evictions-per-minute", "0"], "0 is not in 1..=65535"),
             (&["--bridge", "rt0", "--database", ""], "--database <PATH>"),
             (&["--bridge", "rt0", "--suppress", "duplicate"], "--suppress <KIND>"),
+            (&["--bridge", "rt0", "--resolve", "restart"], "use readdress, recycle or contain"),
             (&["--bridge", "rt0", "--shared", "10.8.64"], "a network such as 10.8.64.0/24"),
         ] {
             let error = parse(flags).unwrap_err().to_string();

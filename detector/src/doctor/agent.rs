@@ -4,7 +4,10 @@ use std::path::Path;
 
 use super::{Check, Lack};
 use crate::{
-    http::{Client, ClientError, api::About},
+    http::{
+        Client, ClientError,
+        api::{About, Paused},
+    },
     telemetry::degraded_in,
 };
 
@@ -14,7 +17,13 @@ pub(super) async fn examine(socket: &Path) -> Vec<Check> {
     let checks = match client.ask::<About>("/api/v1/about").await {
         Ok(about) => {
             let metrics = client.text("/metrics").await;
-            running(&about).into_iter().chain(metrics.map(|text| degraded(&text)).unwrap_or_default()).collect()
+            // An agent that does not answer this knows no pause.
+            let paused = client.ask::<Paused>("/api/v1/pause").await.ok().and_then(|paused| paused.until);
+            running(&about)
+                .into_iter()
+                .chain(paused.map(paused_until))
+                .chain(metrics.map(|text| degraded(&text)).unwrap_or_default())
+                .collect()
         }
         Err(error @ ClientError::Unreachable { .. }) => {
             vec![
@@ -42,6 +51,11 @@ fn running(about: &About) -> Vec<Check> {
         }
     };
     vec![runs, ready]
+}
+
+fn paused_until(until: String) -> Check {
+    Check::warning("agent.paused", format!("duplicates are told of, and nothing new is done until {until}"))
+        .cure("go on with `dupip pause --end`")
 }
 
 fn degraded(metrics: &str) -> Vec<Check> {

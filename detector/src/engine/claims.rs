@@ -68,7 +68,8 @@ impl Engine {
         if self.topology.ports.contains_key(&port) {
             // Whoever leaves is still known by name while that is told.
             self.forget_port(port, now);
-            self.topology.ports.remove(&port);
+            let gone = self.topology.ports.remove(&port);
+            self.forget_strikes(port, gone.and_then(|known| known.sandbox.netns));
         }
     }
 

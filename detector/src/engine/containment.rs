@@ -3,7 +3,7 @@
 //! It comes before anything else is done about a loser, so that the winner's neighbours hear one voice from then on. It
 //! lives in the tap, for as long as its incident is open.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     Engine, Purpose,
@@ -16,13 +16,34 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    net::{Contained, IfIndex, Lease, Station},
+    net::{Contained, Domain, IfIndex, Lease, Station},
     time::{Span, Timestamp},
 };
 
 /// How long what an earlier agent left contained has to show that it is still contested, and how soon it is tried again
 /// to lift what could not be lifted.
 const LEFT_OVER: Span = Span::from_secs(5);
+
+/// What a port is kept from saying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containment {
+    /// Where.
+    pub domain: Domain,
+    /// The address that it may not claim.
+    pub address: Ipv4Addr,
+    /// The port.
+    pub port: IfIndex,
+    /// The port's interface name.
+    pub port_name: String,
+    /// The name of the sandbox behind it, if it is known.
+    pub sandbox: Option<String>,
+    /// For which incident; `None` if an earlier agent has left it.
+    pub incident: Option<IncidentId>,
+    /// Since when, if the incident began with this address.
+    pub since: Option<Timestamp>,
+    /// What the tap was told: the address under each tag by which it may come in.
+    pub entries: Vec<Contained>,
+}
 
 impl Engine {
     /// Has whatever a loser claims of its incident's addresses dropped; none if all of it is, or if it cannot be.
@@ -147,13 +168,29 @@ impl Engine {
         self.contained.contains_key(&(key, port))
     }
 
-    /// Everything that is contained, with the incident that it is for.
-    pub fn contained(&self) -> impl Iterator<Item = (Contained, Option<IncidentId>)> {
-        let entries = |((key, port), of): (&(Key, IfIndex), &Option<IncidentId>)| {
-            let of = *of;
-            self.entries(*key, *port).into_iter().map(move |entry| (entry, of))
-        };
-        self.contained.iter().flat_map(entries)
+    /// Everything that is contained, by domain, address and port.
+    pub fn contained(&self) -> impl Iterator<Item = Containment> {
+        self.contained.iter().map(|((key, port), of)| self.containment(*key, *port, *of))
+    }
+
+    fn containment(&self, key: Key, port: IfIndex, incident: Option<IncidentId>) -> Containment {
+        let sandbox = self.topology.ports.get(&port).and_then(|known| known.sandbox.name.clone());
+        Containment {
+            domain: key.0,
+            address: key.1,
+            port,
+            port_name: self.topology.name(port),
+            sandbox,
+            incident,
+            since: incident.and_then(|id| self.contained_since(id, key, port)),
+            entries: self.entries(key, port),
+        }
+    }
+
+    fn contained_since(&self, id: IncidentId, key: Key, port: IfIndex) -> Option<Timestamp> {
+        let incident = self.incidents.get(&id).filter(|incident| (incident.domain, incident.address) == key)?;
+        let mut taken = incident.evictions.get(&port)?.taken.iter();
+        taken.find(|(step, _)| *step == Step::Contain).map(|(_, at)| *at)
     }
 
     /// Has it looked up whose an address is that has joined an incident: the claimant may be its owner.

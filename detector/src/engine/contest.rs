@@ -191,16 +191,21 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostAddress => write!(f, "it is the host's own address"),
-            Self::External => write!(f, "is outside and cannot be moved"),
-            Self::Pinned { .. } => write!(f, "an operator has pinned the address to it"),
-            Self::NewerOfOwner { generation, .. } => {
-                write!(f, "both go by the name that holds lease generation {generation}, and it is the newer")
+            Self::External => write!(f, "it is outside, where nobody can be moved"),
+            Self::Pinned { owner } => write!(f, "an operator has pinned the address to {owner}"),
+            Self::NewerOfOwner { owner, generation } => {
+                write!(
+                    f,
+                    "more than one goes by the name {owner}, which holds lease generation {generation}, and it came last"
+                )
             }
             Self::LeaseHolder { generation, .. } => write!(f, "holds lease generation {generation}"),
-            Self::Incumbent { ahead } => write!(f, "was there {ahead} before the other, but holds no lease"),
-            Self::NoClearOwner => write!(f, "nobody holds a lease and it is not known who was first"),
+            Self::Incumbent { ahead } => {
+                write!(f, "was there {ahead} before anybody else, and none of them holds a lease")
+            }
+            Self::NoClearOwner => write!(f, "none of them holds a lease, and it is not known who was first"),
             Self::SharedOwner { owner } => {
-                write!(f, "the lease is {owner}'s, and more than one sandbox goes by that name")
+                write!(f, "it is {owner}'s, and more than one sandbox goes by that name")
             }
         }
     }

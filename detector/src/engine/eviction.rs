@@ -157,19 +157,25 @@ impl Eviction {
         }
     }
 
+    /// The same for a loser that is contained already, since when is known from `before`.
+    pub(super) fn after_containment(self, before: &Self) -> Self {
+        Self { step: Step::Contain.after(self.way), taken: before.taken.clone(), ..self }
+    }
+
     /// An eviction whose lease was written before the agent was last stopped, of which no record is left.
     pub(super) fn of_lease(lease: Lease, now: Timestamp) -> Self {
         Self { lease: Some(lease.clone()), ..Self::new(Way::Readdress, Some(lease.owner), now) }
     }
 
     /// As it goes on in an agent that knows of it from a record alone: nothing is contained any more, and whatever was
-    /// asked for is asked for again.
+    /// asked for is asked for again. What a failed one was given has been given back.
     pub(super) fn resumed(self) -> Self {
-        let step = match self.step {
-            Step::Bind | Step::Release | Step::Done => self.step,
-            _ => Step::Contain,
+        let (step, lease) = match self.step {
+            Step::Bind | Step::Release | Step::Done => (self.step, self.lease),
+            Step::Failed | Step::Contained => (Step::Contain, None),
+            _ => (Step::Contain, self.lease),
         };
-        Self { step, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
+        Self { step, lease, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
     }
 
     /// Goes on to the step after this one.

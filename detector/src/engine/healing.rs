@@ -92,7 +92,9 @@ impl Engine {
             }
             self.recent_evictions.push_back(now);
         }
-        self.begin(id, port, Eviction { strikes, ..Eviction::new(way, owner, now) }, now);
+        let contained = self.eviction(id, port).filter(|eviction| eviction.step == Step::Contained);
+        let begun = Eviction { strikes, ..Eviction::new(way, owner, now) };
+        self.begin(id, port, contained.map_or(begun.clone(), |contained| begun.after_containment(contained)), now);
         held
     }
 

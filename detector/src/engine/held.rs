@@ -101,10 +101,10 @@ impl Held {
             Self::ContainOnly => "losers like this one are contained only",
             Self::GivenUp => "the loser could not be dealt with and stays contained; it is tried again after a minute",
             Self::Brake => "too many evictions in the last minute; it is tried again when the minute is over",
-            Self::OutOfReach => "the loser is contained; its network namespace cannot be entered from here",
-            Self::Nameless => "the loser is contained; it has no name that a lease could be written to",
+            Self::OutOfReach => "the loser's network namespace cannot be entered from here",
+            Self::Nameless => "the loser has no name that a lease could be written to",
             Self::OnlyOnTheWire => {
-                "the loser is contained; it only says so on the wire, the address is not configured in its namespace"
+                "the loser only says on the wire that it has the address; it is not configured in its namespace"
             }
             Self::NoNetwork => "the bridge has no network that the address belongs to",
             Self::Shared => "the address is declared as shared, so nobody is moved",

@@ -208,12 +208,13 @@ impl Incident {
             return Some(format!("nobody is known to have a right to {}: {reason}", self.address));
         };
         let label = |port: IfIndex| self.party(port).map_or_else(|| format!("port {port}"), Party::label);
-        let mut sentence = format!("{} keeps {}: {reason}", winner.label(), self.address);
+        let who = if winner.is_external { format!("whoever is beyond {}", winner.port_name) } else { winner.label() };
+        let mut sentence = format!("{who} keeps {}: {reason}", self.address);
         for Holding { port, lease } in losers.iter().filter(|_| reason.is_of_lease()) {
             sentence += &match lease {
                 None => format!("; {} has none", label(*port)),
                 Some((address, generation)) if *address == self.address => {
-                    format!("; {} has held generation {generation}", label(*port))
+                    format!("; {} had lease generation {generation} of it", label(*port))
                 }
                 Some((address, generation)) => {
                     format!("; {} holds lease generation {generation} on {address}", label(*port))

@@ -297,30 +297,36 @@ impl Engine {
     /// Adds to an open incident whoever is not in it yet, and judges anew. A party that shows another hardware address
     /// is the same party.
     fn join(&mut self, id: IncidentId, stations: &[Station]) {
-        self.refresh_parties(id, stations);
+        let is_news = self.refresh_parties(id, stations);
         let Some(incident) = self.incidents.get(&id) else { return };
         let is_new = |station: &&Station| !incident.parties.iter().any(|party| party.station == **station);
         let news: Vec<Station> = stations.iter().filter(is_new).copied().collect();
         let parties = self.parties((incident.domain, incident.address), &news);
         let joined = parties.into_iter().filter(|party| self.note_party(id, party)).count();
-        if joined == 0 {
-            return;
-        }
-        if let Some(incident) = self.incidents.get(&id) {
+        if let Some(incident) = self.incidents.get(&id).filter(|_| joined > 0) {
             self.findings.push_back(Finding::PartyJoined(Box::new(incident.clone())));
         }
-        self.hold_contest(id);
+        if joined > 0 || is_news {
+            self.hold_contest(id);
+        }
     }
 
-    /// Whoever only said so may have the address configured by now.
-    fn refresh_parties(&mut self, id: IncidentId, stations: &[Station]) {
-        let Some(incident) = self.incidents.get_mut(&id) else { return };
-        let key = (incident.domain, incident.address);
-        for party in incident.parties.iter_mut().filter(|party| stations.contains(&party.station)) {
-            if let Some(binding) = self.bindings.get(key, party.station) {
-                (party.address, party.configured) = (key.1, binding.configured);
-            }
+    /// Whoever was only heard may have been looked behind by now: who it is, and whether it has the address configured. Says
+    /// whether that is news, since then more may be done about it.
+    fn refresh_parties(&mut self, id: IncidentId, stations: &[Station]) -> bool {
+        let Some(key) = self.incidents.get(&id).map(|incident| (incident.domain, incident.address)) else {
+            return false;
+        };
+        let now = self.parties(key, stations);
+        let parties = self.incidents.get_mut(&id).map(|incident| incident.parties.as_mut_slice()).unwrap_or_default();
+        let mut is_news = false;
+        for party in parties {
+            let Some(now) = now.iter().find(|now| now.station == party.station) else { continue };
+            is_news |= (&party.sandbox, party.configured) != (&now.sandbox, now.configured);
+            (party.sandbox, party.key) = (now.sandbox.clone(), now.key);
+            (party.address, party.configured) = (key.1, now.configured);
         }
+        is_news
     }
 
     /// Puts a party into an incident, in its own place if it has one; whether it is a new one.

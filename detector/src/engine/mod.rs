@@ -75,6 +75,7 @@ use timers::{Timer, Timers};
 use topology::Topology;
 
 pub use bindings::Binding;
+pub use containment::Containment;
 pub use contest::{Contest, Holding, Reason, Rights};
 pub use eviction::{Eviction, Step};
 pub use finding::{Finding, Flood, Info};

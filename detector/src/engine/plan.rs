@@ -45,6 +45,9 @@ impl Engine {
         if loser.is_host || loser.is_external {
             return only(None, Held::Outside);
         }
+        if self.is_shared(key) {
+            return only(None, Held::Shared);
+        }
         if self.config.policy.is_protected(&loser.port_name) {
             return only(None, Held::Protected);
         }

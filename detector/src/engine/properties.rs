@@ -179,7 +179,7 @@ impl Play {
                 self.tell(Input::Paused { until });
             }
             Event::Lifted(which) => {
-                let all: Vec<Contained> = self.engine.contained().map(|(entry, _)| entry).collect();
+                let all: Vec<Contained> = self.engine.contained().flat_map(|of| of.entries).collect();
                 if let Some(entry) = all.get(which % all.len().max(1)) {
                     self.tell(Input::Lifted(*entry));
                 }

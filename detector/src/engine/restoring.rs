@@ -109,7 +109,8 @@ impl Engine {
 
     fn finish_half_done(&mut self, key: Key, now: Timestamp) {
         let Some(known) = self.waiting.get(&key) else { return };
-        let half_done: Vec<IfIndex> = known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
+        let half_done: Vec<IfIndex> =
+            known.evictions.iter().filter(|(_, of)| is_half_done(of)).map(|(p, _)| *p).collect();
         let here = |port: &IfIndex| self.topology.ports.contains_key(port) && !self.is_configured(key, *port);
         let (here, left): (Vec<IfIndex>, Vec<IfIndex>) = half_done.into_iter().partition(here);
         if here.is_empty() {

@@ -210,9 +210,9 @@ impl Engine {
     /// Whether somebody else has the new address, and the loser is not there yet.
     fn is_taken(&self, id: IncidentId, port: IfIndex) -> bool {
         let lease = self.eviction(id, port).and_then(|eviction| eviction.lease.as_ref());
-        lease.map(|lease| (lease.domain, lease.address)).is_some_and(|key| {
-            !self.has(key, port) && self.other_than(key, port).is_some()
-        })
+        lease
+            .map(|lease| (lease.domain, lease.address))
+            .is_some_and(|key| !self.has(key, port) && self.other_than(key, port).is_some())
     }
 
     /// The loser gets yet another address. The one that is taken drains for as long as it is.

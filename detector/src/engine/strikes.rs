@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Engine, incident::Party, topology::PartyKey};
-use crate::time::{Span, Timestamp};
+use crate::{
+    net::{IfIndex, NetnsId},
+    time::{Span, Timestamp},
+};
 
 /// How long it is remembered that somebody was moved.
 const REMEMBERED: Span = Span::from_secs(3600);
@@ -31,6 +34,18 @@ impl Engine {
     pub(super) fn strikes(&self, party: &Party) -> u32 {
         let moved = self.strikes.0.get(&party.key).map_or(0, VecDeque::len);
         u32::try_from(moved).unwrap_or(u32::MAX)
+    }
+
+    /// Whoever was behind a port is gone with it, and with its last port a namespace: the kernel gives their numbers to the
+    /// next ones, who are not to be blamed.
+    pub(super) fn forget_strikes(&mut self, port: IfIndex, netns: Option<NetnsId>) {
+        let lives = |netns: NetnsId| self.topology.ports.values().any(|known| known.sandbox.netns == Some(netns));
+        let gone = netns.filter(|netns| !lives(*netns));
+        self.strikes.0.retain(|party, _| match party {
+            PartyKey::Netns(netns) => Some(*netns) != gone,
+            PartyKey::Behind(behind) => *behind != port,
+            PartyKey::Station(station) => station.port != port,
+        });
     }
 
     pub(super) fn strike(&mut self, party: PartyKey, at: Timestamp) {

@@ -94,11 +94,11 @@ impl OwnerPattern {
 
 /// A text that no owner can be called by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoOwner;
+pub struct NoOwner(String);
 
 impl fmt::Display for NoOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an owner's name is missing: write it, or a pattern such as `pod/*`")
+        write!(f, "`{}` fits no owner: write a name without white space, or a pattern such as `pod/*`", self.0)
     }
 }
 
@@ -108,7 +108,8 @@ impl FromStr for OwnerPattern {
     type Err = NoOwner;
 
     fn from_str(text: &str) -> Result<Self, NoOwner> {
-        if text.is_empty() { Err(NoOwner) } else { Ok(Self(text.to_owned())) }
+        // What may stand in a name may stand in a pattern.
+        text.parse::<Owner>().map(|_| Self(text.to_owned())).map_err(|_| NoOwner(text.to_owned()))
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
         assert!(is_like("*-canary", "web-canary") && !is_like("*-canary", "web-canary-2"));
         assert!(is_like("a*b*c", "a-b-c") && is_like("a*b*c", "abbc") && !is_like("a*b*c", "acb"));
         assert!(is_like("a*a", "aa") && !is_like("a*a", "a"), "what stands for the start cannot be the end too");
-        assert!("".parse::<OwnerPattern>().is_err());
+        assert!(["", "a b", "a\n*"].iter().all(|text| text.parse::<OwnerPattern>().is_err()));
     }
 
     #[test]
@@ -147,10 +148,8 @@ mod tests {
             by_owner: vec![("vm-*".parse().unwrap(), Way::Recycle)],
         };
         let (vm, other) = (owner("vm-1"), owner("web"));
-        assert_eq!(
-            [ways.of(rt0, std::slice::from_ref(&other)), ways.of(rt1, std::slice::from_ref(&other))],
-            [Way::Readdress, Way::Contain]
-        );
+        let alone = std::slice::from_ref(&other);
+        assert_eq!([ways.of(rt0, alone), ways.of(rt1, alone)], [Way::Readdress, Way::Contain]);
         assert_eq!([ways.of(rt0, &[other, vm.clone()]), ways.of(rt1, &[vm])], [Way::Recycle; 2]);
     }
 

@@ -8,6 +8,10 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod changes;
+
+pub use changes::{Adopt, Allocate, Lift, Pause, Release, Released};
+
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
@@ -357,6 +361,43 @@ pub struct StepTaken {
     pub at_ms: f64,
 }
 
+/// Who is kept from saying what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN on it; null is what goes untagged.
+    pub vlan: Option<u16>,
+    /// The address that may not be claimed.
+    pub address: Ipv4Addr,
+    /// Where it may not: the bridge port's interface name.
+    pub port: String,
+    /// The port's interface index.
+    pub ifindex: u32,
+    /// The name of the sandbox behind it, if it is known.
+    pub sandbox: Option<String>,
+    /// The incident that it is for; null if an earlier agent has left it.
+    pub incident: Option<u64>,
+    /// Since when; null if that is not known.
+    pub since: Option<String>,
+    /// How many frames were dropped since then; null if the tap cannot be read.
+    pub dropped: Option<u64>,
+}
+
+/// Whether anything new is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Whether the agent is paused: it tells of duplicates, finishes what is under way, and does nothing new.
+    pub paused: bool,
+    /// Until when, by the wall clock; null if it is not paused.
+    pub until: Option<String>,
+    /// How long that is from now, in milliseconds.
+    pub left_ms: Option<u64>,
+    /// In the answer to a change: why the next agent will not know of it, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_with_agent: Option<String>,
+}
+
 /// Which events are asked for; all that is absent is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -422,69 +463,6 @@ pub struct Event {
     /// What only some kinds tell: for a duplicate, the incident as it then stood, without sightings; `parties`, `step`,
     /// `after_us`, `count`, `owner`, `feature`, `source_mac`, `target` and `device` where there are such.
     pub detail: Map<String, Value>,
-}
-
-/// Asks for a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Allocate {
-    /// The bridge.
-    pub bridge: String,
-    /// The VLAN on it; null or absent is what goes untagged.
-    pub vlan: Option<u16>,
-    /// For whom.
-    pub owner: String,
-    /// For which of the owner's interfaces; null or absent is none in particular.
-    pub interface: Option<String>,
-    /// The very address that is wished for; null or absent is any.
-    pub address: Option<Ipv4Addr>,
-    /// Whether to ask on the bridge who uses the address, besides looking into the live table.
-    #[serde(default)]
-    pub probe: bool,
-}
-
-/// Says whose an address is that is in use already.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Adopt {
-    /// The bridge.
-    pub bridge: String,
-    /// The VLAN on it; null or absent is what goes untagged.
-    pub vlan: Option<u16>,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Whose it is.
-    pub owner: String,
-    /// For which of the owner's interfaces; null or absent is none in particular.
-    pub interface: Option<String>,
-}
-
-/// Gives a lease back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Release {
-    /// The bridge.
-    pub bridge: String,
-    /// The VLAN on it; null or absent is what goes untagged.
-    pub vlan: Option<u16>,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Who holds it.
-    pub owner: String,
-    /// Which lease it is.
-    pub generation: u64,
-    /// Whether to let it rest at once, without proof that nothing uses the address any more.
-    #[serde(default)]
-    pub force: bool,
-}
-
-/// What became of a release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Released {
-    /// Whether the lease was given back. If not, it was not the one that is named, and nothing was changed.
-    pub released: bool,
-    /// What is on the address now.
-    pub lease: Option<Lease>,
 }
 
 /// Why there is no answer (RFC 9457).

@@ -27,4 +27,4 @@ pub use endpoints::{BindError, Endpoints};
 pub use explain::{Unexplained, explained};
 pub use live_table::{LiveTable, Witnesses};
 pub use server::serve;
-pub use view::{Wall, incident, row, told};
+pub use view::{LONGEST_PAUSE, Wall, incident, row, told};

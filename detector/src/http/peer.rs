@@ -6,7 +6,7 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use rustix::process::geteuid;
 use tokio::net::UnixStream;
 
-/// Whose members may change leases, besides root and whoever runs the agent.
+/// Whose members may change anything, besides root and whoever runs the agent.
 pub(super) const GROUP: &str = "dupip";
 
 /// The credentials with which the other end connected (`SO_PEERCRED`, unix(7)).
@@ -33,7 +33,7 @@ impl Peer {
         Ok(Self { uid, gid, pid: credentials.pid() })
     }
 
-    /// Whether the peer may change leases; if not, why and what to do. Asks the databases of users and groups, which may
+    /// Whether the peer may change anything; if not, why and what to do. Asks the databases of users and groups, which may
     /// be slow.
     pub(super) fn admit(self) -> Result<(), String> {
         if self.uid.is_root() || self.uid.as_raw() == geteuid().as_raw() {
@@ -62,7 +62,9 @@ fn is_member(user: &User, group: Gid) -> bool {
 
 fn refusal(user: &str, there_is_a_group: bool) -> String {
     let make = if there_is_a_group { "" } else { "make the group with `groupadd --system dupip`, " };
-    format!("user {user} may not change leases; be root, or {make}join group {GROUP} with `usermod -aG {GROUP} {user}`")
+    format!(
+        "user {user} may change nothing here; be root, or {make}join group {GROUP} with `usermod -aG {GROUP} {user}`"
+    )
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn a_stranger_is_told_what_to_do() {
         let refusal = peer(54321, 54321).admit().unwrap_err();
-        assert!(refusal.starts_with("user 54321 may not change leases; be root, or "), "{refusal}");
+        assert!(refusal.starts_with("user 54321 may change nothing here; be root, or "), "{refusal}");
         assert!(refusal.ends_with("join group dupip with `usermod -aG dupip 54321`"), "{refusal}");
     }
 

@@ -9,7 +9,7 @@ use axum::{
 
 use super::{Unexplained, api::Problem, view::Invalid};
 use crate::{
-    agent::AskError,
+    agent::{AskError, NotLifted},
     allocator::{AdoptError, AllocateError, StoreError},
 };
 
@@ -45,10 +45,12 @@ impl From<AskError> for Problem {
                 | AllocateError::HoldsAnother(_)
                 | AllocateError::Leased(_),
             )
-            | AskError::Adopt(AdoptError::Leased(_) | AdoptError::HoldsAnother(_)) => StatusCode::CONFLICT,
+            | AskError::Adopt(AdoptError::Leased(_) | AdoptError::HoldsAnother(_))
+            | AskError::NotLifted(NotLifted::NotContained(_) | NotLifted::Several(_)) => StatusCode::CONFLICT,
             AskError::Store(_)
             | AskError::Allocate(AllocateError::Store(_))
             | AskError::Adopt(AdoptError::Store(_))
+            | AskError::NotLifted(NotLifted::Stays(_))
             | AskError::Metrics(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { ready_in_ms: ready_in_ms(&error), ..Self::new(status, error) }

@@ -4,7 +4,7 @@ use axum::{extract::Query, http::Uri};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    api::{Address, Adopt, Allocate, EventsAfter, Release, TableFilter},
+    api::{Address, Adopt, Allocate, EventsAfter, Lift, Pause, Release, TableFilter},
     encoded,
     view::Invalid,
 };
@@ -15,6 +15,8 @@ pub fn api(bytes: &[u8]) {
     body(bytes, Allocate::wish);
     body(bytes, Adopt::named);
     body(bytes, Release::named);
+    body(bytes, Lift::named);
+    body(bytes, Pause::asked);
     let text = String::from_utf8_lossy(bytes);
     query(&text, |address: Address| address.named());
     query(&text, |filter: TableFilter| filter.domain());

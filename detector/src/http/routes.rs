@@ -16,18 +16,22 @@ use axum::{
 };
 use futures_util::stream;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
+use tracing::info;
 
 use super::{
     api::{
-        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Problem, Release, Released,
-        Standing, TableFilter,
+        About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Pause, Paused, Problem,
+        Quarantined, Release, Released, Standing, TableFilter,
     },
     events::{Waiting, events},
     explain::{explained, with_history},
     peer::Peer,
     view::{self, Wall},
 };
-use crate::agent::{Handle, Latch, Settings, TableRow, TableWalk};
+use crate::{
+    agent::{self, Handle, Latch, Settings, TableRow, TableWalk},
+    engine::Containment,
+};
 
 /// The longest request: an owner's name and a few numbers.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -52,6 +56,8 @@ fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
         .route("/api/v1/table", get(table))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{number}", get(explain))
+        .route("/api/v1/quarantine", get(quarantine))
+        .route("/api/v1/pause", get(paused))
         .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
         .route("/api/v1/about", get(about))
         .route("/api/v1/leases", get(leases))
@@ -63,6 +69,8 @@ fn changes() -> Router<Handle> {
         .route("/api/v1/leases", post(allocate))
         .route("/api/v1/leases/adopt", post(adopt))
         .route("/api/v1/leases/release", post(release))
+        .route("/api/v1/quarantine/lift", post(lift))
+        .route("/api/v1/pause", post(pause))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
@@ -179,6 +187,15 @@ async fn explain(
     Ok(Json(with_history(view::incident(incident, wall), history.as_deref())))
 }
 
+async fn quarantine(State(agent): State<Handle>) -> Result<Json<Vec<Quarantined>>, Problem> {
+    let (contained, wall) = (agent.quarantined().await?, Wall::read());
+    Ok(Json(contained.iter().map(|of| view::quarantined(of, wall)).collect()))
+}
+
+async fn paused(State(agent): State<Handle>) -> Result<Json<Paused>, Problem> {
+    Ok(Json(view::paused(agent.paused_until().await?, Wall::read())))
+}
+
 async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
     Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
 }
@@ -223,4 +240,32 @@ async fn release(
     let fence = request.named()?;
     let change = if force { agent.discard(fence).await? } else { agent.release(fence).await? };
     Ok(Json((&change).into()))
+}
+
+async fn lift(
+    State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    request: Result<Json<Lift>, JsonRejection>,
+) -> Result<Json<Quarantined>, Problem> {
+    let Json(request) = request?;
+    let lifted = agent.release_contained(request.named()?).await?;
+    let Containment { address, port_name, .. } = &lifted.containment;
+    info!(event = "lifted_for", %peer, "{address} was lifted at {port_name} by {peer}");
+    Ok(Json(view::quarantined(&lifted, Wall::read())))
+}
+
+async fn pause(
+    State(agent): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    request: Result<Json<Pause>, JsonRejection>,
+) -> Result<Json<Paused>, Problem> {
+    let Json(request) = request?;
+    let agent::Pause { until, forgotten } = agent.pause(request.asked()?).await?;
+    let told =
+        Paused { lost_with_agent: forgotten.map(|error| error.to_string()), ..view::paused(until, Wall::read()) };
+    match &told.until {
+        Some(until) => info!(event = "paused_for", %peer, until, "paused until {until} by {peer}"),
+        None => info!(event = "pause_ended_for", %peer, "the pause was ended by {peer}"),
+    }
+    Ok(Json(told))
 }

@@ -1,6 +1,7 @@
 //! The agent's endpoints on real sockets, asked as a peer would.
 
 mod events;
+mod operating;
 
 use std::{
     fs, io,
@@ -53,6 +54,13 @@ impl Served {
 
     fn socket(&self) -> PathBuf {
         self.directory.path().join("run/dupip.sock")
+    }
+
+    /// As an operator may have done who wants everybody to read.
+    fn let_everybody_in(&self) {
+        for (path, mode) in [(self.directory.path().to_owned(), 0o755), (self.socket(), 0o666)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
     }
 
     fn client(&self) -> Client {
@@ -392,14 +400,11 @@ async fn metrics_are_in_prometheus_format() {
 #[tokio::test]
 async fn a_stranger_reads_but_does_not_change() {
     let served = Served::start().await;
-    // As an operator may have done who wants everybody to read.
-    for (path, mode) in [(served.directory.path().to_owned(), 0o755), (served.socket(), 0o666)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
+    served.let_everybody_in();
     let body = json!({"bridge": "rt0", "owner": "calagent"}).to_string();
     let refused = say(connect_as_stranger(served.socket()), &post("/api/v1/leases", &body)).await;
     let (status, detail) = problem(&refused);
-    assert_eq!((status, detail.contains("may not change leases; be root, or ")), (403, true), "{detail}");
+    assert_eq!((status, detail.contains("may change nothing here; be root, or ")), (403, true), "{detail}");
     assert_eq!(served.agent.handle.leases().await.unwrap().len(), 2);
     let table = say(connect_as_stranger(served.socket()), &get("/api/v1/table")).await;
     assert_eq!(self::status(&table), "200");

@@ -11,15 +11,18 @@ use serde_json::{Map, Value};
 
 use super::api;
 use crate::{
-    agent::{TableRow, clock},
+    agent::{self, TableRow, clock},
     allocator::{Change, Fence, JournalEntry, Standing, Wish},
-    engine::{Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status, Way},
+    engine::{Containment, Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status, Way},
     net::{
         BridgeName, Domain, Generation, IfIndex, IfName, InvalidName, InvalidOwner, Ipv4Range, Lease, Owner, VlanId,
     },
     telemetry::{BadCursor, Cursor, Entry, Event, Page, Severity, Stream, UnknownKind},
     time::{Span, Timestamp},
 };
+
+/// How long nobody forgets that the agent is paused.
+pub const LONGEST_PAUSE: Span = Span::from_secs(24 * 3600);
 
 /// A request that names something which cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,10 @@ pub(super) enum Invalid {
     Kind(#[from] UnknownKind),
     #[error("nobody waits for {0} s: at most 30")]
     Wait(u64),
+    #[error("a pause lasts 1 ms to 24 h, which is 86400000 ms; {0} ms were asked for")]
+    Pause(u64),
+    #[error("say either `for_ms`, how long to pause, or `end`: true")]
+    PauseOrEnd,
     #[error("{0} events cannot be given at a time: ask for 1 to 1024")]
     Limit(usize),
 }
@@ -70,11 +77,15 @@ impl Wall {
         Self { now, wall: nanos.into_iter().fold(SystemTime::UNIX_EPOCH, |wall, nanos| wall + nanos) }
     }
 
-    /// A moment, not after now, as RFC 3339 has it.
+    /// A moment as RFC 3339 has it.
     #[must_use]
     pub fn text(&self, at: Timestamp) -> String {
-        let then = self.wall.checked_sub(self.now.since(at).into()).unwrap_or(self.wall);
-        format_rfc3339_millis(then).to_string()
+        format_rfc3339_millis(clock::beside(self.now, self.wall, at)).to_string()
+    }
+
+    /// How long it is until then.
+    pub(super) fn until(&self, at: Timestamp) -> Span {
+        at.since(self.now)
     }
 }
 
@@ -203,6 +214,22 @@ pub fn incident(incident: &Incident, wall: Wall) -> api::Incident {
         evictions: evictions(incident, |way| way != Way::Contain),
         contained: evictions(incident, |way| way == Way::Contain),
         sightings: incident.sightings.iter().map(|of| sighting(incident, of, wall)).collect(),
+    }
+}
+
+/// Who is in quarantine, as the API shows it.
+pub(super) fn quarantined(of: &agent::Quarantined, wall: Wall) -> api::Quarantined {
+    let Containment { domain, address, port, port_name, sandbox, incident, since, .. } = &of.containment;
+    api::Quarantined {
+        bridge: domain.bridge.to_string(),
+        vlan: domain.vlan.map(VlanId::get),
+        address: *address,
+        port: port_name.clone(),
+        ifindex: port.get(),
+        sandbox: sandbox.clone(),
+        incident: incident.map(|id| id.0),
+        since: since.map(|at| wall.text(at)),
+        dropped: of.dropped,
     }
 }
 
@@ -377,6 +404,35 @@ impl api::Address {
     }
 }
 
+impl api::Lift {
+    pub(super) fn named(self) -> Result<agent::Release, Invalid> {
+        Ok(agent::Release { port: self.port.parse()?, address: self.address, vlan: vlan(self.vlan)? })
+    }
+}
+
+impl api::Pause {
+    /// How long; `None` ends a pause.
+    pub(super) fn asked(self) -> Result<Option<Span>, Invalid> {
+        let longest = LONGEST_PAUSE.as_nanos() / 1_000_000;
+        match (self.for_ms, self.end) {
+            (None, true) => Ok(None),
+            (Some(millis), false) if (1..=longest).contains(&millis) => Ok(Some(Span::from_millis(millis))),
+            (Some(millis), false) => Err(Invalid::Pause(millis)),
+            _ => Err(Invalid::PauseOrEnd),
+        }
+    }
+}
+
+/// Until when nothing new is done, as the API shows it.
+pub(super) fn paused(until: Option<Timestamp>, wall: Wall) -> api::Paused {
+    api::Paused {
+        paused: until.is_some(),
+        until: until.map(|at| wall.text(at)),
+        left_ms: until.map(|at| wall.until(at).as_nanos().div_ceil(1_000_000)),
+        lost_with_agent: None,
+    }
+}
+
 impl api::TableFilter {
     /// The domain that is asked for; `None` is any.
     pub(super) fn domain(&self) -> Result<Option<Domain>, Invalid> {
@@ -401,6 +457,9 @@ impl api::Release {
 
 fn domain(bridge: &str, vlan: Option<u16>) -> Result<Domain, Invalid> {
     let bridge: BridgeName = bridge.parse()?;
-    let vlan = vlan.map(|id| VlanId::new(id).ok_or(Invalid::Vlan(id))).transpose()?;
-    Ok(Domain { bridge, vlan })
+    Ok(Domain { bridge, vlan: self::vlan(vlan)? })
+}
+
+fn vlan(id: Option<u16>) -> Result<Option<VlanId>, Invalid> {
+    id.map(|id| VlanId::new(id).ok_or(Invalid::Vlan(id))).transpose()
 }

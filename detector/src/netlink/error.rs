@@ -123,16 +123,26 @@ impl Error {
         }
     }
 
+    /// Whether it was for want of a right.
+    #[must_use]
+    pub fn is_not_permitted(&self) -> bool {
+        match self {
+            Self::Refused { errno, .. } => matches!(*errno, Errno::PERM | Errno::ACCESS),
+            Self::Announce(error) => matches!(error, SendError::NotPermitted),
+            Self::Open(source)
+            | Self::Throwaway { source, .. }
+            | Self::OpenNetns { source, .. }
+            | Self::Enter { source, .. }
+            | Self::Scan { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
     /// How far one sees behind a port if this is what came of looking into the namespace there.
     pub(super) fn reach(&self) -> Reach {
         match self {
             Self::NoWayIn(_) => Reach::ClosedNoWayIn,
-            Self::Refused { errno: Errno::PERM | Errno::ACCESS, .. } => Reach::ClosedNotPermitted,
-            Self::OpenNetns { source, .. } | Self::Enter { source, .. } | Self::Scan { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                Reach::ClosedNotPermitted
-            }
+            refused if refused.is_not_permitted() => Reach::ClosedNotPermitted,
             _ => Reach::Closed,
         }
     }

@@ -33,6 +33,7 @@ impl Telemetry {
             Finding::GivenUp { .. } => self.evictions.with_label_values(&["given_up"]).inc(),
             Finding::Held { reason, .. } => self.held.with_label_values(&[reason.word()]).inc(),
             Finding::Contained { domain, .. } => self.containments.with_label_values(&[domain.bridge.as_str()]).inc(),
+            Finding::Paused { until } => self.paused.set(until.is_some().into()),
             Finding::Healed(incident) => self.count_healed(incident),
             Finding::Martian { domain, reason, .. } => self.count_martian(*domain, *reason),
             Finding::KernelMartian { domain, .. } => self.count_martian(*domain, MartianReason::Kernel),

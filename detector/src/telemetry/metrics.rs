@@ -6,8 +6,8 @@ use std::{
 };
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
@@ -106,6 +106,7 @@ pub struct Telemetry {
     pub(super) heal: Histogram,
     pub(super) degraded: IntGaugeVec,
     pub(super) hooks: IntCounterVec,
+    pub(super) paused: IntGauge,
     fenced: IntCounterVec,
     active: IntGaugeVec,
     claims: IntCounterVec,
@@ -235,6 +236,7 @@ impl Telemetry {
                 "Messages to hooks, by how that ended; `retried` counts attempts that failed and are made again",
                 &["occasion", "result"],
             )?,
+            paused: registered(at, IntGauge::new("dupip_paused", "1 while an operator has the agent do nothing new")?)?,
             pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
@@ -463,6 +465,7 @@ mod tests {
             "dupip_evictions_total{result=\"failed\"} 0",
             "dupip_held_total{reason=\"brake\"} 0",
             "dupip_containments_total{bridge=\"rt0\"} 0",
+            "dupip_paused 0",
             "dupip_degraded{feature=\"inventory\"} 0",
             "dupip_leases{pool=\"rt0\",state=\"bound\"} 0",
             "dupip_ports{bridge=\"rt0\"} 0",

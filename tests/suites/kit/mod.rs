@@ -8,6 +8,7 @@ mod rights;
 mod sealed;
 mod stations;
 mod tap;
+mod tcp;
 mod vrrp;
 
 use std::time::Duration;

@@ -21,17 +21,17 @@ use crate::agent::{DEADLINE, closed, field, runner, text};
 const CONTESTED: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
 
 /// All that the agent has told, oldest first.
-fn told(agent: &Agent) -> Result<Vec<Value>> {
+pub(crate) fn told(agent: &Agent) -> Result<Vec<Value>> {
     agent.dupip().say(&["events", "-o", "json"])?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
 /// How often it has told of this kind.
-fn count(told: &[Value], kind: &str) -> usize {
+pub(crate) fn count(told: &[Value], kind: &str) -> usize {
     told.iter().filter(|event| text(event, "kind") == kind).count()
 }
 
 /// Waits for the first event that is as it should be.
-fn wait_told(agent: &mut Agent, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(crate) fn wait_told(agent: &mut Agent, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
     agent.wait_until(DEADLINE, what, |agent| Ok(told(agent)?.into_iter().find(|event| is_it(event))))
 }
 
@@ -50,7 +50,7 @@ fn told_but_marks(agent: &Agent) -> Result<Vec<Value>> {
 }
 
 /// Waits for the first incident that is as it should be.
-fn wait_incident(agent: &mut Agent, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(crate) fn wait_incident(agent: &mut Agent, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
     agent.wait_until(DEADLINE, what, |agent| Ok(agent.conflicts()?.into_iter().find(|incident| is_it(incident))))
 }
 
@@ -59,18 +59,18 @@ fn judged(agent: &mut Agent) -> Result<Value> {
     wait_incident(agent, "the incident to be judged", |incident| !field(incident, "held").is_null())
 }
 
-fn parties(incident: &Value) -> Vec<Value> {
+pub(crate) fn parties(incident: &Value) -> Vec<Value> {
     field(incident, "parties").as_array().cloned().unwrap_or_default()
 }
 
 /// The party behind a port.
-fn party(incident: &Value, port: &str) -> Result<Value> {
+pub(crate) fn party(incident: &Value, port: &str) -> Result<Value> {
     let found = parties(incident).into_iter().find(|party| text(party, "port") == port);
     found.with_context(|| format!("nobody at {port}: {incident}"))
 }
 
 /// The part that the party behind a port plays.
-fn role(incident: &Value, port: &str) -> Result<String> {
+pub(crate) fn role(incident: &Value, port: &str) -> Result<String> {
     Ok(text(&party(incident, port)?, "role").to_owned())
 }
 
@@ -89,7 +89,7 @@ fn rows(agent: &Agent, address: Ipv4Addr) -> Result<Vec<Value>> {
 }
 
 /// Waits until somebody behind a port is known to have an address.
-fn wait_row(agent: &mut Agent, address: Ipv4Addr, port: &str) -> Result<Value> {
+pub(crate) fn wait_row(agent: &mut Agent, address: Ipv4Addr, port: &str) -> Result<Value> {
     agent.wait_until(DEADLINE, &format!("{address} to be seen at {port}"), |agent| {
         Ok(rows(agent, address)?.into_iter().find(|row| text(row, "port") == port))
     })

@@ -14,7 +14,7 @@ mod release;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-pub(super) use place::{Place, Within};
+pub(super) use place::{Place, Within, vlan};
 
 use super::exit::{Exit, Failure};
 

@@ -96,6 +96,19 @@ fn without_a_lease_the_newcomer_is_contained_and_moved_only_if_allowed() {
 }
 
 #[test]
+fn whoever_is_contained_only_and_comes_back_is_contained_again() {
+    let mut world = two(with_way(Way::Contain));
+    for times in 1..=3 {
+        assert_eq!((world.contained.clone(), world.incident().times), ([at(3)].into(), times));
+        world.reconfigure(3, &[address(5)]);
+        world.pass(Span::from_secs(1));
+        assert_eq!((world.incident().status, world.contained.len()), (Status::Gone, 0));
+        world.reconfigure(3, &[address(5), CONTESTED]);
+        world.pass(Span::from_secs(1));
+    }
+}
+
+#[test]
 fn of_two_that_were_there_before_nobody_is_contained() {
     let mut world = World::new(Mode::Enforce);
     world.sandbox(2, "a", &[CONTESTED]);
@@ -185,6 +198,17 @@ fn whoever_puts_its_old_address_back_too_often_is_only_contained() {
     assert_eq!((world.duplicates(), world.generation), (1, 2), "one incident, one new lease");
     world.pass(Span::from_secs(3700));
     assert_eq!(world.at(3), [address(10)], "an hour later it is forgotten");
+}
+
+#[test]
+fn nobody_is_blamed_for_who_had_the_number_of_its_namespace_before() {
+    let mut world = two(Config { evictions_per_minute: 100, ..enforce() });
+    for moved in 1..=5 {
+        world.pass(Span::from_secs(5));
+        assert_eq!((world.asked("readdress"), world.held()), (moved, vec![]), "the kernel gives the same number again");
+        world.leave(3);
+        world.sandbox(3, "b", &[CONTESTED]);
+    }
 }
 
 #[test]

@@ -355,6 +355,26 @@ fn who_cannot_be_reached_is_not_moved_and_that_is_said() {
 }
 
 #[test]
+fn who_is_heard_before_it_is_looked_at_is_moved_as_soon_as_it_has_been() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.behind.insert(3, Behind { name: "b", addresses: [CONTESTED].into(), readable: true, answers: true });
+    world.port_up(3, None);
+    world.announces(3, mac(3), CONTESTED);
+    assert_eq!((world.duplicates(), world.held(), world.asked("readdress")), (1, vec![Held::OutOfReach], 0));
+    let contained = world.incident().evictions[&port(3)].taken.clone();
+    world.survey(3);
+    assert_eq!((world.asked("readdress"), world.at(3)), (1, vec![address(10)]), "without waiting for another contest");
+    let names: Vec<_> = world.incident().parties.iter().map(Party::label).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!((contained.len(), world.asked("contain")), (1, 1), "contained once, and since then");
+    assert_eq!(world.incident().evictions[&port(3)].taken[..1], contained);
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.incident().status, world.duplicates()), (Status::Healed, 1));
+}
+
+#[test]
 fn a_duplicate_that_ends_by_itself_is_gone_and_not_healed() {
     let mut world = World::running(Mode::Observe);
     world.sandbox(2, "a", &[CONTESTED]);

@@ -2,6 +2,7 @@
 //! that answer probes for the addresses they have, and a book of leases.
 
 mod containing;
+mod deciding;
 mod healing;
 mod incidents;
 mod load;

@@ -282,6 +282,9 @@ fn a_shared_address_with_two_holders_for_long_is_told_and_nobody_is_moved() {
         assert_eq!(world.duplicates(), 0);
         world.pass(Span::from_secs(4));
         assert_eq!((world.duplicates(), world.held(), world.asked("reallocate")), (1, vec![Held::Shared], 0));
+        let plan: Vec<_> = world.incident().plan.iter().map(|plan| (plan.way, plan.held)).collect();
+        assert_eq!(plan, vec![(None, Some(Held::Shared)); plan.len()]);
+        assert!(!leased || plan.len() == 1);
     }
 }
 

@@ -4,13 +4,15 @@ use super::*;
 
 /// As `World`, before an agent was killed and after: the sandboxes, the book and the records are what is left.
 fn killed(before: World, restored: Vec<Incident>) -> World {
-    killed_with(before, restored, Policy::default())
+    killed_with(Config { mode: Mode::Enforce, ..Config::default() }, before, restored, &[])
 }
 
-fn killed_with(before: World, restored: Vec<Incident>, policy: Policy) -> World {
+/// As [`killed`], with a configuration, and with the first action of certain kinds going unanswered.
+fn killed_with(config: Config, before: World, restored: Vec<Incident>, lost: &[&'static str]) -> World {
     let World { now, behind, leases, generation, .. } = before;
     let last_incident = restored.iter().map(|incident| incident.id.0).max().unwrap_or_default();
-    let mut world = World::with(Config { mode: Mode::Enforce, last_incident, policy, ..Config::default() });
+    let mut world = World::with(Config { last_incident, ..config });
+    world.lost.extend(lost.iter().map(|action| (*action, 1)));
     (world.now, world.leases, world.generation) = (now, leases, generation);
     restored.into_iter().for_each(|incident| world.tell(Input::Restored(Box::new(incident))));
     let pending: Vec<Lease> = world.leases.values().filter(|lease| lease.replaces.is_some()).cloned().collect();
@@ -115,28 +117,6 @@ fn what_an_agent_left_contained_is_lifted_unless_it_is_contested_still() {
 }
 
 #[test]
-fn who_was_only_contained_is_contained_again() {
-    let policy = Policy { ways: Ways { default: Way::Contain, ..Ways::default() }, ..Policy::default() };
-    let mut world = World::running_with(Config { mode: Mode::Enforce, policy: policy.clone(), ..Config::default() });
-    world.lease(CONTESTED, "a");
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.sandbox(3, "b", &[CONTESTED]);
-    let loser = Contained { port: port(3), tag: None, address: CONTESTED };
-    assert_eq!((world.contained.contains(&loser), world.held()), (true, vec![Held::ContainOnly]));
-    let records = world.kept.values().cloned().collect();
-    let mut world = killed_with(world, records, policy);
-    world.pass(Span::from_secs(2));
-    assert_eq!((world.contained.contains(&loser), world.incident().id), (true, IncidentId(1)));
-    // It lets go, and comes back soon after.
-    world.reconfigure(3, &[]);
-    assert_eq!((world.contained.len(), world.incident().status), (0, Status::Gone));
-    world.reconfigure(3, &[CONTESTED]);
-    world.says(3, Operation::Reply, CONTESTED, HOST);
-    world.pass(Span::from_secs(2));
-    assert_eq!((world.contained.contains(&loser), world.incident().status), (true, Status::Open));
-}
-
-#[test]
 fn who_is_known_only_by_what_it_says_has_time_to_say_it() {
     let mut world = World::running(Mode::Enforce);
     world.lease(CONTESTED, "a");
@@ -188,4 +168,80 @@ fn of_two_records_of_one_address_the_older_is_over() {
     world.pass(Span::from_secs(10));
     let statuses: Vec<Status> = world.kept.values().map(|incident| incident.status).collect();
     assert_eq!(statuses, [Status::Gone, Status::Open]);
+}
+
+/// Of `a`, which holds the lease, and `b`, which is contained only.
+fn contained_only() -> (Config, World) {
+    let policy = Policy { ways: Ways { default: Way::Contain, ..Ways::default() }, ..Policy::default() };
+    let config = Config { mode: Mode::Enforce, policy, ..Config::default() };
+    let mut world = World::running_with(config.clone());
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(1));
+    (config, world)
+}
+
+/// The store answers when it can, and that may be after everybody was looked at.
+#[test]
+fn a_book_that_answers_late_closes_no_incident_that_goes_on() {
+    let (config, world) = contained_only();
+    let records = world.kept.values().cloned().collect();
+    let mut world = killed_with(config, world, records, &["look_up"]);
+    assert_eq!(world.engine.open_count(rt0()), 0, "it is not known yet");
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.engine.incidents().count(), world.incident().id, world.incident().times), (1, IncidentId(1), 1));
+    assert_eq!((world.incident().status, world.contained.len()), (Status::Open, 1));
+}
+
+#[test]
+fn a_suspicion_that_comes_to_nothing_closes_the_incident() {
+    let (config, world) = contained_only();
+    let records = world.kept.values().cloned().collect();
+    let mut world = killed_with(config, world, records, &["look_up"]);
+    world.reconfigure(3, &[address(5)]);
+    world.pass(Span::from_secs(20));
+    assert_eq!((world.incident().id, world.incident().status), (IncidentId(1), Status::Gone));
+}
+
+#[test]
+fn whoever_is_contained_only_is_contained_by_the_next_agent_too() {
+    let (config, world) = contained_only();
+    assert_eq!(world.contained.len(), 1);
+    let records = world.kept.values().cloned().collect();
+    let mut world = killed_with(config, world, records, &[]);
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.incident().status, world.contained.len()), (Status::Open, 1));
+}
+
+#[test]
+fn whoever_lets_go_while_no_agent_is_there_and_comes_back_is_contained_again() {
+    let (config, mut world) = contained_only();
+    let records = world.kept.values().cloned().collect();
+    world.behind.get_mut(&3).unwrap().addresses = [address(5)].into();
+    let mut world = killed_with(config, world, records, &[]);
+    world.pass(Span::from_secs(20));
+    assert_eq!((world.incident().status, world.contained.len()), (Status::Gone, 0));
+    world.reconfigure(3, &[address(5), CONTESTED]);
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.incident().id, world.incident().status, world.contained.len()), (IncidentId(1), Status::Open, 1));
+}
+
+/// What it was given was given back, so it is not moved to that.
+#[test]
+fn whoever_was_given_up_is_contained_and_tried_again_by_the_next_agent() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("readdress", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.pass(Span::from_secs(40));
+    assert_eq!(world.incident().evictions[&port(3)].step, Step::Failed);
+    let records: Vec<Incident> = world.kept.values().cloned().collect();
+    let mut world = killed(world, records);
+    assert_eq!(world.contained.len(), 1);
+    world.pass(Span::from_secs(2));
+    assert_eq!((world.incident().status, world.contained.len()), (Status::Healed, 0));
+    let lease = world.leases.values().find(|lease| lease.owner.as_str() == "b").unwrap();
+    assert_eq!((world.at(3), lease.state), (vec![lease.address], LeaseState::Bound));
 }
