@@ -148,9 +148,9 @@ impl Engine {
 
     /// The duplicate ended while no agent was there.
     fn close_unfinished(&mut self, known: Incident, now: Timestamp) {
-        let id = known.id;
+        let (id, status) = (known.id, super::judgement::ended(&known));
         self.enter(known);
-        self.close(id, Status::Gone, now);
+        self.close(id, status, now);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod brakes;
 mod hostile;
+mod killed;
 mod quarantine;
 mod scenarios;
 mod tcp;
