@@ -149,12 +149,15 @@ kill_after! {
 fn whoever_is_only_contained_is_so_after_a_kill_too() -> Result<()> {
     let pair = Pair::new()?;
     let winners = pair.winners()?;
-    let contained = |agent: &Agent| Ok(agent.dupip().ask(&["quarantine", "list"])?.as_array().map(Vec::len) == Some(1));
+    let is_contained = |agent: &Agent| {
+        let listed = agent.dupip().ask(&["quarantine", "list"]);
+        listed.map(|listed| listed.as_array().map(Vec::len) == Some(1))
+    };
     for _ in 0..2 {
         let mut agent = pair.dupip.start_with(Mode::Enforce, &["--resolve", "contain"])?;
         agent.wait_until(DEADLINE, "the loser to be contained", |agent| {
             let held = agent.conflicts()?.iter().any(|incident| !field(incident, "held").is_null());
-            Ok((held && contained(agent)?).then_some(()))
+            Ok((held && is_contained(agent)?).then_some(()))
         })?;
         let incidents = agent.conflicts()?;
         assert_eq!((incidents.len(), field(&incidents[0], "id")), (1, &json!(1)), "{incidents:?}");
