@@ -83,6 +83,7 @@ impl Engine {
     }
 
     fn enter_again(&mut self, known: Incident) {
+        known.evictions.values().filter_map(|of| of.lease.as_ref()).for_each(|lease| self.take_over(lease));
         let evictions = known.evictions.into_iter().map(|(port, eviction)| (port, eviction.resumed())).collect();
         let addresses = [known.address].into();
         let incident = Incident { evictions, addresses, held: None, attempts: 0, ..known };
