@@ -156,6 +156,12 @@ impl Engine {
         }
     }
 
+    /// An eviction sees to the end of a move from now on, whatever becomes of the loser.
+    pub(super) fn take_over(&mut self, lease: &Lease) {
+        let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
+        self.pending_moves.retain(|(pending, _)| name(pending) != name(lease));
+    }
+
     /// Whether a lease is an eviction's, which sees to its end.
     fn is_taken_over(&self, lease: &Lease) -> bool {
         let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
@@ -178,8 +184,8 @@ impl Engine {
 
     fn resume_move(&mut self, contested: Ipv4Addr, port: IfIndex, lease: Lease, now: Timestamp) {
         let key = (lease.domain, contested);
-        if self.is_configured(key, port) {
-            // It is still where it was, alone: the duplicate ended while the agent was away.
+        if self.is_configured(key, port) || !self.has((lease.domain, lease.address), port) {
+            // It is still where it was, alone, or elsewhere: the duplicate ended while the agent was away.
             return self.give_back_or_bind(lease, port);
         }
         let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
@@ -208,10 +214,10 @@ impl Engine {
     /// that was begun before the agent was last stopped has no contest any more.
     pub(super) fn is_due(&self, id: IncidentId, port: IfIndex) -> bool {
         let Some(incident) = self.incidents.get(&id) else { return false };
-        let Some(contest) = &incident.contest else { return true };
         let key = (incident.domain, incident.address);
         let lease = incident.evictions.get(&port).and_then(|eviction| eviction.lease.as_ref());
         let is_there = lease.is_some_and(|lease| self.has((lease.domain, lease.address), port));
+        let Some(contest) = &incident.contest else { return is_there };
         let winner = contest.winner.filter(|winner| *winner != port);
         is_there && !self.is_configured(key, port)
             || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))

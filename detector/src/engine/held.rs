@@ -103,9 +103,7 @@ impl Held {
             Self::Brake => "too many evictions in the last minute; it is tried again when the minute is over",
             Self::OutOfReach => "the loser's network namespace cannot be entered from here",
             Self::Nameless => "the loser has no name that a lease could be written to",
-            Self::OnlyOnTheWire => {
-                "the loser only says so on the wire; the address is not configured in its namespace"
-            }
+            Self::OnlyOnTheWire => "the loser only says so on the wire; the address is not configured in its namespace",
             Self::NoNetwork => "the bridge has no network that the address belongs to",
             Self::Shared => "the address is declared as shared, so nobody is moved",
         }

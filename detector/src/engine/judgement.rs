@@ -419,15 +419,8 @@ impl Engine {
         let Some(incident) = self.incidents.get(&id) else { return };
         let is_contested = |address: &Ipv4Addr| self.contradiction((key.0, *address), None).is_some();
         let is_over = !incident.addresses.iter().any(is_contested);
-        let (done, under_way): (Vec<_>, Vec<_>) =
-            incident.evictions.values().partition(|eviction| eviction.step.is_at_rest());
-        // Those of an earlier time have not ended this one.
-        let is_recent = |eviction: &&Eviction| {
-            eviction.step == Step::Done && eviction.taken.last().is_some_and(|(_, at)| *at >= incident.first_at)
-        };
-        let status = if done.into_iter().any(|eviction| is_recent(&eviction)) { Status::Healed } else { Status::Gone };
-        if under_way.is_empty() && is_over {
-            self.close(id, status, now);
+        if is_over && incident.evictions.values().all(|eviction| eviction.step.is_at_rest()) {
+            self.close(id, ended(incident), now);
         }
     }
 
@@ -472,4 +465,12 @@ impl Engine {
             self.judge_end(key, now);
         }
     }
+}
+
+/// How an incident has ended that is over. Evictions of an earlier time have not ended this one.
+pub(super) fn ended(incident: &Incident) -> Status {
+    let is_recent = |eviction: &Eviction| {
+        eviction.step == Step::Done && eviction.taken.last().is_some_and(|(_, at)| *at >= incident.first_at)
+    };
+    if incident.evictions.values().any(is_recent) { Status::Healed } else { Status::Gone }
 }

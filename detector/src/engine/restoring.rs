@@ -83,6 +83,7 @@ impl Engine {
     }
 
     fn enter_again(&mut self, known: Incident) {
+        known.evictions.values().filter_map(|of| of.lease.as_ref()).for_each(|lease| self.take_over(lease));
         let evictions = known.evictions.into_iter().map(|(port, eviction)| (port, eviction.resumed())).collect();
         let addresses = [known.address].into();
         let incident = Incident { evictions, addresses, held: None, attempts: 0, ..known };
@@ -148,9 +149,9 @@ impl Engine {
 
     /// The duplicate ended while no agent was there.
     fn close_unfinished(&mut self, known: Incident, now: Timestamp) {
-        let id = known.id;
+        let (id, status) = (known.id, super::judgement::ended(&known));
         self.enter(known);
-        self.close(id, Status::Gone, now);
+        self.close(id, status, now);
     }
 }
 

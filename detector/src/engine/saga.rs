@@ -168,7 +168,8 @@ impl Engine {
         }
         let (Some(key), Some(eviction)) = (self.key(id), self.eviction_mut(id, port)) else { return };
         if let Outcome::Lease(lease) = outcome {
-            eviction.lease = Some(lease);
+            eviction.lease = Some(lease.clone());
+            self.take_over(&lease);
         }
         self.advance(id, port, key, now);
     }

@@ -176,7 +176,7 @@ impl World {
                 }
             }
             Act::Lift(which) => {
-                let all: Vec<Contained> = self.engine.contained().map(|(entry, _)| entry).collect();
+                let all: Vec<Contained> = self.engine.contained().flat_map(|of| of.entries).collect();
                 if let Some(entry) = all.get(which % all.len().max(1)) {
                     self.tell(Input::Lifted(*entry));
                 }

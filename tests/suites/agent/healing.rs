@@ -194,42 +194,6 @@ fn whatever_hung_on_the_address_is_there_afterwards() -> Result<()> {
     Ok(())
 }
 
-/// Kills the agent after each step of a healing, and starts it again: it ends the same way, with one new lease.
-#[test]
-fn a_killed_agent_goes_on_where_it_was() -> Result<()> {
-    let steps = [
-        "contain",
-        "reallocate",
-        "readdress",
-        "announce_new",
-        "announce_kept",
-        "destroy_sockets",
-        "verify",
-        "bind",
-        "release",
-    ];
-    for line in ["both use 10.8.64.2".to_owned()].into_iter().chain(steps.map(|step| format!("step=\"{step}\""))) {
-        let lab = Incident::new()?;
-        let mut agent = lab.dupip.spawn(Mode::Enforce, &[])?;
-        agent.wait_for_line(&line, DEADLINE)?;
-        agent.kill9()?;
-        let mut agent = lab.dupip.start(Mode::Enforce)?;
-        agent.wait_until(DEADLINE, "every address to have one owner", |agent| {
-            let settled = agent.conflicts()?.iter().all(|incident| text(incident, "status") != "open");
-            let bound = agent.leases()?.iter().all(|lease| text(lease, "state") == "bound");
-            Ok((settled && bound && lab.sports.addresses()? == ["10.8.64.4/24"]).then_some(()))
-        })?;
-        lab.assert_one_owner_each().with_context(|| format!("killed after {line}"))?;
-        assert_eq!(agent.leases()?.len(), 3, "one new lease, killed after {line}: {:?}", agent.leases()?);
-        let incidents = agent.conflicts()?;
-        let numbers: Vec<_> = incidents.iter().map(|incident| field(incident, "id").as_u64()).collect();
-        assert_eq!(numbers, [Some(1)], "one incident, killed after {line}: {incidents:?}");
-        let contained = agent.dupip().ask(&["quarantine", "list"])?;
-        assert_eq!(contained, json!([]), "nobody is left contained, killed after {line}");
-    }
-    Ok(())
-}
-
 #[test]
 fn a_loser_stays_in_its_network() -> Result<()> {
     let (bridge, dupip) = runner()?;

@@ -2,6 +2,7 @@
 
 mod brakes;
 mod hostile;
+mod killed;
 mod operators;
 mod quarantine;
 mod scenarios;

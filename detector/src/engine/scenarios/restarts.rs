@@ -116,6 +116,60 @@ fn what_an_agent_left_contained_is_lifted_unless_it_is_contested_still() {
     }
 }
 
+#[test]
+fn who_is_known_only_by_what_it_says_has_time_to_say_it() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.opaque(3, "vm", &[CONTESTED]);
+    world.says(3, Operation::Reply, CONTESTED, HOST);
+    world.pass(Span::from_secs(1));
+    let records: Vec<Incident> = world.kept.values().cloned().collect();
+    assert_eq!((records.len(), world.held()), (1, vec![Held::OutOfReach]));
+    let mut world = killed(world, records);
+    world.pass(Span::from_secs(10));
+    assert_eq!(world.count(|finding| matches!(finding, Finding::Gone(_) | Finding::Reopened(_))), 0);
+    assert_eq!((world.incident().status, world.engine.incidents().count()), (Status::Open, 1));
+}
+
+#[test]
+fn a_move_whose_sandbox_stays_away_is_given_back() {
+    let mut world = World::new(Mode::Enforce);
+    let mut lease = world.lease(address(10), "b");
+    lease.replaces = Some(CONTESTED);
+    world.tell(Input::MovePending(lease));
+    world.tell(Input::InventoryDone);
+    world.pass(Span::from_secs(50));
+    assert_eq!(world.asked("give_back"), 0);
+    world.pass(Span::from_secs(20));
+    assert_eq!(world.asked("give_back"), 1);
+}
+
+#[test]
+fn what_is_told_late_and_is_this_agents_own_changes_nothing() {
+    let mut world = World::running(Mode::Enforce);
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    let own = world.kept[&IncidentId(1)].clone();
+    world.tell(Input::Restored(Box::new(own)));
+    assert_eq!((world.incident().status, world.engine.open_count(rt0())), (Status::Open, 1));
+}
+
+#[test]
+fn of_two_records_of_one_address_the_older_is_over() {
+    let mut world = World::running(Mode::Enforce);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.opaque(3, "vm", &[CONTESTED]);
+    world.says(3, Operation::Reply, CONTESTED, HOST);
+    let record = world.kept[&IncidentId(1)].clone();
+    let records = vec![record.clone(), Incident { id: IncidentId(2), ..record }];
+    let mut world = killed(world, records);
+    world.pass(Span::from_secs(10));
+    let statuses: Vec<Status> = world.kept.values().map(|incident| incident.status).collect();
+    assert_eq!(statuses, [Status::Gone, Status::Open]);
+}
+
 /// Of `a`, which holds the lease, and `b`, which is contained only.
 fn contained_only() -> (Config, World) {
     let policy = Policy { ways: Ways { default: Way::Contain, ..Ways::default() }, ..Policy::default() };
@@ -190,80 +244,4 @@ fn whoever_was_given_up_is_contained_and_tried_again_by_the_next_agent() {
     assert_eq!((world.incident().status, world.contained.len()), (Status::Healed, 0));
     let lease = world.leases.values().find(|lease| lease.owner.as_str() == "b").unwrap();
     assert_eq!((world.at(3), lease.state), (vec![lease.address], LeaseState::Bound));
-}
-
-#[test]
-fn who_was_only_contained_is_contained_again() {
-    let policy = Policy { ways: Ways { default: Way::Contain, ..Ways::default() }, ..Policy::default() };
-    let mut world = World::running_with(Config { mode: Mode::Enforce, policy: policy.clone(), ..Config::default() });
-    world.lease(CONTESTED, "a");
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.sandbox(3, "b", &[CONTESTED]);
-    let loser = Contained { port: port(3), tag: None, address: CONTESTED };
-    assert_eq!((world.contained.contains(&loser), world.held()), (true, vec![Held::ContainOnly]));
-    let records = world.kept.values().cloned().collect();
-    let mut world = killed_with(Config { mode: Mode::Enforce, policy, ..Config::default() }, world, records, &[]);
-    world.pass(Span::from_secs(2));
-    assert_eq!((world.contained.contains(&loser), world.incident().id), (true, IncidentId(1)));
-    // It lets go, and comes back soon after.
-    world.reconfigure(3, &[]);
-    assert_eq!((world.contained.len(), world.incident().status), (0, Status::Gone));
-    world.reconfigure(3, &[CONTESTED]);
-    world.says(3, Operation::Reply, CONTESTED, HOST);
-    world.pass(Span::from_secs(2));
-    assert_eq!((world.contained.contains(&loser), world.incident().status), (true, Status::Open));
-}
-
-#[test]
-fn who_is_known_only_by_what_it_says_has_time_to_say_it() {
-    let mut world = World::running(Mode::Enforce);
-    world.lease(CONTESTED, "a");
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.opaque(3, "vm", &[CONTESTED]);
-    world.says(3, Operation::Reply, CONTESTED, HOST);
-    world.pass(Span::from_secs(1));
-    let records: Vec<Incident> = world.kept.values().cloned().collect();
-    assert_eq!((records.len(), world.held()), (1, vec![Held::OutOfReach]));
-    let mut world = killed(world, records);
-    world.pass(Span::from_secs(10));
-    assert_eq!(world.count(|finding| matches!(finding, Finding::Gone(_) | Finding::Reopened(_))), 0);
-    assert_eq!((world.incident().status, world.engine.incidents().count()), (Status::Open, 1));
-}
-
-#[test]
-fn a_move_whose_sandbox_stays_away_is_given_back() {
-    let mut world = World::new(Mode::Enforce);
-    let mut lease = world.lease(address(10), "b");
-    lease.replaces = Some(CONTESTED);
-    world.tell(Input::MovePending(lease));
-    world.tell(Input::InventoryDone);
-    world.pass(Span::from_secs(50));
-    assert_eq!(world.asked("give_back"), 0);
-    world.pass(Span::from_secs(20));
-    assert_eq!(world.asked("give_back"), 1);
-}
-
-#[test]
-fn what_is_told_late_and_is_this_agents_own_changes_nothing() {
-    let mut world = World::running(Mode::Enforce);
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.sandbox(3, "b", &[CONTESTED]);
-    let own = world.kept[&IncidentId(1)].clone();
-    world.tell(Input::Restored(Box::new(own)));
-    assert_eq!((world.incident().status, world.engine.open_count(rt0())), (Status::Open, 1));
-}
-
-#[test]
-fn of_two_records_of_one_address_the_older_is_over() {
-    let mut world = World::running(Mode::Enforce);
-    world.lease(CONTESTED, "a");
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.opaque(3, "vm", &[CONTESTED]);
-    world.says(3, Operation::Reply, CONTESTED, HOST);
-    let record = world.kept[&IncidentId(1)].clone();
-    let records = vec![record.clone(), Incident { id: IncidentId(2), ..record }];
-    let mut world = killed(world, records);
-    world.pass(Span::from_secs(10));
-    let statuses: Vec<Status> = world.kept.values().map(|incident| incident.status).collect();
-    assert_eq!(statuses, [Status::Gone, Status::Open]);
 }
