@@ -163,7 +163,7 @@ impl Engine {
     }
 
     /// Whether a lease is an eviction's, which sees to its end.
-    fn is_taken_over(&self, lease: &Lease) -> bool {
+    pub(super) fn is_taken_over(&self, lease: &Lease) -> bool {
         let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
         let mut all = self.incidents.values().flat_map(|incident| {
             let is_open = incident.status == Status::Open;
