@@ -138,7 +138,9 @@ impl Engine {
         for (lease, since) in std::mem::take(&mut self.pending_moves) {
             let Some(contested) = lease.replaces.filter(|_| !self.is_taken_over(&lease)) else { continue };
             match self.port_of(&lease) {
-                Some(_) if self.is_contested((lease.domain, contested)) => self.pending_moves.push((lease, Some(now))),
+                Some(port) if self.is_contender((lease.domain, contested), port) => {
+                    self.pending_moves.push((lease, Some(now)))
+                }
                 Some(port) if !self.observes() => self.resume_move(contested, port, lease, now),
                 None if !self.observes() && since.is_some_and(|since| now.since(since) >= TRIED_AGAIN) => {
                     self.give_back(lease);
@@ -154,6 +156,11 @@ impl Engine {
         if !self.pending_moves.is_empty() && !self.observes() {
             self.timers.set_first(Timer::Moves, now + TRIED_AGAIN);
         }
+    }
+
+    /// Whether whoever is behind a port is one of those who contest an address.
+    fn is_contender(&self, key: Key, port: IfIndex) -> bool {
+        self.has(key, port) && self.is_contested(key)
     }
 
     /// An eviction sees to the end of a move from now on, whatever becomes of the loser.
@@ -219,7 +226,8 @@ impl Engine {
         let is_there = lease.is_some_and(|lease| self.has((lease.domain, lease.address), port));
         let Some(contest) = &incident.contest else { return is_there };
         let winner = contest.winner.filter(|winner| *winner != port);
-        is_there && !self.is_configured(key, port) || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
+        is_there && !self.is_configured(key, port)
+            || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
     }
 
     /// Whether somebody behind a port has the address.

@@ -1,9 +1,6 @@
 //! What may happen, and how what the engine wants may end.
 
-use detector::{
-    engine::Way,
-    time::Span,
-};
+use detector::{engine::Way, time::Span};
 use proptest::prelude::*;
 
 use crate::names::SANDBOXES;
@@ -74,8 +71,12 @@ fn way() -> impl Strategy<Value = Way> {
 fn restart() -> impl Strategy<Value = Restart> {
     let change = (0..SANDBOXES, prop::option::weighted(0.7, hosts()));
     let meanwhile = prop::collection::vec(change, 0..2);
-    (way(), any::<bool>(), prop::bool::weighted(0.1), meanwhile)
-        .prop_map(|(way, keeps, blind, meanwhile)| Restart { way, keeps, blind, meanwhile })
+    (way(), any::<bool>(), prop::bool::weighted(0.1), meanwhile).prop_map(|(way, keeps, blind, meanwhile)| Restart {
+        way,
+        keeps,
+        blind,
+        meanwhile,
+    })
 }
 
 fn act() -> impl Strategy<Value = Act> {

@@ -128,9 +128,11 @@ impl World {
                 self.quarantine.retain(|entry| !entries.contains(entry));
                 Ok(Outcome::Finished)
             }
-            Action::Keep { incident, .. } => {
-                self.store.keep(&[kept(&incident, "boot", 0)]).map(|()| Outcome::Finished).map_err(|error| error.to_string())
-            }
+            Action::Keep { incident, .. } => self
+                .store
+                .keep(&[kept(&incident, "boot", 0)])
+                .map(|()| Outcome::Finished)
+                .map_err(|error| error.to_string()),
             Action::Recycle { port, .. } => {
                 self.later(REPLACED, Todo::Replace(port.get()));
                 Ok(Outcome::Finished)

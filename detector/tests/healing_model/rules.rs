@@ -87,7 +87,10 @@ impl World {
     pub(crate) fn check_always(&self) {
         for known in &self.known {
             let entry = Contained { port: known.port, tag: known.tag, address: known.address };
-            assert!(!self.engine.contained().any(|of| of.entries.contains(&entry)), "{entry:?} is contained and absorbed");
+            assert!(
+                !self.engine.contained().any(|of| of.entries.contains(&entry)),
+                "{entry:?} is contained and absorbed"
+            );
         }
     }
 

@@ -23,8 +23,8 @@ use tempfile::TempDir;
 
 use crate::{
     acts::{Act, Fate, Restart},
-    trace::Trace,
     names::{HOST, HOST_PORT, OPAQUE, address, domain, mac, owner, port, rt0},
+    trace::Trace,
 };
 
 /// How often the engine is told what drains, and how soon after a failure it is told that the store works again.
@@ -460,7 +460,8 @@ impl World {
         for address in addresses {
             let answers = |behind: &Behind| behind.answers && behind.says(address);
             let all: Vec<u8> = self.behind.iter().filter(|(_, of)| answers(of)).map(|(at, _)| *at).collect();
-            all.into_iter().for_each(|at| self.later(AT_ONCE, Todo::Claim(at, address, Evidence::Arp(ClaimKind::Reply))));
+            all.into_iter()
+                .for_each(|at| self.later(AT_ONCE, Todo::Claim(at, address, Evidence::Arp(ClaimKind::Reply))));
         }
     }
 

@@ -260,7 +260,10 @@ fn of_several_losers_none_is_forgotten_while_one_is_moved_on() {
     let mut world = killed(world, records);
     world.says(4, Operation::Reply, CONTESTED, HOST);
     world.pass(Span::from_secs(10));
-    assert_eq!((world.at(3), world.incident().id, world.incident().status), (vec![address(10)], IncidentId(1), Status::Open));
+    assert_eq!(
+        (world.at(3), world.incident().id, world.incident().status),
+        (vec![address(10)], IncidentId(1), Status::Open)
+    );
     let vm = Contained { port: port(4), tag: None, address: CONTESTED };
     assert_eq!(world.contained, [vm].into());
 }
