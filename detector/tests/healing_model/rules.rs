@@ -154,7 +154,14 @@ impl World {
 
     fn check_leases(&self) {
         let leases = self.store.leases(None).unwrap();
-        let moving: Vec<&Lease> = leases.iter().filter(|lease| lease.replaces.is_some()).collect();
+        // What is of no use to its owner, and cannot be given back but by an operator, is told of.
+        let is_told = |contested: Ipv4Addr| {
+            let incident = self.open_incident(contested);
+            let mut evictions = incident.into_iter().flat_map(|incident| incident.evictions.values());
+            evictions.any(|eviction| eviction.failure.as_deref().is_some_and(is_lasting))
+        };
+        let is_moving = |lease: &&Lease| lease.replaces.is_some_and(|contested| !is_told(contested));
+        let moving: Vec<&Lease> = leases.iter().filter(is_moving).collect();
         assert_eq!(moving, Vec::<&Lease>::new(), "nobody is moved any more");
         for at in self.behind.keys() {
             let held = self.store.held(domain(), &owner(*at), None).unwrap();
