@@ -195,6 +195,10 @@ impl Engine {
             // It is still where it was, alone, or elsewhere: the duplicate ended while the agent was away.
             return self.give_back_or_bind(lease, port);
         }
+        if self.open.contains_key(&key) {
+            // Others contest the address. It waits until that is over.
+            return self.pending_moves.push((lease, Some(now)));
+        }
         let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
         let incident = self.new_incident(key, &stations, Evidence::Configured, now, now);
         let id = incident.id;
