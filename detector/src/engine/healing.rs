@@ -196,8 +196,8 @@ impl Engine {
             return self.give_back_or_bind(lease, port);
         }
         if self.open.contains_key(&key) {
-            // Others contest the address. It waits until that is over.
-            return self.pending_moves.push((lease, Some(now)));
+            // It is at its new address, and the one that it has left is contested by others now.
+            return self.give_back_or_bind(lease, port);
         }
         let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();
         let incident = self.new_incident(key, &stations, Evidence::Configured, now, now);
