@@ -160,7 +160,14 @@ impl World {
             let mut evictions = incident.into_iter().flat_map(|incident| incident.evictions.values());
             evictions.any(|eviction| eviction.failure.as_deref().is_some_and(is_lasting))
         };
-        let is_moving = |lease: &&Lease| lease.replaces.is_some_and(|contested| !is_told(contested));
+        // Nor is a move over whose owner contests the address still, before anybody has a right to it.
+        let is_open = |lease: &Lease, contested: Ipv4Addr| {
+            let here =
+                self.behind.iter().any(|(at, of)| owner(*at) == lease.owner && of.addresses.contains(&contested));
+            here && self.open_incident(contested).is_some()
+        };
+        let is_over = |lease: &Lease, contested| !is_told(contested) && !is_open(lease, contested);
+        let is_moving = |lease: &&Lease| lease.replaces.is_some_and(|contested| is_over(lease, contested));
         let moving: Vec<&Lease> = leases.iter().filter(is_moving).collect();
         assert_eq!(moving, Vec::<&Lease>::new(), "nobody is moved any more");
         for at in self.behind.keys() {
