@@ -195,7 +195,7 @@ impl Engine {
             // It is still where it was, alone, or elsewhere: the duplicate ended while the agent was away.
             return self.give_back_or_bind(lease, port);
         }
-        if self.open.contains_key(&key) {
+        if self.is_contested(key) || self.waiting.contains_key(&key) {
             // It is at its new address, and the one that it has left is contested by others now.
             return self.give_back_or_bind(lease, port);
         }
