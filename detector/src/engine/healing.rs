@@ -138,7 +138,9 @@ impl Engine {
         for (lease, since) in std::mem::take(&mut self.pending_moves) {
             let Some(contested) = lease.replaces.filter(|_| !self.is_taken_over(&lease)) else { continue };
             match self.port_of(&lease) {
-                Some(_) if self.is_contested((lease.domain, contested)) => self.pending_moves.push((lease, Some(now))),
+                Some(port) if self.is_contender((lease.domain, contested), port) => {
+                    self.pending_moves.push((lease, Some(now)))
+                }
                 Some(port) if !self.observes() => self.resume_move(contested, port, lease, now),
                 None if !self.observes() && since.is_some_and(|since| now.since(since) >= TRIED_AGAIN) => {
                     self.give_back(lease);
@@ -156,6 +158,11 @@ impl Engine {
         }
     }
 
+    /// Whether whoever is behind a port is one of those who contest an address.
+    fn is_contender(&self, key: Key, port: IfIndex) -> bool {
+        self.has(key, port) && self.is_contested(key)
+    }
+
     /// An eviction sees to the end of a move from now on, whatever becomes of the loser.
     pub(super) fn take_over(&mut self, lease: &Lease) {
         let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
@@ -163,7 +170,7 @@ impl Engine {
     }
 
     /// Whether a lease is an eviction's, which sees to its end.
-    fn is_taken_over(&self, lease: &Lease) -> bool {
+    pub(super) fn is_taken_over(&self, lease: &Lease) -> bool {
         let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
         let mut all = self.incidents.values().flat_map(|incident| {
             let is_open = incident.status == Status::Open;
@@ -186,6 +193,10 @@ impl Engine {
         let key = (lease.domain, contested);
         if self.is_configured(key, port) || !self.has((lease.domain, lease.address), port) {
             // It is still where it was, alone, or elsewhere: the duplicate ended while the agent was away.
+            return self.give_back_or_bind(lease, port);
+        }
+        if self.is_contested(key) || self.waiting.contains_key(&key) {
+            // It is at its new address, and the one that it has left is contested by others now.
             return self.give_back_or_bind(lease, port);
         }
         let stations: Vec<Station> = self.bindings.stations(key).map(|(station, _)| station).collect();

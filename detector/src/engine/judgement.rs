@@ -371,7 +371,7 @@ impl Engine {
             return;
         };
         if alive.len() < 2 {
-            return;
+            return self.look_for_end(id, now);
         }
         let contest = Contest::decide(&alive, rights).against(&alive, held);
         let is_news = incident.contest.as_ref().is_none_or(|before| !before.says_the_same(&contest));
@@ -380,6 +380,13 @@ impl Engine {
             self.findings.push_back(Finding::Judged(Box::new(incident.clone())));
         }
         self.heal(id, &alive, held, now);
+    }
+
+    /// Nobody contests the address any more. Whoever was given up since may be all that kept the incident open.
+    fn look_for_end(&mut self, id: IncidentId, now: Timestamp) {
+        if let Some(key) = self.key(id) {
+            self.judge_end(key, now);
+        }
     }
 
     /// The parties that have a claim to the address now, as they are known by now.

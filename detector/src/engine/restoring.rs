@@ -117,7 +117,9 @@ impl Engine {
         if here.is_empty() {
             return;
         }
-        let Some(known) = self.waiting.remove(&key) else { return };
+        let Some(mut known) = self.waiting.remove(&key) else { return };
+        // The other losers have a contest before them, if they are still there.
+        known.evictions.retain(|_, of| is_half_done(of) || of.step == Step::Done);
         let id = known.id;
         self.enter_again(known);
         self.tell(id, Finding::TakenUp);

@@ -178,6 +178,8 @@ impl Engine {
     fn came_too_late(&mut self, id: IncidentId, port: IfIndex, outcome: Outcome) {
         let goes_on = self.eviction(id, port).is_some_and(|eviction| !eviction.step.is_at_rest());
         match outcome {
+            // An earlier attempt's answer tells of the lease that the loser has by now.
+            Outcome::Lease(lease) if self.is_taken_over(&lease) || self.has((lease.domain, lease.address), port) => {}
             Outcome::Lease(lease) if lease.state == LeaseState::Reserved && !goes_on => self.give_back(lease),
             _ => {}
         }

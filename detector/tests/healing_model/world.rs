@@ -421,6 +421,8 @@ impl World {
     fn configure(&mut self, at: u8, hosts: &[u8]) {
         if let Some(behind) = self.behind.get_mut(&at) {
             behind.addresses = hosts.iter().copied().map(address).collect();
+            // What it has from now on, it has not been given.
+            self.moved.remove(&behind.port);
         }
     }
 

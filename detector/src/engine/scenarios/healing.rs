@@ -667,3 +667,19 @@ fn a_loser_of_two_addresses_is_moved_once_and_then_again() {
     assert_eq!((world.at(3), world.engine.open_count(rt0())), (vec![address(10)], 0));
     assert_eq!((world.generation, world.leases[&address(10)].state), (3, LeaseState::Bound));
 }
+
+#[test]
+fn an_answer_that_comes_when_all_is_done_takes_no_lease_away() {
+    let mut world = World::running(Mode::Enforce);
+    world.lost.insert("reallocate", 1);
+    world.lost_after = true;
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    let unheard: Vec<ActionId> = world.engine.in_flight.keys().copied().collect();
+    let given = world.leases[&address(10)].clone();
+    world.pass(Span::from_secs(15));
+    assert_eq!((world.incident().status, world.at(3)), (Status::Healed, vec![address(10)]));
+    unheard.into_iter().for_each(|action| world.tell(Input::Done { action, outcome: Outcome::Lease(given.clone()) }));
+    assert_eq!((world.asked("give_back"), world.leases[&address(10)].state), (0, LeaseState::Bound));
+}

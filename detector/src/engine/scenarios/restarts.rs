@@ -245,3 +245,25 @@ fn whoever_was_given_up_is_contained_and_tried_again_by_the_next_agent() {
     let lease = world.leases.values().find(|lease| lease.owner.as_str() == "b").unwrap();
     assert_eq!((world.at(3), lease.state), (vec![lease.address], LeaseState::Bound));
 }
+
+#[test]
+fn of_several_losers_none_is_forgotten_while_one_is_moved_on() {
+    let mut world = World::running(Mode::Enforce);
+    world.lost.insert("bind", usize::MAX);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    world.opaque(4, "vm", &[CONTESTED]);
+    world.says(4, Operation::Reply, CONTESTED, HOST);
+    world.pass(Span::from_millis(100));
+    let records = world.kept.values().cloned().collect();
+    let mut world = killed(world, records);
+    world.says(4, Operation::Reply, CONTESTED, HOST);
+    world.pass(Span::from_secs(10));
+    assert_eq!(
+        (world.at(3), world.incident().id, world.incident().status),
+        (vec![address(10)], IncidentId(1), Status::Open)
+    );
+    let vm = Contained { port: port(4), tag: None, address: CONTESTED };
+    assert_eq!(world.contained, [vm].into());
+}
