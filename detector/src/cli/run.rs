@@ -17,7 +17,8 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
-use tracing::info;
+use rustix::process::setpriority_process;
+use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -130,6 +131,17 @@ pub(super) struct Args {
     /// `moved`; what opens, changes or ends an incident cannot be suppressed
     #[arg(long, value_name = "KIND", env = "DUPIP_SUPPRESS", value_delimiter = ',')]
     suppress: Vec<Suppressed>,
+    /// How nice the agent is to other processes, from -20 to 19: whoever heals must have its turn when sandboxes take all of
+    /// the processor. Where it may not be less nice, it goes on as it is
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "DUPIP_NICENESS",
+        default_value = "-10",
+        allow_negative_numbers = true,
+        value_parser = value_parser!(i8).range(-20..=19)
+    )]
+    niceness: i8,
     /// How log lines look, on standard error
     #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -188,6 +200,10 @@ impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         preflight::check()?;
         start_log(self.log_format);
+        // The threads that are started from here on are as nice.
+        if let Err(errno) = setpriority_process(None, self.niceness.into()) {
+            debug!(event = "not_preferred", "the agent has to wait its turn among all others: {errno}");
+        }
         let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
         let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
         let telemetry = telemetry.suppress(self.suppress.clone());

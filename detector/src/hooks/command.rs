@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setpriority_process};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::unix::pipe,
@@ -71,6 +71,15 @@ impl fmt::Debug for Command {
     }
 }
 
+/// The agent may be preferred to other processes; what it starts is not.
+fn be_nice(child: Option<u32>) {
+    let pid = child.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if pid.is_some() && getpriority_process(None).is_ok_and(|niceness| niceness < 0) {
+        // It may be gone by now.
+        let _ = setpriority_process(pid, 0);
+    }
+}
+
 impl Command {
     /// The program's file.
     #[must_use]
@@ -119,7 +128,9 @@ impl Command {
         let mut command = self.with_environment(message);
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(input.try_clone()?).stderr(input);
-        Ok((Group::of(command.spawn()?), reader(output)?))
+        let child = command.spawn()?;
+        be_nice(child.id());
+        Ok((Group::of(child), reader(output)?))
     }
 
     fn with_environment(&self, message: &Message) -> tokio::process::Command {
