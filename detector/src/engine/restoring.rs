@@ -33,10 +33,7 @@ impl Engine {
         }
         match incident.status {
             Status::Open if self.inventory_done => self.restored_late(incident, now),
-            Status::Open => {
-                let before = self.waiting.insert((incident.domain, incident.address), incident);
-                before.into_iter().for_each(|before| self.is_over(before, now));
-            }
+            Status::Open => self.let_wait(incident, now),
             Status::Healed | Status::Gone => {
                 self.closed.push_back(incident.id);
                 self.incidents.insert(incident.id, incident);
@@ -51,9 +48,15 @@ impl Engine {
         if self.open.contains_key(&key) {
             self.is_over(known, now);
         } else {
-            self.waiting.insert(key, known);
+            self.let_wait(known, now);
             self.take_up_rest(now);
         }
+    }
+
+    /// Of two of one address, the older was over when the newer began.
+    fn let_wait(&mut self, known: Incident, now: Timestamp) {
+        let before = self.waiting.insert((known.domain, known.address), known);
+        before.into_iter().for_each(|before| self.is_over(before, now));
     }
 
     /// It was over before, and could not be written down.
