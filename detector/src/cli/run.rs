@@ -12,12 +12,12 @@ use std::{
 };
 
 use clap::{ValueEnum, builder::BoolishValueParser, value_parser};
+use rustix::process::setpriority_process;
 use tokio::{
     join, runtime, select,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
-use rustix::process::setpriority_process;
 use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 

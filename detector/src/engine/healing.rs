@@ -174,7 +174,12 @@ impl Engine {
         let name = |lease: &Lease| (lease.domain, lease.address, lease.generation);
         let mut all = self.incidents.values().flat_map(|incident| {
             let is_open = incident.status == Status::Open;
-            incident.evictions.values().filter(move |eviction| is_open || eviction.step == Step::Done)
+            let sees_to_it = move |eviction: &&Eviction| match eviction.step {
+                Step::Done => true,
+                Step::Failed => false,
+                _ => is_open,
+            };
+            incident.evictions.values().filter(sees_to_it)
         });
         all.any(|eviction| eviction.lease.as_ref().is_some_and(|given| name(given) == name(lease)))
     }

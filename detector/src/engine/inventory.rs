@@ -64,6 +64,7 @@ impl Engine {
         }
         self.resume_moves(now);
         self.keep_owed();
+        self.settle_again();
         self.try_given_up_again();
         for timer in self.waiting_for_store() {
             self.timers.set(timer, now);

@@ -15,7 +15,7 @@
 //!   one kind of verdict each. `contest`: who keeps an address.
 //! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end.
 //! - `plan`, `ways`, `strikes`, `pausing`: what may be done about a loser. `healing`: what is. `containment`: what the tap
-//!   drops. `saga`: the steps of an eviction; `verifying`: its last look. `evidence`, `restoring`: what is written down of an
+//!   drops. `saga`: the steps of an eviction; `verifying`: its last look; `settling`: its lease. `evidence`, `restoring`: what is written down of an
 //!   incident, and taken up by the next agent.
 
 mod absorption;
@@ -50,6 +50,7 @@ mod rules;
 mod saga;
 #[cfg(test)]
 mod scenarios;
+mod settling;
 mod shared;
 mod strikes;
 mod suspicion;
@@ -69,6 +70,7 @@ use evidence::Findings;
 use kernel_martians::ToldMartians;
 use moves::Departures;
 use probing::Probing;
+use settling::Settling;
 use strikes::Strikes;
 use suspicion::{Book, Suspicion};
 use timers::{Timer, Timers};
@@ -182,6 +184,8 @@ enum Purpose {
     Lift(Vec<Key>, IfIndex),
     /// With how often it has failed.
     Adoption(Domain, Ipv4Addr, u8),
+    /// What becomes of a lease when its eviction is over.
+    Settle(Settling),
     /// A change of a lease that nobody waits for.
     Store(Domain, Ipv4Addr),
 }
@@ -214,6 +218,8 @@ pub struct Engine {
     /// Moves that the store says were under way when the agent last stopped, and since when it is known that they
     /// have to wait.
     pending_moves: Vec<(Lease, Option<Timestamp>)>,
+    /// Leases that evictions have left, and that the store has not settled yet.
+    unsettled: Vec<Settling>,
     /// Addresses whose adoption has failed so far.
     unadopted: BTreeSet<Key>,
     /// Leases that drain and that nothing shows in use, with the tellings since.
@@ -267,6 +273,7 @@ impl Engine {
             actions: VecDeque::new(),
             findings: Findings::default(),
             pending_moves: Vec::new(),
+            unsettled: Vec::new(),
             unadopted: BTreeSet::new(),
             drains: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -412,6 +419,7 @@ impl Engine {
             Some(Purpose::Adoption(domain, address, failed)) => {
                 self.adoption_failed((domain, address), failed + 1, failure, now);
             }
+            Some(Purpose::Settle(settling)) => self.not_settled(settling, failure, now),
             Some(Purpose::Store(domain, address)) => {
                 self.findings.push_back(Finding::StoreFailed { domain, address, failure });
             }
@@ -434,6 +442,7 @@ impl Engine {
                 Timer::Waiting => self.close_rest(now),
                 Timer::Moves => self.resume_moves(now),
                 Timer::LeftOver => self.lift_left_over(),
+                Timer::Settle => self.settle_again(),
                 Timer::Pause => self.pause(None, now),
             }
         }

@@ -10,6 +10,7 @@ use super::{
     incident::IncidentId,
     input::Outcome,
     output::{Action, ActionId},
+    settling::Fate,
     timers::Timer,
     ways::Way,
 };
@@ -317,13 +318,13 @@ impl Engine {
         if step <= Step::Readdress && !self.bindings.is_used((lease.domain, lease.address)) {
             return self.give_back(lease);
         }
-        self.act(Purpose::Store(lease.domain, lease.address), |id| Action::Bind { id, lease });
+        self.settle(lease, Fate::Bound);
     }
 
     /// Whoever is not moved any more keeps what it uses, and nothing else.
     pub(super) fn give_back_or_bind(&mut self, lease: Lease, port: IfIndex) {
         if self.has((lease.domain, lease.address), port) {
-            self.act(Purpose::Store(lease.domain, lease.address), |id| Action::Bind { id, lease });
+            self.settle(lease, Fate::Bound);
         } else {
             self.give_back(lease);
         }
@@ -340,7 +341,7 @@ impl Engine {
     }
 
     pub(super) fn give_back(&mut self, lease: Lease) {
-        self.act(Purpose::Store(lease.domain, lease.address), |id| Action::GiveBack { id, lease });
+        self.settle(lease, Fate::GivenBack);
     }
 
     /// The timer of an eviction: an answer that is overdue, the wire's verdict, else the next attempt at its step.

@@ -38,6 +38,8 @@ pub(super) enum Timer {
     Moves,
     /// What an earlier agent left contained, or could not be lifted, is to be lifted.
     LeftOver,
+    /// What the store has not written down of a lease that an eviction has left is tried again.
+    Settle,
     /// A pause is over.
     Pause,
 }

@@ -43,6 +43,25 @@ fn an_agent_that_waits_watches_the_bridge_when_it_comes_and_comes_again() -> Res
     Ok(())
 }
 
+/// Sandboxes that take all of the processor must not keep it from healing; what it starts itself is not preferred.
+#[test]
+fn the_agent_has_its_turn_before_sandboxes_and_its_hooks_with_them() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let told = bridge.runner().dir().join("niceness");
+    let script = format!("opened=/bin/sh -c 'nice > {0}.part; mv {0}.part {0}'", told.display());
+    let agent = dupip.start_with(Mode::Observe, &["--hook", &script])?;
+    for thread in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        // The 19th field, of which the first two are a number and a name in parentheses (proc_pid_stat(5)).
+        let (_, fields) = stat.rsplit_once(") ").context("no name")?;
+        assert_eq!(fields.split(' ').nth(16), Some("-10"), "{stat}");
+    }
+    let _both = bridge.duplicate(["a", "b"], "10.8.64.2/24")?;
+    let niceness = wait_until(DEADLINE, "the hook", || Ok(fs::read_to_string(&told).ok()))?;
+    assert_eq!(niceness.trim(), "0");
+    Ok(())
+}
+
 /// What the kernel holds for a process: the ids of its BPF links, programs and maps (`Documentation/filesystems/proc.rst`).
 pub(crate) fn bpf_ids(pid: u32) -> Result<BTreeSet<(String, u64)>> {
     let mut ids = BTreeSet::new();

@@ -683,3 +683,25 @@ fn an_answer_that_comes_when_all_is_done_takes_no_lease_away() {
     unheard.into_iter().for_each(|action| world.tell(Input::Done { action, outcome: Outcome::Lease(given.clone()) }));
     assert_eq!((world.asked("give_back"), world.leases[&address(10)].state), (0, LeaseState::Bound));
 }
+
+#[test]
+fn a_lease_that_could_not_be_given_back_is_given_back_later() {
+    for restored in [false, true] {
+        let mut world = World::running(Mode::Enforce);
+        world.break_next("readdress", 3);
+        world.break_next("give_back", if restored { usize::MAX } else { 2 });
+        world.lease(CONTESTED, "a");
+        world.sandbox(2, "a", &[CONTESTED]);
+        world.sandbox(3, "b", &[CONTESTED]);
+        world.leave(2);
+        assert!(world.leases.contains_key(&address(10)));
+        world.pass(Span::from_secs(120));
+        if restored {
+            assert!(world.asked("give_back") < 10 && world.leases.contains_key(&address(10)));
+            world.break_next("give_back", 0);
+            world.tell(Input::StoreRestored);
+        }
+        assert!(!world.leases.contains_key(&address(10)), "restored: {restored}");
+        assert_eq!(world.count(|finding| matches!(finding, Finding::StoreFailed { .. })), 1, "told once");
+    }
+}
