@@ -125,6 +125,8 @@ impl Engine {
     pub(super) fn not_lifted(&mut self, keys: &[Key], port: IfIndex, now: Timestamp) {
         for key in keys {
             self.contained.entry((*key, port)).or_insert(None);
+            // It may have been said meanwhile, and taken for known.
+            self.listen_to(*key);
         }
         self.timers.set_first(Timer::LeftOver, now + LEFT_OVER);
     }

@@ -114,6 +114,8 @@ pub struct Eviction {
     pub attempts: u8,
     /// When it was given up.
     pub failed_at: Option<Timestamp>,
+    /// Whether the store has said in this agent's life that the lease is its. What a record says may be over.
+    pub(crate) is_lent: bool,
     pub(crate) waits_for: Option<ActionId>,
     /// Set while the wire is being watched: when the first probe went out, and how many have.
     pub(crate) watch: Option<Watch>,
@@ -152,6 +154,7 @@ impl Eviction {
             failure: None,
             attempts: 0,
             failed_at: None,
+            is_lent: false,
             waits_for: None,
             watch: None,
         }
@@ -164,7 +167,7 @@ impl Eviction {
 
     /// An eviction whose lease was written before the agent was last stopped, of which no record is left.
     pub(super) fn of_lease(lease: Lease, now: Timestamp) -> Self {
-        Self { lease: Some(lease.clone()), ..Self::new(Way::Readdress, Some(lease.owner), now) }
+        Self { lease: Some(lease.clone()), is_lent: true, ..Self::new(Way::Readdress, Some(lease.owner), now) }
     }
 
     /// As it goes on in an agent that knows of it from a record alone: nothing is contained any more, and whatever was
@@ -175,7 +178,8 @@ impl Eviction {
             Step::Failed | Step::Contained => (Step::Contain, None),
             _ => (Step::Contain, self.lease),
         };
-        Self { step, lease, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
+        let is_lent = false;
+        Self { step, lease, is_lent, waits_for: None, watch: None, attempts: 0, failed_at: None, ..self }
     }
 
     /// Goes on to the step after this one.
@@ -184,7 +188,7 @@ impl Eviction {
         self.taken.retain(|(step, _)| *step != done);
         self.taken.push((done, now));
         self.step = match done.after(self.way) {
-            Step::Reallocate if self.lease.is_some() => Step::Readdress,
+            Step::Reallocate if self.is_lent => Step::Readdress,
             next => next,
         };
         (self.failure, self.watch) = (None, None);

@@ -425,9 +425,14 @@ impl Engine {
         self.revoke_moot(id);
         let Some(incident) = self.incidents.get(&id) else { return };
         let is_contested = |address: &Ipv4Addr| self.contradiction((key.0, *address), None).is_some();
-        let is_over = !incident.addresses.iter().any(is_contested);
-        if is_over && incident.evictions.values().all(|eviction| eviction.step.is_at_rest()) {
-            self.close(id, ended(incident), now);
+        let left = incident.addresses.iter().copied().find(is_contested);
+        if incident.evictions.values().any(|eviction| !eviction.step.is_at_rest()) {
+            return;
+        }
+        match left {
+            None => self.close(id, ended(incident), now),
+            Some(left) if !is_contested(&incident.address) => self.go_by(id, left),
+            Some(_) => {}
         }
     }
 

@@ -13,7 +13,8 @@
 //!   when everything is asked for. `draining`: what a released address waits for.
 //! - `rules`: what contradicts itself, and what cannot be true. `moves`, `shared`, `probing`, `floods`, `kernel_martians`:
 //!   one kind of verdict each. `contest`: who keeps an address.
-//! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end.
+//! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end; `leading`: those of several
+//!   addresses.
 //! - `plan`, `ways`, `strikes`, `pausing`: what may be done about a loser. `healing`: what is. `containment`: what the tap
 //!   drops. `saga`: the steps of an eviction; `verifying`: its last look; `settling`: its lease. `evidence`, `restoring`: what is written down of an
 //!   incident, and taken up by the next agent.
@@ -35,6 +36,7 @@ mod input;
 mod inventory;
 mod judgement;
 mod kernel_martians;
+mod leading;
 mod liveness;
 mod moves;
 mod output;

@@ -6,7 +6,7 @@ use super::{
     eviction::{Eviction, Step},
     finding::Finding,
     held::Held,
-    incident::{Incident, IncidentId, Status},
+    incident::{Incident, IncidentId, Party, Status},
     timers::Timer,
 };
 use crate::{
@@ -77,12 +77,22 @@ impl Engine {
             return None;
         }
         self.enter_again(known);
-        for party in parties {
-            self.note_party(id, &party);
+        for party in &parties {
+            self.note_party(id, party);
         }
         // Whoever counts and follows this agent has not heard of it yet.
         self.tell(id, Finding::Duplicate);
+        self.go_on_with_others(id, &parties, now);
         Some(id)
+    }
+
+    /// Whoever does not contest the address any more is in no contest to come, so what was being done about it goes on now.
+    fn go_on_with_others(&mut self, id: IncidentId, contenders: &[Party], now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let contends = |port: IfIndex| contenders.iter().any(|party| party.station.port == port);
+        let goes_on = |(port, of): &(&IfIndex, &Eviction)| !of.step.is_at_rest() && !contends(**port);
+        let others: Vec<IfIndex> = incident.evictions.iter().filter(goes_on).map(|(port, _)| *port).collect();
+        others.into_iter().for_each(|port| self.take_step(id, port, now));
     }
 
     fn enter_again(&mut self, known: Incident) {

@@ -169,7 +169,7 @@ impl Engine {
         }
         let (Some(key), Some(eviction)) = (self.key(id), self.eviction_mut(id, port)) else { return };
         if let Outcome::Lease(lease) = outcome {
-            eviction.lease = Some(lease.clone());
+            (eviction.lease, eviction.is_lent) = (Some(lease.clone()), true);
             self.take_over(&lease);
         }
         self.advance(id, port, key, now);

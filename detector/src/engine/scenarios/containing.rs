@@ -361,3 +361,23 @@ fn an_owner_of_an_address_that_joins_an_incident_is_not_contained_there() {
     let of_vm = Contained { port: port(9), tag: None, address: address(9) };
     assert!(!world.contained.contains(&of_vm), "{:?}", world.contained);
 }
+
+#[test]
+fn an_incident_goes_by_an_address_that_is_contested_still() {
+    let mut world = World::running(Mode::Enforce);
+    for (host, name) in [(3, "x"), (4, "y")] {
+        world.lease(address(host), name);
+        world.sandbox(host.into(), name, &[address(host)]);
+    }
+    world.opaque(9, "liar", &[address(3), address(4)]);
+    world.says(9, Operation::Reply, address(3), HOST);
+    world.says(9, Operation::Reply, address(4), HOST);
+    world.leave(3);
+    world.pass(Span::from_secs(2));
+    let incident = world.incident();
+    assert_eq!((incident.address, incident.addresses.len(), incident.status), (address(4), 1, Status::Open));
+    assert_eq!(incident.winner().unwrap().station.port, port(4));
+    assert_eq!(world.contained, [Contained { port: port(9), tag: None, address: address(4) }].into());
+    world.leave(4);
+    assert_eq!((world.incident().status, world.contained.len()), (Status::Gone, 0));
+}
