@@ -188,7 +188,7 @@ impl Engine {
         self.config.mode == super::Mode::Observe
     }
 
-    fn port_of(&self, lease: &Lease) -> Option<IfIndex> {
+    pub(super) fn port_of(&self, lease: &Lease) -> Option<IfIndex> {
         let is_owner =
             |known: &KnownPort| known.port.bridge == lease.domain.bridge && known.sandbox.owners.contains(&lease.owner);
         self.topology.ports.iter().find(|(_, port)| is_owner(port)).map(|(index, _)| *index)

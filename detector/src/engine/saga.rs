@@ -110,10 +110,17 @@ impl Engine {
                 let keeper = self.keeper(id, port)?;
                 Some(self.announce((domain, contested), keeper))
             }
-            Step::DestroySockets if !self.config.destroys_sockets => None,
+            // Whoever has won meanwhile is finished with, and not touched.
+            Step::DestroySockets if !self.config.destroys_sockets || self.keeps(id, port) => None,
             Step::DestroySockets => Some(Box::new(move |id| Action::DestroySockets { id, port, address: contested })),
             _ => self.action_with(port, (domain, contested), eviction.lease.clone()?, step),
         }
+    }
+
+    /// Whether it is decided by now that whoever is behind a port keeps the address.
+    fn keeps(&self, id: IncidentId, port: IfIndex) -> bool {
+        let contest = self.incidents.get(&id).and_then(|incident| incident.contest.as_ref());
+        contest.is_some_and(|contest| contest.winner == Some(port))
     }
 
     fn action_with(&self, port: IfIndex, (domain, from): Key, lease: Lease, step: Step) -> Option<MakeAction> {
@@ -340,8 +347,11 @@ impl Engine {
         })
     }
 
+    /// Unless its owner uses it all the same.
     pub(super) fn give_back(&mut self, lease: Lease) {
-        self.settle(lease, Fate::GivenBack);
+        let uses = |port| self.has((lease.domain, lease.address), port);
+        let fate = if self.port_of(&lease).is_some_and(uses) { Fate::Bound } else { Fate::GivenBack };
+        self.settle(lease, fate);
     }
 
     /// The timer of an eviction: an answer that is overdue, the wire's verdict, else the next attempt at its step.
