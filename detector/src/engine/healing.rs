@@ -68,11 +68,11 @@ impl Engine {
     /// Begins or goes on with what is to be done about one loser; what stands in the way of more.
     fn deal_with(&mut self, id: IncidentId, plan: Plan, strikes: u32, now: Timestamp) -> Option<Held> {
         let Plan { port, way, owner, held } = plan;
-        let way = way.or_else(|| {
-            self.lift_all(id, Some(port));
-            None
-        });
-        let (Some(way), before) = (way, self.eviction(id, port)) else { return held };
+        let Some(way) = way else {
+            self.leave_alone(id, port, now);
+            return held;
+        };
+        let before = self.eviction(id, port);
         match before {
             // An operator may have decided otherwise since an earlier agent began.
             Some(eviction) if !eviction.step.is_at_rest() && (eviction.way == way || eviction.lease.is_some()) => {
@@ -98,10 +98,26 @@ impl Engine {
         held
     }
 
+    /// Of whom nothing is to be done any more: what waits for its contest is dropped, or ended if the sandbox was changed.
+    fn leave_alone(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        self.lift_all(id, Some(port));
+        let step = self.eviction(id, port).map(|eviction| eviction.step).filter(|step| !step.is_at_rest());
+        match step.filter(|_| self.is_idle(id, port)) {
+            Some(step) if step <= Step::Readdress => self.revoke(id, port),
+            Some(_) => self.take_step(id, port, now),
+            None => {}
+        }
+    }
+
+    /// Whether an eviction waits for its contest alone.
+    fn is_idle(&self, id: IncidentId, port: IfIndex) -> bool {
+        let waits = self.eviction(id, port).is_some_and(|eviction| eviction.waits_for.is_some());
+        !waits && self.timers.due(Timer::Eviction(id, port)).is_none()
+    }
+
     /// An eviction that came from a record waits for its contest.
     fn wake(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
-        let waits = self.eviction(id, port).is_some_and(|eviction| eviction.waits_for.is_some());
-        if !waits && self.timers.due(Timer::Eviction(id, port)).is_none() {
+        if self.is_idle(id, port) {
             self.take_step(id, port, now);
         }
     }
