@@ -175,7 +175,7 @@ impl World {
             assert!(held.len() < 2, "{held:?}");
         }
         for (at, behind) in self.behind.iter().filter(|(_, behind)| self.moved.contains_key(&behind.port)) {
-            let lease = self.moved[&behind.port].clone();
+            let lease = self.moved.get(&behind.port).expect("it was moved").clone();
             if behind.addresses.contains(&lease.address) && !self.touched_leases.contains(&lease.address) {
                 let held = self.store.held(domain(), &owner(*at), None).unwrap();
                 let held: Vec<_> = held.iter().map(|lease| lease.address).collect();

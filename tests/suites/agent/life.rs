@@ -57,7 +57,7 @@ fn the_agent_has_its_turn_before_sandboxes_and_its_hooks_with_them() -> Result<(
         assert_eq!(fields.split(' ').nth(16), Some("-10"), "{stat}");
     }
     let _both = bridge.duplicate(["a", "b"], "10.8.64.2/24")?;
-    let niceness = wait_until(DEADLINE, "the hook", || Ok(fs::read_to_string(&told).ok()))?;
+    let niceness = wait_until(DEADLINE, "the hook", || Ok(fs::read_to_string(bridge.runner().outside(&told)).ok()))?;
     assert_eq!(niceness.trim(), "0");
     Ok(())
 }
