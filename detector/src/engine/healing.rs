@@ -250,9 +250,11 @@ impl Engine {
         let lease = incident.evictions.get(&port).and_then(|eviction| eviction.lease.as_ref());
         let is_there = lease.is_some_and(|lease| self.has((lease.domain, lease.address), port));
         let Some(contest) = &incident.contest else { return is_there };
-        let winner = contest.winner.filter(|winner| *winner != port);
+        if contest.winner == Some(port) {
+            return false;
+        }
         is_there && !self.is_configured(key, port)
-            || winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
+            || contest.winner.is_some_and(|winner| self.has(key, winner) && self.has(key, port))
     }
 
     /// Whether somebody behind a port has the address.
