@@ -71,13 +71,15 @@ impl fmt::Debug for Command {
     }
 }
 
-/// The agent may be preferred to other processes; what it starts is not.
-fn be_nice(child: Option<u32>) {
-    let pid = child.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if pid.is_some() && getpriority_process(None).is_ok_and(|niceness| niceness < 0) {
-        // It may be gone by now.
-        let _ = setpriority_process(pid, 0);
-    }
+/// The agent may be preferred to other processes; what it starts is not. A process is as nice as the thread that starts it,
+/// so that is as nice as others for the moment.
+fn as_nice_as_others<T>(start: impl FnOnce() -> T) -> T {
+    let Some(niceness) = getpriority_process(None).ok().filter(|niceness| *niceness < 0) else { return start() };
+    // Where this is not permitted, it stays as it is.
+    let lowered = setpriority_process(None, 0);
+    let started = start();
+    let _ = lowered.and_then(|()| setpriority_process(None, niceness));
+    started
 }
 
 impl Command {
@@ -128,8 +130,7 @@ impl Command {
         let mut command = self.with_environment(message);
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(input.try_clone()?).stderr(input);
-        let child = command.spawn()?;
-        be_nice(child.id());
+        let child = as_nice_as_others(|| command.spawn())?;
         Ok((Group::of(child), reader(output)?))
     }
 
