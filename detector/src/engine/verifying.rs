@@ -24,10 +24,21 @@ impl Engine {
     pub(super) fn conclude(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
         let probes = self.eviction(id, port).and_then(|eviction| eviction.watch).map_or(0, |watch| watch.probes);
         match self.verdict(id, port) {
-            Ok(()) => self.verified(id, port, now),
+            Ok(()) => {
+                self.forget_last_words(id, port, now);
+                self.verified(id, port, now);
+            }
             Err(_) if probes < VERIFY_PROBES => self.probe_both(id, port, now),
             Err(failure) => self.retry_step(id, port, failure, now),
         }
+    }
+
+    /// What the loser said of the contested address while it was being changed is over: it has it no more, and was silent
+    /// when it was asked for.
+    fn forget_last_words(&mut self, id: IncidentId, port: IfIndex, now: Timestamp) {
+        let Some(key) = self.key(id) else { return };
+        let of_loser = self.bindings.stations(key).map(|(station, _)| station).filter(|station| station.port == port);
+        of_loser.collect::<Vec<_>>().into_iter().for_each(|station| self.withdraw(key, station, now));
     }
 
     /// Whether the wire shows the loser alone at its new address and away from the old one, and the winner still there.

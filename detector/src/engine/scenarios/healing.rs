@@ -705,3 +705,17 @@ fn a_lease_that_could_not_be_given_back_is_given_back_later() {
         assert_eq!(world.count(|finding| matches!(finding, Finding::StoreFailed { .. })), 1, "told once");
     }
 }
+
+/// A frame that was under way when the address was changed.
+#[test]
+fn what_the_loser_said_last_is_not_held_against_it() {
+    let mut world = World::running(Mode::Enforce);
+    world.break_next("announce", 2);
+    world.lease(CONTESTED, "a");
+    world.sandbox(2, "a", &[CONTESTED]);
+    world.sandbox(3, "b", &[CONTESTED]);
+    assert_eq!(world.at(3), [address(10)]);
+    world.says(3, Operation::Reply, CONTESTED, HOST);
+    world.pass(Span::from_secs(1));
+    assert_eq!((world.incident().status, world.asked("contain"), world.contained.len()), (Status::Healed, 1, 0));
+}
