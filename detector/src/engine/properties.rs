@@ -134,7 +134,14 @@ impl Play {
     fn new(mode: Mode) -> Self {
         let engine = Engine::new(Config { mode, ..Config::default() });
         let may_act = mode == Mode::Enforce;
-        Self { engine, now: Timestamp::from_nanos(1), may_act, open: Vec::new(), known: BTreeSet::new(), generation: 100 }
+        Self {
+            engine,
+            now: Timestamp::from_nanos(1),
+            may_act,
+            open: Vec::new(),
+            known: BTreeSet::new(),
+            generation: 100,
+        }
     }
 
     fn event(&mut self, event: Event) {

@@ -30,8 +30,15 @@ fn what_was_only_observed_is_healed_as_soon_as_it_may_be() {
     assert_eq!((world.held(), world.at(3)), (vec![Held::Observing], vec![CONTESTED]));
     world.sandbox(4, "c", &[address(20)]);
     reconfigured(&mut world, mode(Mode::Enforce));
-    assert_eq!((world.incident().status, world.at(3), world.at(2)), (Status::Healed, vec![address(10)], vec![CONTESTED]));
-    assert_eq!(world.leases.get(&address(20)).map(|lease| lease.owner.as_str()), Some("c"), "who is there is written down");
+    assert_eq!(
+        (world.incident().status, world.at(3), world.at(2)),
+        (Status::Healed, vec![address(10)], vec![CONTESTED])
+    );
+    assert_eq!(
+        world.leases.get(&address(20)).map(|lease| lease.owner.as_str()),
+        Some("c"),
+        "who is there is written down"
+    );
 }
 
 #[test]
