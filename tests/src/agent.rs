@@ -219,6 +219,12 @@ impl Dupip {
         let run = run.args(["--database", &self.database, "--socket", SOCKET, "--listen", LISTEN]).args(args);
         Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", &self.logs).spawn()? })
     }
+
+    /// An agent that somebody else has started with the lab's usual socket and port, as in a container.
+    #[must_use]
+    pub fn watching(&self, process: Process) -> Agent {
+        Agent { dupip: self.clone(), process }
+    }
 }
 
 impl Agent {

@@ -1,7 +1,7 @@
-"""Reads manifests as YAML, checks each against its schema, and prints them as one list in JSON.
+"""Reads a list of texts, each of manifests in YAML, and checks them against their schemas.
 
-What a schema does not know is refused, as `kubectl apply --validate=strict` does: on standard error, one line for each, and
-the exit code is 1.
+For each text it prints its manifests and what is wrong with them, as JSON. What a schema does not know is wrong, too, as it
+is for `kubectl apply --validate=strict`.
 """
 
 import json
@@ -54,9 +54,11 @@ def faults(manifest):
     return faults_of_prometheus(manifest) if is_prometheus else faults_of_kubernetes(manifest)
 
 
-manifests = [manifest for manifest in yaml.safe_load_all(sys.stdin) if manifest is not None]
-found = [
-    f"{manifest['kind']} {manifest['metadata']['name']}: {fault}" for manifest in manifests for fault in faults(manifest)
-]
-print(json.dumps(manifests))
-sys.exit("\n".join(found) if found else 0)
+def checked(text):
+    manifests = [manifest for manifest in yaml.safe_load_all(text) if manifest is not None]
+    name = "{kind} {metadata[name]}".format_map
+    found = [f"{name(manifest)}: {fault}" for manifest in manifests for fault in faults(manifest)]
+    return {"manifests": manifests, "faults": found}
+
+
+json.dump([checked(text) for text in json.load(sys.stdin)], sys.stdout)
