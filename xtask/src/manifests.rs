@@ -67,7 +67,10 @@ mod tests {
 
     #[test]
     fn what_stands_below_groups_is_taken() {
-        assert_eq!(groups("# Why.\ngroups:\n  - name: a\n\n    rules: []\n").unwrap(), "    - name: a\n\n      rules: []\n");
+        assert_eq!(
+            groups("# Why.\ngroups:\n  - name: a\n\n    rules: []\n").unwrap(),
+            "    - name: a\n\n      rules: []\n"
+        );
         assert_eq!(groups("rules: []\n"), None);
     }
 }

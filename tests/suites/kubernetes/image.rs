@@ -26,7 +26,18 @@ pub(super) fn last_stage() -> Result<Vec<String>> {
 
 /// What is run before a container's own arguments.
 pub(super) fn entry_point() -> Result<Vec<String>> {
+    words("ENTRYPOINT ")
+}
+
+/// What tells whether a container is well.
+pub(super) fn health_check() -> Result<Vec<String>> {
+    words("HEALTHCHECK ")
+}
+
+/// The list of words on the last stage's line that begins so.
+fn words(instruction: &str) -> Result<Vec<String>> {
     let stage = last_stage()?;
-    let words = stage.iter().find_map(|line| line.strip_prefix("ENTRYPOINT ")).context("no ENTRYPOINT")?;
-    Ok(serde_json::from_str(words)?)
+    let line = stage.iter().find(|line| line.starts_with(instruction)).with_context(|| format!("no {instruction}"))?;
+    let list = line.find('[').and_then(|at| line.get(at..)).with_context(|| format!("no words in {line}"))?;
+    Ok(serde_json::from_str(list)?)
 }

@@ -60,7 +60,7 @@ pub(super) fn check(texts: &[String]) -> Result<Vec<Checked>> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answers: Vec<Value> = serde_json::from_slice(&output.stdout)?;
     let checked = |answer: &Value| -> Result<Checked> {
-        let faults = serde_json::from_value(answer["faults"].clone())?;
+        let faults = serde_json::from_value(at(answer, "/faults").clone())?;
         Ok(Checked { manifests: list(answer, "/manifests").to_vec(), faults })
     };
     answers.iter().map(checked).collect()
@@ -81,15 +81,20 @@ pub(super) fn of(folder: &str) -> Result<Vec<Value>> {
 
 /// The only manifest of that kind.
 pub(super) fn only<'a>(manifests: &'a [Value], kind: &str) -> Result<&'a Value> {
-    let mut all = manifests.iter().filter(|manifest| manifest["kind"] == kind);
+    let mut all = manifests.iter().filter(|manifest| *at(manifest, "/kind") == kind);
     let one = all.next().with_context(|| format!("there is no {kind}"))?;
     ensure!(all.next().is_none(), "there is more than one {kind}");
     Ok(one)
 }
 
+/// What a manifest has there (RFC 6901); null if it has nothing.
+pub(super) fn at<'a>(of: &'a Value, pointer: &str) -> &'a Value {
+    of.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 /// The entries of a list in a manifest; none if there is no such list.
 pub(super) fn list<'a>(of: &'a Value, pointer: &str) -> &'a [Value] {
-    of.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    at(of, pointer).as_array().map_or(&[], Vec::as_slice)
 }
 
 /// The text of a file below `detector/packaging`.

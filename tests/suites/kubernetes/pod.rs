@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{
     image,
-    manifests::{list, only},
+    manifests::{at, list, only},
     seccomp,
 };
 
@@ -68,66 +69,89 @@ impl Pod {
     pub(super) fn start(&self, environment: &[&str]) -> Result<Process> {
         let args = list(self.container(), "/args").iter().filter_map(Value::as_str);
         let words: Vec<_> = image::entry_point()?.into_iter().chain(args.map(str::to_owned)).collect();
-        self.crun("dupip", &words, &self.capabilities(), environment)?.spawn()
+        self.container_of("dupip", &words, &self.capabilities(), environment)?.spawn()
     }
 
     /// What the image's program prints, run with `args` and only these capabilities in the place of the manifest's, however
     /// it ends.
     pub(super) fn output(&self, args: &[&str], capabilities: &[String]) -> Result<String> {
         let words: Vec<_> = image::entry_point()?.into_iter().chain(args.iter().map(|&arg| arg.to_owned())).collect();
-        let output = self.crun("once", &words, capabilities, &[])?.output()?;
+        let output = self.container_of("once", &words, capabilities, &[])?.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         String::from_utf8(output.stdout).with_context(|| format!("it is no text; it said: {said}"))
     }
 
+    /// Runs a program in the running container, as `kubectl exec` does.
+    pub(super) fn exec(&self, words: &[String]) -> Result<String> {
+        self.crun(["exec", "dupip"]).args(words).run()
+    }
+
+    /// The files of the image's root, as the container sees them.
+    pub(super) fn files(&self) -> Result<Vec<String>> {
+        let root = self.folder.path().join("rootfs");
+        let listed = run(Command::new("find").arg(&root).args(["-type", "f", "-printf", "/%P\n"]))?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
     /// Ends the container as a node does, and waits no longer than a node would.
     pub(super) fn terminate(&self, process: &mut Process) -> Result<()> {
-        let grace = self.pod["terminationGracePeriodSeconds"].as_u64().context("no grace")?;
-        self.runner.run(["crun", "--root", "/run/lab/crun", "kill", "dupip", "TERM"])?;
-        let status = process.wait(std::time::Duration::from_secs(grace))?;
+        let grace = at(&self.pod, "/terminationGracePeriodSeconds").as_u64().context("no grace")?;
+        self.crun(["kill", "dupip", "TERM"]).run()?;
+        let status = process.wait(Duration::from_secs(grace))?;
         ensure!(status.success(), "it ended with {status}");
         Ok(())
     }
 
     /// `/proc/PID/status` of the container's process.
     pub(super) fn status(&self) -> Result<String> {
-        let state = self.runner.run(["crun", "--root", "/run/lab/crun", "state", "dupip"])?;
-        let pid = &serde_json::from_str::<Value>(&state)?["pid"];
-        self.runner.run(["cat", &format!("/proc/{pid}/status")])
+        let state = self.crun(["state", "dupip"]).run()?;
+        let state: Value = serde_json::from_str(&state)?;
+        self.runner.run(["cat", &format!("/proc/{}/status", at(&state, "/pid"))])
     }
 
     pub(super) fn container(&self) -> &Value {
-        &self.pod["containers"][0]
+        at(&self.pod, "/containers/0")
     }
 
-    fn crun(&self, name: &str, words: &[String], capabilities: &[String], env: &[&str]) -> Result<lab::Command> {
+    fn crun<const N: usize>(&self, words: [&str; N]) -> lab::Command {
+        self.runner.command("crun").args(["--root", "/run/lab/crun", "--cgroup-manager", "disabled"]).args(words)
+    }
+
+    /// A container that is to be called `name`.
+    fn container_of(
+        &self,
+        name: &str,
+        words: &[String],
+        capabilities: &[String],
+        env: &[&str],
+    ) -> Result<lab::Command> {
         let config = self.config(words, capabilities, env)?;
         fs::write(self.folder.path().join("config.json"), serde_json::to_vec(&config)?)?;
-        let crun = self.runner.command("crun").args(["--root", "/run/lab/crun", "--cgroup-manager", "disabled", "run"]);
-        Ok(crun.arg("--bundle").arg(self.folder.path()).arg(name))
+        Ok(self.crun(["run", "--bundle"]).arg(self.folder.path()).arg(name))
     }
 
     /// The container as the runtime is told of it (OCI runtime specification, `config.json`).
     fn config(&self, words: &[String], capabilities: &[String], environment: &[&str]) -> Result<Value> {
         let context = &self.container()["securityContext"];
-        ensure!(context["privileged"] == false, "what a privileged container may do is not what is shown here");
+        ensure!(*at(context, "/privileged") == false, "what a privileged container may do is not what is shown here");
         let capabilities: Vec<_> = capabilities.iter().map(|name| format!("CAP_{name}")).collect();
-        let sets = ["bounding", "effective", "permitted", "inheritable"].map(|set| (set.to_owned(), json!(capabilities)));
-        let is_true = |of: &Value, name: &str| of.get(name) == Some(&Value::Bool(true));
+        let sets =
+            ["bounding", "effective", "permitted", "inheritable"].map(|set| (set.to_owned(), json!(capabilities)));
+        let is_true = |of: &Value, pointer: &str| *at(of, pointer) == true;
         Ok(json!({
             "ociVersion": "1.0.2",
             "process": {
-                "user": { "uid": context["runAsUser"], "gid": context["runAsGroup"] },
+                "user": { "uid": at(context, "/runAsUser"), "gid": at(context, "/runAsGroup") },
                 "args": words,
                 "env": environment,
                 "cwd": "/",
-                "noNewPrivileges": context["allowPrivilegeEscalation"] == false,
+                "noNewPrivileges": *at(context, "/allowPrivilegeEscalation") == false,
                 "capabilities": sets.into_iter().collect::<serde_json::Map<_, _>>(),
             },
-            "root": { "path": "rootfs", "readonly": is_true(context, "readOnlyRootFilesystem") },
+            "root": { "path": "rootfs", "readonly": is_true(context, "/readOnlyRootFilesystem") },
             "mounts": self.mounts()?,
             "linux": {
-                "namespaces": namespaces(is_true(&self.pod, "hostPID"), is_true(&self.pod, "hostNetwork")),
+                "namespaces": namespaces(is_true(&self.pod, "/hostPID"), is_true(&self.pod, "/hostNetwork")),
                 "maskedPaths": MASKED,
                 "readonlyPaths": READ_ONLY,
                 "seccomp": self.seccomp(&capabilities)?,
@@ -139,11 +163,11 @@ impl Pod {
     }
 
     fn hears_of_mounts(&self) -> bool {
-        list(self.container(), "/volumeMounts").iter().any(|mount| mount["mountPropagation"] == "HostToContainer")
+        list(self.container(), "/volumeMounts").iter().any(|mount| *at(mount, "/mountPropagation") == "HostToContainer")
     }
 
     fn seccomp(&self, capabilities: &[String]) -> Result<Value> {
-        match self.pod["securityContext"]["seccompProfile"]["type"].as_str() {
+        match at(&self.pod, "/securityContext/seccompProfile/type").as_str() {
             Some("RuntimeDefault") => seccomp::runtime_default(capabilities),
             other => bail!("nobody knows what a runtime filters for {other:?}"),
         }
@@ -162,16 +186,16 @@ impl Pod {
     }
 
     fn mount(&self, mount: &Value) -> Result<Value> {
-        let volume = list(&self.pod, "/volumes").iter().find(|volume| volume["name"] == mount["name"]);
+        let volume = list(&self.pod, "/volumes").iter().find(|volume| at(volume, "/name") == at(mount, "/name"));
         let source = self.source(volume.context("there is no such volume")?)?;
-        let propagation = match mount.get("mountPropagation").and_then(Value::as_str) {
+        let propagation = match at(mount, "/mountPropagation").as_str() {
             Some("HostToContainer") => "rslave",
             None => "rprivate",
             Some(other) => bail!("nobody knows {other}"),
         };
-        let access = if mount.get("readOnly") == Some(&Value::Bool(true)) { "ro" } else { "rw" };
+        let access = if *at(mount, "/readOnly") == true { "ro" } else { "rw" };
         let options = ["rbind", propagation, access];
-        Ok(json!({ "destination": mount["mountPath"], "type": "bind", "source": source, "options": options }))
+        Ok(json!({ "destination": at(mount, "/mountPath"), "type": "bind", "source": source, "options": options }))
     }
 
     /// Where the runner has what a volume is made of.
@@ -179,9 +203,9 @@ impl Pod {
         if volume.get("configMap").is_some() {
             return self.config_folder();
         }
-        let path = volume["hostPath"]["path"].as_str().context("the volume is of no kind that is known here")?;
+        let path = at(volume, "/hostPath/path").as_str().context("the volume is of no kind that is known here")?;
         let path = path.strip_prefix("/var").map_or_else(|| path.to_owned(), |below| format!("{VAR}{below}"));
-        if volume["hostPath"]["type"] == "DirectoryOrCreate" {
+        if *at(volume, "/hostPath/type") == "DirectoryOrCreate" {
             self.runner.run(["mkdir", "-p", &path])?;
         }
         Ok(path.into())
@@ -190,7 +214,7 @@ impl Pod {
     fn config_folder(&self) -> Result<PathBuf> {
         let folder = self.folder.path().join("config");
         fs::create_dir_all(&folder)?;
-        for (name, text) in self.config_map["data"].as_object().context("an empty ConfigMap")? {
+        for (name, text) in at(&self.config_map, "/data").as_object().context("an empty ConfigMap")? {
             fs::write(folder.join(name), text.as_str().unwrap_or_default())?;
         }
         Ok(folder)
@@ -199,7 +223,8 @@ impl Pod {
 
 /// Those that the container does not share with its node.
 fn namespaces(shares_processes: bool, shares_network: bool) -> Vec<Value> {
-    let own = [("mount", true), ("ipc", true), ("cgroup", true), ("pid", !shares_processes), ("network", !shares_network)];
+    let own =
+        [("mount", true), ("ipc", true), ("cgroup", true), ("pid", !shares_processes), ("network", !shares_network)];
     own.iter().filter(|(_, is_own)| *is_own).map(|(kind, _)| json!({ "type": kind })).collect()
 }
 

@@ -11,7 +11,11 @@ use anyhow::{Context as _, Result};
 use lab::{Agent, Bridge, Dupip, Runner};
 use serde_json::Value;
 
-use super::{manifests::of, pod::Pod};
+use super::{
+    image::health_check,
+    manifests::{at, list, of},
+    pod::Pod,
+};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Where the lab puts the node's `/var/lib/dupip`.
@@ -27,10 +31,10 @@ fn node() -> Result<(Bridge, Dupip, Pod)> {
 
 /// Asks as a kubelet does: the status.
 fn probe(runner: &Runner, probe: &Value) -> Result<u16> {
-    let get = &probe["httpGet"];
-    let word = |name: &str| get[name].as_str().with_context(|| format!("no {name} in {get}"));
+    let get = at(probe, "/httpGet");
+    let word = |name: &str| get.get(name).and_then(Value::as_str).with_context(|| format!("no {name} in {get}"));
     let (host, path) = (word("host")?.parse::<IpAddr>()?, word("path")?);
-    let port = u16::try_from(get["port"].as_u64().context("no port")?)?;
+    let port = u16::try_from(at(get, "/port").as_u64().context("no port")?)?;
     let answer = runner.inside(|| {
         let mut stream = TcpStream::connect((host, port))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n")?;
@@ -43,14 +47,15 @@ fn probe(runner: &Runner, probe: &Value) -> Result<u16> {
 
 fn incident(agent: &mut Agent, status: &str) -> Result<Value> {
     agent.wait_until(DEADLINE, &format!("an incident to be {status}"), |agent| {
-        Ok(agent.conflicts()?.into_iter().find(|incident| incident["status"] == status))
+        Ok(agent.conflicts()?.into_iter().find(|incident| *at(incident, "/status") == status))
     })
 }
 
 /// The features that the agent does without.
 fn degraded(agent: &Agent) -> Result<BTreeSet<String>> {
     let metrics = agent.http("/metrics")?.1;
-    let lines = metrics.lines().filter_map(|line| line.strip_prefix("dupip_degraded{feature=\"")?.strip_suffix("\"} 1"));
+    let lines =
+        metrics.lines().filter_map(|line| line.strip_prefix("dupip_degraded{feature=\"")?.strip_suffix("\"} 1"));
     Ok(lines.map(str::to_owned).collect())
 }
 
@@ -70,13 +75,18 @@ fn the_container_names_and_heals_the_incident() -> Result<()> {
     for name in ["startupProbe", "livenessProbe", "readinessProbe"] {
         assert_eq!(probe(runner, &pod.container()[name])?, 200, "{name}");
     }
+    pod.exec(&health_check()?)?;
     let healed = incident(&mut agent, "healed")?;
     assert_eq!(healed["decision"], "reviewagent keeps 10.8.64.2: holds lease generation 1; sportsagent has none");
     assert_eq!((review.addresses()?, sports.addresses()?), (vec!["10.8.64.2/24".into()], vec!["10.8.64.3/24".into()]));
 
     // Later ones show, be they in `/run/netns` or only in a container's processes.
     let _late = bridge.sandbox("late").address("10.8.64.7/24").start()?;
-    let _bare = bridge.sandbox("bare").cgroup(&format!("kubepods/cri-containerd-{ID}.scope")).address("10.8.64.8/24").start()?;
+    let _bare = bridge
+        .sandbox("bare")
+        .cgroup(&format!("kubepods/cri-containerd-{ID}.scope"))
+        .address("10.8.64.8/24")
+        .start()?;
     for (address, name) in [("10.8.64.7", "late"), ("10.8.64.8", ID.get(..12).unwrap_or(ID))] {
         let is_named = |row: &Value| row["address"] == address && row["sandbox"] == name;
         agent.wait_until(DEADLINE, name, |agent| Ok(agent.table()?.iter().any(is_named).then_some(())))?;
@@ -92,7 +102,9 @@ fn the_process_has_what_the_manifest_says_and_no_more() -> Result<()> {
     let mut process = pod.start(&["DUPIP_BRIDGE=rt0"])?;
     process.wait_for_line("listening", DEADLINE)?;
     let status = pod.status()?;
-    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).with_context(|| name.to_owned());
+    let line = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).with_context(|| name.to_owned())
+    };
     let bits = |names: &[&str]| -> u64 { names.iter().map(|name| bit(name)).sum() };
     let wanted = bits(&pod.capabilities().iter().map(String::as_str).collect::<Vec<_>>());
     for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
@@ -100,14 +112,29 @@ fn the_process_has_what_the_manifest_says_and_no_more() -> Result<()> {
     }
     assert_eq!((line("NoNewPrivs:")?, line("Seccomp:")?), ("1", "2"), "no more rights by any program, and filtered");
     let mounts = bridge.runner().run(["cat", &format!("/proc/{}/mountinfo", line("Pid:")?)])?;
-    let root = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields.get(4) == Some(&"/"));
+    let root =
+        mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields.get(4) == Some(&"/"));
     assert!(root.is_some_and(|fields| fields.get(5).is_some_and(|options| options.starts_with("ro"))), "{mounts}");
     pod.terminate(&mut process)
 }
 
+/// Whoever breaks in finds nothing to go on with.
+#[test]
+fn the_image_has_no_program_but_dupip() -> Result<()> {
+    let (_bridge, _, pod) = node()?;
+    let is_library = |file: &String| file.contains("/lib") && file.contains(".so.");
+    let (libraries, others): (Vec<_>, Vec<_>) = pod.files()?.into_iter().partition(is_library);
+    let others: BTreeSet<_> = others.iter().map(String::as_str).collect();
+    assert_eq!(others, ["/etc/nsswitch.conf", "/etc/ssl/certs/ca-certificates.crt", "/usr/bin/dupip"].into());
+    assert!(libraries.iter().any(|file| file.ends_with("/libc.so.6")), "{libraries:?}");
+    assert!(pod.exec(&health_check()?).is_err(), "nothing runs, so nothing is well");
+    Ok(())
+}
+
 /// `capability.h`'s number, as a bit.
 fn bit(name: &str) -> u64 {
-    let numbers = [("NET_BROADCAST", 11), ("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_PTRACE", 19), ("SYS_ADMIN", 21), ("BPF", 39)];
+    let numbers =
+        [("NET_BROADCAST", 11), ("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_PTRACE", 19), ("SYS_ADMIN", 21), ("BPF", 39)];
     numbers.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| 1 << number)
 }
 
@@ -115,8 +142,11 @@ fn bit(name: &str) -> u64 {
 fn lacking(pod: &Pod, capabilities: &[String]) -> Result<BTreeSet<String>> {
     let output = pod.output(&["doctor", "--bridge", "rt0", "-o", "json"], capabilities)?;
     let report: Value = serde_json::from_str(&output).with_context(|| output.clone())?;
-    let checks = report["checks"].as_array().context("no checks")?;
-    let missing = checks.iter().filter(|check| check["status"] == "missing").filter_map(|check| check["name"].as_str());
+    let checks = list(&report, "/checks");
+    let missing = checks
+        .iter()
+        .filter(|check| *at(check, "/status") == "missing")
+        .filter_map(|check| at(check, "/name").as_str());
     Ok(missing.filter_map(|name| name.strip_prefix("capability.cap_")).map(str::to_uppercase).collect())
 }
 

@@ -11,7 +11,8 @@ use super::{
 
 #[test]
 fn the_base_and_the_example_are_as_their_schemas_want_them() -> Result<()> {
-    let kinds = |folder: &str| -> Result<Vec<Value>> { Ok(of(folder)?.iter().map(|one| one["kind"].clone()).collect()) };
+    let kinds =
+        |folder: &str| -> Result<Vec<Value>> { Ok(of(folder)?.iter().map(|one| one["kind"].clone()).collect()) };
     assert_eq!(kinds("base")?, ["Namespace", "ConfigMap", "DaemonSet"], "no rights in the API, and no service account");
     assert_eq!(
         kinds("overlays/enforce")?,
@@ -54,7 +55,10 @@ fn the_pod_is_where_sandboxes_are_and_is_asked_how_it_is() -> Result<()> {
         let want = json!({ "host": "127.0.0.1", "port": 9477, "path": path });
         assert_eq!(container[probe]["httpGet"], want, "without a certificate it answers on loopback only");
     }
-    assert!(container.pointer("/resources/requests/cpu").is_some() && container.pointer("/resources/limits/memory").is_some());
+    assert!(
+        container.pointer("/resources/requests/cpu").is_some()
+            && container.pointer("/resources/limits/memory").is_some()
+    );
     Ok(())
 }
 
@@ -71,10 +75,12 @@ fn the_agents_are_replaced_one_by_one() -> Result<()> {
 fn every_mount_and_every_capability_has_its_reason() -> Result<()> {
     let text = text("kubernetes/base/daemonset.yaml")?;
     let lines: Vec<_> = text.lines().map(str::trim).collect();
-    let reasoned = |at: usize| at.checked_sub(1).and_then(|before| lines.get(before)).is_some_and(|line| line.starts_with('#'));
+    let reasoned =
+        |at: usize| at.checked_sub(1).and_then(|before| lines.get(before)).is_some_and(|line| line.starts_with('#'));
     let from = |word: &str| lines.iter().position(|line| *line == word).with_context(|| word.to_owned());
     let (add, mounts, volumes) = (from("add:")?, from("volumeMounts:")?, from("volumes:")?);
-    let entries = |range: std::ops::Range<usize>| range.filter(|at| lines.get(*at).is_some_and(|line| line.starts_with("- ")));
+    let entries =
+        |range: std::ops::Range<usize>| range.filter(|at| lines.get(*at).is_some_and(|line| line.starts_with("- ")));
     let capabilities = entries(add..from("startupProbe:")?);
     let all: Vec<_> = capabilities.chain(entries(mounts..volumes)).collect();
     assert_eq!(all.len(), 11, "six capabilities, five mounts");
@@ -116,6 +122,22 @@ fn prometheus_is_let_in_by_certificate_and_token_only() -> Result<()> {
 }
 
 #[test]
+fn every_key_of_the_configuration_is_a_flag() -> Result<()> {
+    let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/24")?;
+    let help = Dupip::on(&bridge)?.command(["run", "--help"]).run()?;
+    let flags: Vec<_> = help.split_whitespace().filter_map(|word| word.strip_prefix("--")).collect();
+    for folder in ["base", "overlays/enforce"] {
+        let manifests = of(folder)?;
+        let file = only(&manifests, "ConfigMap")?["data"]["dupip.toml"].as_str().context("no dupip.toml")?;
+        let keys: Vec<_> = file.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        assert!(keys.contains(&"bridge") && keys.contains(&"mode"), "{keys:?}");
+        let unknown = keys.iter().find(|key| !flags.iter().any(|flag| flag.split(['[', '=']).next() == Some(**key)));
+        assert_eq!(unknown, None, "{folder}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_image_has_the_version_that_is_built() -> Result<()> {
     let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/24")?;
     let version = Dupip::on(&bridge)?.command(["--version"]).run()?;
@@ -139,7 +161,8 @@ fn the_last_stage_has_dupip_and_nothing_else() -> Result<()> {
 
 #[test]
 fn the_dockerfile_is_what_a_linter_wants() -> Result<()> {
-    let lint = |text: &str| -> Result<String> { Ok(String::from_utf8(fed(program("hadolint").arg("-"), text)?.stdout)?) };
+    let lint =
+        |text: &str| -> Result<String> { Ok(String::from_utf8(fed(program("hadolint").arg("-"), text)?.stdout)?) };
     let dockerfile = std::fs::read_to_string(packaging("container/Dockerfile"))?;
     assert_eq!(lint(&dockerfile)?, "");
     for (right, wrong, said) in [("rust:1.95-bookworm", "rust", "DL3006"), ("COPY . .", "COPPY . .", "unexpected")] {

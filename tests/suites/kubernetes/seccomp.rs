@@ -5,31 +5,31 @@ use std::{env::consts::ARCH, fs};
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
+use super::manifests::{at, list};
+
 const PROFILE: &str = "/usr/share/containers/seccomp.json";
 
 /// The filter for a container with these capabilities, as the OCI runtime specification has it.
 pub(super) fn runtime_default(capabilities: &[String]) -> Result<Value> {
     let profile: Value = serde_json::from_str(&fs::read_to_string(PROFILE).context(PROFILE)?)?;
-    let rules = profile["syscalls"].as_array().context("no rules")?;
+    let rules = profile.get("syscalls").and_then(Value::as_array).context("no rules")?;
     let rules: Vec<_> = rules.iter().filter(|rule| applies(rule, capabilities)).map(as_specified).collect();
     Ok(json!({
-        "defaultAction": profile["defaultAction"],
-        "defaultErrnoRet": profile["defaultErrnoRet"],
+        "defaultAction": at(&profile, "/defaultAction"),
+        "defaultErrnoRet": at(&profile, "/defaultErrnoRet"),
         "syscalls": rules,
     }))
 }
 
 /// Whether the rule is for this machine and for a container with these capabilities.
 fn applies(rule: &Value, capabilities: &[String]) -> bool {
-    let named = |when: &str, what: &str| -> Vec<&str> {
-        rule[when][what].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-    };
+    let named = |pointer: &str| -> Vec<&str> { list(rule, pointer).iter().filter_map(Value::as_str).collect() };
     let has = |name: &&str| capabilities.iter().any(|capability| capability == name);
-    let (caps, arches) = (named("includes", "caps"), named("includes", "arches"));
+    let (caps, arches) = (named("/includes/caps"), named("/includes/arches"));
     (caps.is_empty() || caps.iter().any(has))
         && (arches.is_empty() || arches.contains(&architecture()))
-        && !named("excludes", "caps").iter().any(has)
-        && !named("excludes", "arches").contains(&architecture())
+        && !named("/excludes/caps").iter().any(has)
+        && !named("/excludes/arches").contains(&architecture())
 }
 
 /// Without what says when the rule applies.

@@ -44,7 +44,14 @@ fn has_venv() -> bool {
 fn install(folder: &Path) -> Result<()> {
     let mut pip = Command::new(folder.join("bin/pip"));
     pip.current_dir(shell::workspace());
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--no-deps", "--requirement"]);
+    pip.args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary=:all:",
+        "--no-deps",
+        "--requirement",
+    ]);
     shell::step("the tests render and check manifests", pip.arg(REQUIREMENTS))
 }
 
