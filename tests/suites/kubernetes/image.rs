@@ -1,11 +1,12 @@
 //! The image: what the Dockerfile's last stage makes of what the stage before has built.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::{
-    manifests::{packaging, text},
+    manifests::{at, packaging, text},
     pod::run,
 };
 
@@ -14,6 +15,35 @@ const DOCKERFILE: &str = "container/Dockerfile";
 /// Makes the image's root of a `dupip` that is built already, by the script that the stage before ends with.
 pub(super) fn assemble(binary: &Path, root: &Path) -> Result<()> {
     run(Command::new("sh").arg(packaging("container/root.sh")).arg(binary).arg(root)).map(drop)
+}
+
+/// Has Buildah make the image of the last stage, with the one before done already: `root` is what it has made. Returns what
+/// the image says of how it is to be run. All that Buildah keeps is in `folder`, and the root of the image in its `out`.
+pub(super) fn build(root: &Path, folder: &Path) -> Result<Value> {
+    let stage = folder.join("build");
+    fs::create_dir_all(&stage)?;
+    fs::rename(root, stage.join("image"))?;
+    fs::write(folder.join("Dockerfile"), last_stage()?.join("\n"))?;
+    let before = format!("--build-context=build={}", stage.display());
+    let out = format!("--output=type=local,dest={}", folder.join("out").display());
+    let mut bud = buildah(folder);
+    bud.args(["bud", "--format=docker", "--isolation=chroot", "--tag=dupip", &before, &out]);
+    run(bud.arg("--file").arg(folder.join("Dockerfile")).arg(&stage))?;
+    let image: Value = serde_json::from_str(&run(buildah(folder).args(["inspect", "--type=image", "dupip"]))?)?;
+    Ok(at(&image, "/Docker/config").clone())
+}
+
+fn buildah(folder: &Path) -> Command {
+    let mut buildah = Command::new("buildah");
+    buildah.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run"));
+    buildah.args(["--storage-driver", "vfs"]);
+    buildah
+}
+
+/// The files below `root`, as a container sees them.
+pub(super) fn files(root: &Path) -> Result<Vec<String>> {
+    let listed = run(Command::new("find").arg(root).args(["-type", "f", "-printf", "/%P\n"]))?;
+    Ok(listed.lines().map(str::to_owned).collect())
 }
 
 /// The Dockerfile's lines from its last `FROM` on, without comments.

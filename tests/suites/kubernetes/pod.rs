@@ -86,13 +86,6 @@ impl Pod {
         self.crun(["exec", "dupip"]).args(words).run()
     }
 
-    /// The files of the image's root, as the container sees them.
-    pub(super) fn files(&self) -> Result<Vec<String>> {
-        let root = self.folder.path().join("rootfs");
-        let listed = run(Command::new("find").arg(&root).args(["-type", "f", "-printf", "/%P\n"]))?;
-        Ok(listed.lines().map(str::to_owned).collect())
-    }
-
     /// Ends the container as a node does, and waits no longer than a node would.
     pub(super) fn terminate(&self, process: &mut Process) -> Result<()> {
         let grace = at(&self.pod, "/terminationGracePeriodSeconds").as_u64().context("no grace")?;

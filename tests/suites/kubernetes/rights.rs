@@ -118,19 +118,6 @@ fn the_process_has_what_the_manifest_says_and_no_more() -> Result<()> {
     pod.terminate(&mut process)
 }
 
-/// Whoever breaks in finds nothing to go on with.
-#[test]
-fn the_image_has_no_program_but_dupip() -> Result<()> {
-    let (_bridge, _, pod) = node()?;
-    let is_library = |file: &String| file.contains("/lib") && file.contains(".so.");
-    let (libraries, others): (Vec<_>, Vec<_>) = pod.files()?.into_iter().partition(is_library);
-    let others: BTreeSet<_> = others.iter().map(String::as_str).collect();
-    assert_eq!(others, ["/etc/nsswitch.conf", "/etc/ssl/certs/ca-certificates.crt", "/usr/bin/dupip"].into());
-    assert!(libraries.iter().any(|file| file.ends_with("/libc.so.6")), "{libraries:?}");
-    assert!(pod.exec(&health_check()?).is_err(), "nothing runs, so nothing is well");
-    Ok(())
-}
-
 /// `capability.h`'s number, as a bit.
 fn bit(name: &str) -> u64 {
     let numbers =

@@ -16,7 +16,7 @@ struct Tool {
 
 /// Two of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
 /// arpwatch only on interfaces that somebody names.
-const TOOLS: [Tool; 21] = [
+const TOOLS: [Tool; 22] = [
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -45,6 +45,7 @@ const TOOLS: [Tool; 21] = [
         package: "golang-github-containers-common",
         why: "says which system calls runtimes let a container make",
     },
+    Tool { program: "buildah", package: "buildah", why: "makes the image's last stage" },
     Tool { program: "ldd", package: "libc-bin", why: "tells which libraries the image needs" },
 ];
 
