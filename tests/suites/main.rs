@@ -11,6 +11,7 @@ mod healing;
 mod import;
 mod incident;
 mod kit;
+mod kubernetes;
 mod leftovers;
 mod life;
 mod neighbours;
