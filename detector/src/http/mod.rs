@@ -9,12 +9,15 @@ mod endpoints;
 mod events;
 mod explain;
 mod live_table;
+mod look;
+mod page;
 mod peer;
 mod problem;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod routes;
 mod server;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod view;
