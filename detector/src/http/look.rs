@@ -92,12 +92,8 @@ async fn look(agent: &Handle) -> Result<Look, AskError> {
     let incidents: Vec<_> = agent.incidents().await?.iter().map(|of| view::incident(of, wall)).collect();
     let quarantined: Vec<_> = agent.quarantined().await?.iter().map(|of| view::quarantined(of, wall)).collect();
     let Paused { until, .. } = view::paused(agent.paused_until().await?, wall);
-    let state = State {
-        about: view::about(agent),
-        paused_until: until,
-        degraded: agent.shortcomings(),
-        lost: agent.lost(),
-    };
+    let state =
+        State { about: view::about(agent), paused_until: until, degraded: agent.shortcomings(), lost: agent.lost() };
     let revision = revision(&state, &rows, &incidents, &quarantined);
     Ok(Look { revision, cursor, wall, state, rows, is_whole, incidents, quarantined, taken })
 }
@@ -142,4 +138,29 @@ fn revision(state: &State, rows: &[Row], incidents: &[Incident], quarantined: &[
         (bridge, vlan, address, port, dropped).hash(&mut hasher);
     }
     format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+impl Look {
+    /// A look at which these are to be seen, of an agent that is ready.
+    pub(super) fn of(rows: Vec<Row>, incidents: Vec<Incident>) -> Self {
+        let about = About {
+            version: "0.0.0".to_owned(),
+            database: "/x/leases.db".into(),
+            mode: "observe".to_owned(),
+            bridges: vec!["rt0".to_owned()],
+            waits_for: vec![],
+        };
+        Self {
+            revision: "r".to_owned(),
+            cursor: "a:1".parse().unwrap(),
+            wall: Wall::read(),
+            state: State { about, paused_until: None, degraded: vec![], lost: 0 },
+            rows,
+            is_whole: true,
+            incidents,
+            quarantined: vec![],
+            taken: Instant::now(),
+        }
+    }
 }

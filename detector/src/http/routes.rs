@@ -43,7 +43,11 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What can be read. Who waits does so until the agent has `stopped`.
 pub(super) fn reading(agent: Handle, stopped: watch::Receiver<()>) -> Router {
-    finish(questions(&agent, stopped), agent, "this socket only answers questions; changes are made over the Unix socket")
+    finish(
+        questions(&agent, stopped),
+        agent,
+        "this socket only answers questions; changes are made over the Unix socket",
+    )
 }
 
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
@@ -131,9 +135,8 @@ async fn table(
     // Whoever cannot be answered at all is told so.
     let first = walk.next().await?;
     let pieces = Pieces { walk, first: Some(first), before: Some(b'['), wall: Wall::read() };
-    let body = try_unfold(pieces, async |mut pieces| {
-        Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces)))
-    });
+    let body =
+        try_unfold(pieces, async |mut pieces| Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces))));
     Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(body)))
 }
 

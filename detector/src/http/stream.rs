@@ -66,11 +66,11 @@ impl Streaming {
         Self { seats: Arc::new(Semaphore::new(STREAMS)), looks, life: LIFE, stopped }
     }
 
-    fn from(self, agent: Handle, from: From) -> Result<Telling, Problem> {
+    fn begin(self, agent: Handle, start: Start) -> Result<Telling, Problem> {
         let full = "too many watch already: close a page or a stream, or ask `/api/v1/events`";
         let seat = self.seats.try_acquire_owned();
         let seat = seat.map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, full))?;
-        let From { after, is_unknown } = from;
+        let Start { after, is_unknown } = start;
         let Self { looks, stopped, life, .. } = self;
         let mut due = VecDeque::new();
         if is_unknown {
@@ -82,13 +82,13 @@ impl Streaming {
 }
 
 /// Where a stream begins.
-struct From {
+struct Start {
     after: Cursor,
     /// Whether the reader has named a place that this log never had.
     is_unknown: bool,
 }
 
-impl From {
+impl Start {
     /// What a browser sends by itself is never refused: it would not come again.
     fn asked(agent: &Handle, headers: &HeaderMap, query: StreamAfter) -> Result<Self, Invalid> {
         let newest = agent.events().newest();
@@ -97,8 +97,14 @@ impl From {
             let last = last.filter(|last| last.stream != newest.stream || last.seq <= newest.seq);
             return Ok(Self { is_unknown: last.is_none(), after: last.unwrap_or(newest) });
         }
-        let after = query.after.map(|after| after.parse()).transpose()?;
-        Ok(Self { after: after.unwrap_or(newest), is_unknown: false })
+        Ok(Self { after: query.place()?.unwrap_or(newest), is_unknown: false })
+    }
+}
+
+impl StreamAfter {
+    /// The place that is asked for, if there is one.
+    pub(super) fn place(self) -> Result<Option<Cursor>, Invalid> {
+        Ok(self.after.map(|after| after.parse()).transpose()?)
     }
 }
 
@@ -110,10 +116,10 @@ pub(super) async fn stream(
 ) -> Result<impl IntoResponse, Problem> {
     let Query(query) = query?;
     let refusal = |invalid| Problem::new(StatusCode::BAD_REQUEST, invalid);
-    let from = From::asked(&agent, &headers, query).map_err(refusal)?;
-    let asked = Asked { after: Some(from.after.clone()), limit: 1, ..Asked::default() };
+    let start = Start::asked(&agent, &headers, query).map_err(refusal)?;
+    let asked = Asked { after: Some(start.after.clone()), limit: 1, ..Asked::default() };
     agent.events().read(&asked).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
-    let told = streaming.from(agent, from)?.told();
+    let told = streaming.begin(agent, start)?.told();
     Ok(Sse::new(told).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)))
 }
 
@@ -185,4 +191,28 @@ fn reload(reload: &Reload) -> Event {
 fn message(of: &impl Serialize) -> Event {
     // What goes over the API always is JSON.
     Event::default().json_data(of).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+    use crate::agent::stand_in::StandIn;
+
+    /// Whoever comes again after that is another stream, which the tests over a socket see to.
+    #[tokio::test]
+    async fn a_stream_ends_by_itself_and_makes_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = StandIn::start(&directory.path().join("leases.db")).handle;
+        let (_running, stopped) = watch::channel(());
+        let streaming = Streaming { life: Duration::ZERO, ..Streaming::until(stopped, Looks::at(agent.clone())) };
+        let start = Start { after: agent.events().newest(), is_unknown: true };
+        let told = streaming.clone().begin(agent, start).ok().unwrap().told();
+        assert_eq!(streaming.seats.available_permits(), STREAMS - 1);
+        assert!(pin!(told).count().await > 0, "what is due is told before the end");
+        assert_eq!(streaming.seats.available_permits(), STREAMS);
+    }
 }

@@ -31,7 +31,7 @@ const LANE: usize = 72;
 /// Addresses on a card.
 const ADDRESSES: usize = 3;
 /// Letters that have room on a card, as names, as notes and as what is written in one width.
-const NAME: usize = 20;
+const NAME: usize = 18;
 const NOTE: usize = 25;
 const FIXED: usize = 24;
 /// Of what is written below a tie, how wide a letter is, in tenths.
@@ -62,11 +62,14 @@ fn told(bridge: &str, ports: &[&Port<'_>], shown: &Shown<'_>) -> String {
     let mut contested: Vec<_> = ports.iter().flat_map(|port| port.contested()).map(|of| of.incident).collect();
     contested.sort_by_key(|incident| incident.id);
     contested.dedup_by_key(|incident| incident.id);
-    let ties: Vec<_> = contested.iter().map(|incident| {
-        let parties: Vec<_> = incident.parties.iter().map(super::story::who).collect();
-        let decision = incident.decision.as_deref().map(plain).unwrap_or_default();
-        format!(" {} is contested by {}. {decision}", incident.address, parties.join(" and "))
-    }).collect();
+    let ties: Vec<_> = contested
+        .iter()
+        .map(|incident| {
+            let parties: Vec<_> = incident.parties.iter().map(super::story::who).collect();
+            let decision = incident.decision.as_deref().map(plain).unwrap_or_default();
+            format!(" {} is contested by {}. {decision}", incident.address, parties.join(" and "))
+        })
+        .collect();
     let part = if shown.pages > 1 { "on this page" } else { "shown" };
     format!("Bridge {bridge}, {} ports {part}.{} The table below has each of them.", ports.len(), ties.concat())
 }

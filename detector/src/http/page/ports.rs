@@ -99,7 +99,8 @@ impl Port<'_> {
 /// A name as it may be shown: nothing in it turns or hides what stands beside it.
 pub(super) fn plain(name: &str) -> String {
     let misleads = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     name.chars().map(|c| if misleads(c) { '\u{fffd}' } else { c }).collect()
 }
@@ -216,7 +217,8 @@ fn contested<'a>(look: &'a Look, incident: &'a Incident, party: &'a Party, addre
 fn moved(look: &Look) -> BTreeMap<(At<'_>, Ipv4Addr), &Incident> {
     let healed = look.incidents.iter().filter(|incident| incident.healed);
     let moves = healed.flat_map(|incident| {
-        let to = |party: &'_ Party| party.new_address.map(|address| ((incident.bridge.as_str(), party.ifindex), address));
+        let to =
+            |party: &'_ Party| party.new_address.map(|address| ((incident.bridge.as_str(), party.ifindex), address));
         incident.parties.iter().filter_map(to).map(move |place| (place, incident))
     });
     moves.collect()

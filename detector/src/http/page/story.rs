@@ -64,7 +64,7 @@ fn sentence(look: &Look) -> (&'static str, Glyph, String) {
 fn state(state: &State) -> Markup {
     let State { about, paused_until, degraded, lost } = state;
     let mode = match about.mode.as_str() {
-        "enforce" => "enforce: contains and moves losers",
+        "enforce" => "enforce: acts on duplicates",
         "observe" => "observe: tells, changes nothing",
         other => other,
     };

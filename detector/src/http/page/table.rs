@@ -74,13 +74,9 @@ fn place(port: &Port<'_>) -> String {
 
 fn state(held: &Held<'_>) -> (&'static str, Markup) {
     match &held.standing {
-        Standing::Contested(of) => {
-            ("red", html! { (Glyph::Alarm.inline()) "duplicate, " (contest(of).join(", ")) })
-        }
+        Standing::Contested(of) => ("red", html! { (Glyph::Alarm.inline()) "duplicate, " (contest(of).join(", ")) }),
         Standing::Martian => ("amber", html! { (Glyph::Alarm.inline()) "martian" }),
-        Standing::MovedFrom(incident) => {
-            ("green", html! { (Glyph::Fine.inline()) "moved from " (incident.address) })
-        }
+        Standing::MovedFrom(incident) => ("green", html! { (Glyph::Fine.inline()) "moved from " (incident.address) }),
         Standing::Fine => ("", html! { "ok" }),
     }
 }
