@@ -14,9 +14,9 @@ struct Tool {
     why: &'static str,
 }
 
-/// Two of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
+/// Some of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
 /// arpwatch only on interfaces that somebody names.
-const TOOLS: [Tool; 22] = [
+const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -33,6 +33,7 @@ const TOOLS: [Tool; 22] = [
     Tool { program: "arpwatch", package: "arpwatch", why: "judges the same captures as dupip, to be compared" },
     Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
+    Tool { program: "chromium", package: "chromium", why: "shows the agent's page as a person would see it" },
     Tool {
         program: "host-local",
         package: "containernetworking-plugins",
