@@ -14,6 +14,7 @@ mod leftovers;
 mod life;
 mod neighbours;
 mod operators;
+mod prometheus;
 mod reconcile;
 mod replay;
 mod runner;
