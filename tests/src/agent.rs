@@ -216,7 +216,8 @@ impl Dupip {
     /// If the program cannot be started.
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
         let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
-        let run = run.args(["--database", &self.database, "--socket", SOCKET, "--listen", &LISTEN.to_string()]).args(args);
+        let run =
+            run.args(["--database", &self.database, "--socket", SOCKET, "--listen", &LISTEN.to_string()]).args(args);
         Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", &self.logs).spawn()? })
     }
 }

@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn only_the_pace_is_changed() {
         let pace = Pace { every: Duration::from_millis(250), sooner: 10 };
-        let text = "global:\n  scrape_interval: 15s\nx:\n  - expr: a[5m] for: 3\n    for: 2m\n    summary: \"for: all\"\n";
+        let text =
+            "global:\n  scrape_interval: 15s\nx:\n  - expr: a[5m] for: 3\n    for: 2m\n    summary: \"for: all\"\n";
         let changed = "global:\n  scrape_interval: 250ms\nx:\n  - expr: a[5m] for: 3\n    for: 12000ms\n    summary: \"for: all\"\n";
         assert_eq!(at_pace(text, pace).unwrap(), changed);
         assert!(at_pace("for: soon", pace).unwrap_err().to_string().contains("soon"));

@@ -52,8 +52,7 @@ fn every_alert_has_its_section_in_the_runbook_and_no_section_is_left_over() -> R
     let readme = text_of("README.md")?;
     let (_, runbook) = readme.split_once("\n## Runbook\n").context("there is no runbook")?;
     let runbook = runbook.split("\n## ").next().unwrap_or_default();
-    let sections: Vec<_> =
-        runbook.split("\n### ").skip(1).filter_map(|section| section.split_once('\n')).collect();
+    let sections: Vec<_> = runbook.split("\n### ").skip(1).filter_map(|section| section.split_once('\n')).collect();
     let titles: BTreeSet<_> = sections.iter().map(|(title, _)| (*title).to_owned()).collect();
     assert_eq!(titles, alerts()?);
     for (title, text) in sections {
