@@ -93,6 +93,12 @@ impl Dupip {
         &self.program
     }
 
+    /// Where its agent listens on the runner.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        LISTEN
+    }
+
     /// A program that was built elsewhere, for `bridge`.
     ///
     /// # Errors
@@ -292,12 +298,6 @@ impl Agent {
         ensure!(status == 200, "/metrics answers with status {status}");
         let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map(|value| value.parse().with_context(|| format!("{series} is `{value}`"))).transpose()
-    }
-
-    /// Where it listens on the runner.
-    #[must_use]
-    pub const fn listen(&self) -> SocketAddr {
-        LISTEN
     }
 
     /// Gets a path over HTTP, such as `/healthz`: the status and the body.

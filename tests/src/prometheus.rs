@@ -13,6 +13,9 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 /// How long it may take to come up. It is about a second on a machine that does little else.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where the newer face of Prometheus shows the alerts, and where the older does.
+const PAGES: [&str; 2] = ["/alerts", "/classic/alerts"];
+
 /// How much faster than on a real runner everything goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -67,6 +70,16 @@ impl Prometheus {
     #[must_use]
     pub const fn listen(&self) -> SocketAddr {
         LISTEN
+    }
+
+    /// The page on which a browser shows the alerts. Debian builds Prometheus with the older of its two faces.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn alerts_page(&self) -> Result<&'static str> {
+        let [newer, older] = PAGES;
+        let (status, _) = self.exchange(newer)?;
+        Ok(if status == 200 { newer } else { older })
     }
 
     /// Asks its API, as in `rules`: what it calls `data`.
