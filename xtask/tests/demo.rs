@@ -5,10 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs and does not get fails the test")]
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Lines, Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -102,47 +102,58 @@ fn address<'a>(story: &'a [String], of: &str) -> Result<&'a str> {
     line.split_whitespace().next_back().context("an empty line")
 }
 
-/// Starts the demo with Prometheus and reads its story up to a line with these words.
-fn watched(flags: &[&str], words: &str) -> Result<(Child, Vec<String>)> {
-    let mut demo = demo(flags).arg("--prometheus").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let (mut told, mut is_there) = (Vec::new(), false);
-    for line in BufReader::new(demo.stdout.take().context("no output")?).lines() {
-        told.push(line?);
-        is_there = told.last().is_some_and(|line| line.contains(words));
-        if is_there {
-            break;
-        }
-    }
-    assert!(is_there, "no `{words}` in {told:#?}");
-    Ok((demo, told))
+/// A demo with Prometheus, and what it has told. It would fail if nobody were there to hear the rest.
+struct Watched {
+    demo: Child,
+    told: Vec<String>,
+    _rest: Lines<BufReader<ChildStdout>>,
 }
 
-fn interrupt(demo: &mut Child) -> Result<ExitStatus> {
-    Command::new("kill").args(["-INT", &demo.id().to_string()]).status()?;
-    Ok(demo.wait()?)
+impl Watched {
+    /// Starts it and reads its story up to a line with these words.
+    fn until(flags: &[&str], words: &str) -> Result<Self> {
+        let mut demo = demo(flags).arg("--prometheus").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(demo.stdout.take().context("no output")?).lines();
+        let (mut told, mut is_there) = (Vec::new(), false);
+        for line in lines.by_ref() {
+            told.push(line?);
+            is_there = told.last().is_some_and(|line| line.contains(words));
+            if is_there {
+                break;
+            }
+        }
+        assert!(is_there, "no `{words}` in {told:#?}");
+        Ok(Self { demo, told, _rest: lines })
+    }
+
+    fn interrupt(&mut self) -> Result<ExitStatus> {
+        Command::new("kill").args(["-INT", &self.demo.id().to_string()]).status()?;
+        Ok(self.demo.wait()?)
+    }
 }
 
 fn shows_an_alert_to_a_browser(before: &Snapshot) -> Result<()> {
-    let (mut demo, story) = watched(&["--keep"], "until Ctrl-C")?;
+    let mut watched = Watched::until(&["--keep"], "until Ctrl-C")?;
+    let story = &watched.told;
     let states: Vec<_> =
         story.iter().filter_map(|line| line.strip_prefix("    DuplicateAddressNotHealed is ")).collect();
     let states: Vec<_> = states.into_iter().filter(|state| state.ends_with('.')).collect();
     assert_eq!(states, ["inactive.", "pending.", "firing.", "inactive."], "{story:#?}");
-    let metrics = get(address(&story, "its metrics")?)?;
+    let metrics = get(address(story, "its metrics")?)?;
     assert!(metrics.contains("\ndupip_heal_seconds_count 1\n"), "{metrics}");
-    let alerts = get(address(&story, "Prometheus' alerts")?)?;
+    let alerts = get(address(story, "Prometheus' alerts")?)?;
     assert!(alerts.starts_with("HTTP/1.0 200") && alerts.contains("DuplicateAddress"), "{alerts}");
-    assert!(interrupt(&mut demo)?.success(), "it ends well when it is told to");
+    assert!(watched.interrupt()?.success(), "it ends well when it is told to");
     before.wait_restored(DEADLINE)
 }
 
 fn stops_while_an_alert_is_awaited(before: &Snapshot) -> Result<()> {
-    let (mut demo, story) = watched(&[], "is pending")?;
-    let url = address(&story, "its metrics")?;
-    assert!(get(url)?.contains("duplicate_ip_active"));
-    assert!(!interrupt(&mut demo)?.success());
+    let mut watched = Watched::until(&[], "is pending")?;
+    let url = address(&watched.told, "its metrics")?.to_owned();
+    assert!(get(&url)?.contains("duplicate_ip_active"));
+    assert!(!watched.interrupt()?.success());
     before.wait_restored(DEADLINE)?;
-    assert!(get(url).is_err(), "somebody still listens at {url}");
+    assert!(get(&url).is_err(), "somebody still listens at {url}");
     Ok(())
 }
 
