@@ -87,8 +87,8 @@ fn an_alert_goes_from_pending_to_firing_and_back_and_every_panel_shows_something
     panels::assert_say_that_it_is_open(&lab.prometheus)?;
     assert!(agent.terminate()?.success());
 
-    // The next agent heals what it finds open.
-    let agent = &mut lab.dupip.start(Mode::Enforce)?;
+    // The next agent heals what it finds open, and tells a hook.
+    let agent = &mut lab.dupip.start_with(Mode::Enforce, &["--hook", "resolved=/bin/true"])?;
     closed(agent, "healed")?;
     assert_ne!(loser.addresses()?, ["10.8.64.2/24"]);
     lab.dupip.say(&["lease", "allocate", "--bridge", "rt0", "--owner", "somebody"])?;
