@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fmt,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{Bridge, Command, Process, wait_until};
 
 /// Where the agent listens: the loopback device is the runner's own, so every lab can have the same port.
-const LISTEN: &str = "127.0.0.1:9477";
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 
 /// How long the agent may take to come up or to end. It is far less on a machine that does little else.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -91,6 +91,12 @@ impl Dupip {
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// Where its agent listens on the runner.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        LISTEN
     }
 
     /// A program that was built elsewhere, for `bridge`.
@@ -216,7 +222,8 @@ impl Dupip {
     /// If the program cannot be started.
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
         let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
-        let run = run.args(["--database", &self.database, "--socket", SOCKET, "--listen", LISTEN]).args(args);
+        let run =
+            run.args(["--database", &self.database, "--socket", SOCKET, "--listen", &LISTEN.to_string()]).args(args);
         // What this machine's own agent is told is nothing to the lab's.
         self.spawned(run.env("DUPIP_CONFIG", "/dev/null"))
     }
@@ -317,10 +324,7 @@ impl Agent {
     /// # Errors
     /// If the agent does not listen, or does not speak HTTP.
     pub fn http(&self, path: &str) -> Result<(u16, String)> {
-        let answer = self.dupip.bridge.runner().inside(|| exchange(path))?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without headers")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok((status.with_context(|| format!("an answer without a status: {head}"))?, body.to_owned()))
+        self.dupip.bridge.runner().inside(|| exchange(LISTEN, path))
     }
 
     /// Waits for a line of the agent's log with `words` in it.
@@ -394,14 +398,16 @@ fn beside(name: &str, variable: &str) -> Result<PathBuf> {
     built.with_context(|| format!("{}, or name one in {variable}", hint()))
 }
 
-/// One exchange over HTTP/1.0, whose answer ends with the connection.
-fn exchange(path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(LISTEN).with_context(|| format!("nobody listens on {LISTEN}"))?;
+/// One exchange over HTTP/1.0, whose answer ends with the connection: the status and the body.
+pub(crate) fn exchange(server: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(server).with_context(|| format!("nobody listens on {server}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {LISTEN}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without headers")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.with_context(|| format!("an answer without a status: {head}"))?, body.to_owned()))
 }
 
 fn parse(text: &str) -> Result<Value> {

@@ -17,6 +17,7 @@ mod life;
 mod neighbours;
 mod operators;
 mod page;
+mod prometheus;
 mod reconcile;
 mod replay;
 mod runner;

@@ -72,6 +72,7 @@ fn a_contained_loser_is_shown_with_what_is_dropped_and_can_be_let_go() -> Result
     assert_eq!((field(&seen, "bridge"), field(&seen, "vlan")), (&json!("rt0"), &Value::Null));
     let incident = held(agent, "losers like this one are contained only")?;
     assert_eq!(field(&seen, "incident"), field(&incident, "id"));
+    assert_eq!(agent.metric("dupip_quarantined{bridge=\"rt0\"}")?, Some(1.0));
 
     let before = field(&seen, "dropped").as_u64().context("nothing is counted")?;
     lab.announce()?;
@@ -92,6 +93,7 @@ fn a_contained_loser_is_shown_with_what_is_dropped_and_can_be_let_go() -> Result
     lab.announce()?;
     lab.assert_both_answer()?;
     assert_eq!(quarantine(&lab.dupip)?, [] as [Value; 0]);
+    assert_eq!(agent.metric("dupip_quarantined{bridge=\"rt0\"}")?, Some(0.0));
     let again = lab.dupip.outcome(&lift)?;
     assert_eq!(again.status, Some(1), "{again:?}");
     assert!(again.complaint.contains("10.8.64.2 is not in quarantine at "), "{again:?}");

@@ -1,10 +1,10 @@
-//! `cargo xtask lint`: format, the fuzz targets' manifest, room rules, clippy.
+//! `cargo xtask lint`: format, the fuzz targets' manifest, room rules, dashboards, clippy.
 
 use std::process::{ExitCode, Stdio};
 
 use anyhow::Result;
 
-use crate::{rooms, setup, shell};
+use crate::{dashboards, rooms, setup, shell};
 
 /// Runs all of them, so that one run tells all; fails if any of them did.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -14,6 +14,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         ("format", cargo("fmt --all --check")?),
         ("fuzz", cargo("fmt --manifest-path tests/fuzz/Cargo.toml --check")? && is_locked()?),
         ("room rules", room_rules()?),
+        ("dashboards", dashboards()?),
         ("clippy", cargo("clippy --workspace --all-targets --locked -- -D warnings")?),
     ];
     for (check, passed) in &clean {
@@ -37,6 +38,14 @@ fn is_locked() -> Result<bool> {
         );
     }
     Ok(is_locked)
+}
+
+fn dashboards() -> Result<bool> {
+    let faults = dashboards::check(shell::workspace())?;
+    for fault in &faults {
+        println!("{fault}");
+    }
+    Ok(faults.is_empty())
 }
 
 fn room_rules() -> Result<bool> {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod dashboards;
 mod demo;
 mod fuzz;
 mod lint;
@@ -37,7 +38,7 @@ enum Verb {
     /// Sets up and builds what is missing, makes a runner out of namespaces (nothing of this machine's is touched), shows
     /// the duplicate without dupip and then with it. Everything is removed at the end. Needs root, or sudo.
     Demo(demo::Args),
-    /// Check format, clippy with warnings denied, and the room rules
+    /// Check format, clippy with warnings denied, the room rules, and the dashboards
     ///
     /// The room rules keep the architecture true: who may use whom, what stays pure, where unsafe code and metric names
     /// may stand, how long a file may be. Each violation is printed as `file:line`, with how to put it right.

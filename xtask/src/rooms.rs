@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+pub(crate) use metric_names::Metrics;
 use serde_json::Value;
 use source::Source;
 
@@ -89,6 +90,17 @@ pub(crate) fn check(workspace: &Path) -> Result<Vec<Violation>> {
         violations.extend(check_source(source, &crates));
     }
     Ok(violations.into_iter().collect())
+}
+
+/// The metrics that the agent has, from its code.
+///
+/// # Errors
+/// A file cannot be read or is no Rust.
+pub(crate) fn metrics(workspace: &Path) -> Result<Metrics> {
+    let files = files(workspace, &Path::new(HOUSE).join("telemetry"))?;
+    let parse = |file: PathBuf| Source::parse(file.clone(), &fs::read_to_string(workspace.join(file))?);
+    let sources = files.into_iter().map(parse).collect::<Result<Vec<_>>>()?;
+    Ok(Metrics::registered_in(&sources))
 }
 
 fn check_source(source: &Source, crates: &BTreeSet<String>) -> Vec<Violation> {

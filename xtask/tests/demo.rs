@@ -5,9 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs and does not get fails the test")]
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Lines, Read as _, Write as _},
+    net::TcpStream,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -83,6 +84,79 @@ fn stays_until_removed(before: &Snapshot) -> Result<()> {
     before.wait_restored(DEADLINE)
 }
 
+/// What a server answers on its whole page, and with which status line.
+fn get(url: &str) -> Result<String> {
+    let rest = url.strip_prefix("http://").context("no http")?;
+    let (host, path) = rest.split_once('/').context("no path")?;
+    let mut stream = TcpStream::connect(host).with_context(|| format!("nobody listens on {host}"))?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The address that a line of the story ends with.
+fn address<'a>(story: &'a [String], of: &str) -> Result<&'a str> {
+    let line = story.iter().find(|line| line.contains(of)).with_context(|| format!("no {of} in {story:#?}"))?;
+    line.split_whitespace().next_back().context("an empty line")
+}
+
+/// A demo with Prometheus, and what it has told. It would fail if nobody were there to hear the rest.
+struct Watched {
+    demo: Child,
+    told: Vec<String>,
+    _rest: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watched {
+    /// Starts it and reads its story up to a line with these words.
+    fn until(flags: &[&str], words: &str) -> Result<Self> {
+        let mut demo = demo(flags).arg("--prometheus").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(demo.stdout.take().context("no output")?).lines();
+        let (mut told, mut is_there) = (Vec::new(), false);
+        for line in lines.by_ref() {
+            told.push(line?);
+            is_there = told.last().is_some_and(|line| line.contains(words));
+            if is_there {
+                break;
+            }
+        }
+        assert!(is_there, "no `{words}` in {told:#?}");
+        Ok(Self { demo, told, _rest: lines })
+    }
+
+    fn interrupt(&mut self) -> Result<ExitStatus> {
+        Command::new("kill").args(["-INT", &self.demo.id().to_string()]).status()?;
+        Ok(self.demo.wait()?)
+    }
+}
+
+fn shows_an_alert_to_a_browser(before: &Snapshot) -> Result<()> {
+    let mut watched = Watched::until(&["--keep"], "until Ctrl-C")?;
+    let story = &watched.told;
+    let states: Vec<_> =
+        story.iter().filter_map(|line| line.strip_prefix("    DuplicateAddressNotHealed is ")).collect();
+    let states: Vec<_> = states.into_iter().filter(|state| state.ends_with('.')).collect();
+    assert_eq!(states, ["inactive.", "pending.", "firing.", "inactive."], "{story:#?}");
+    let metrics = get(address(story, "its metrics")?)?;
+    assert!(metrics.contains("\ndupip_heal_seconds_count 1\n"), "{metrics}");
+    let alerts = get(address(story, "Prometheus' alerts")?)?;
+    assert!(alerts.starts_with("HTTP/1.0 200") && alerts.contains("DuplicateAddress"), "{alerts}");
+    assert!(watched.interrupt()?.success(), "it ends well when it is told to");
+    before.wait_restored(DEADLINE)
+}
+
+fn stops_while_an_alert_is_awaited(before: &Snapshot) -> Result<()> {
+    let mut watched = Watched::until(&[], "is pending")?;
+    let url = address(&watched.told, "its metrics")?.to_owned();
+    assert!(get(&url)?.contains("duplicate_ip_active"));
+    assert!(!watched.interrupt()?.success());
+    before.wait_restored(DEADLINE)?;
+    assert!(get(&url).is_err(), "somebody still listens at {url}");
+    Ok(())
+}
+
 #[test]
 fn the_demo_keeps_its_promises_and_leaves_nothing() -> Result<()> {
     assert!(is_root(), "the demo makes namespaces and loads eBPF programs: run this as root");
@@ -92,7 +166,9 @@ fn the_demo_keeps_its_promises_and_leaves_nothing() -> Result<()> {
     only_observes()?;
     before.wait_restored(DEADLINE)?;
     stops_when_interrupted(&before)?;
-    stays_until_removed(&before)
+    stays_until_removed(&before)?;
+    shows_an_alert_to_a_browser(&before)?;
+    stops_while_an_alert_is_awaited(&before)
 }
 
 fn is_root() -> bool {

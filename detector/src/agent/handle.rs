@@ -308,6 +308,7 @@ impl Handle {
     /// When the agent is stopping.
     pub async fn metrics(&self) -> Result<Vec<u8>, AskError> {
         self.ask(Query::Gauges).await?;
+        self.telemetry.set_ready(self.readiness.waits_for().is_empty());
         let read = |store: &dyn Store| Ok::<_, StoreError>((store.leases(None)?, store.pools()?, store.fenced()?));
         // The store itself sees to it that its failures are told.
         if let Ok((leases, pools, fenced)) = self.with_store(read).await? {

@@ -368,8 +368,11 @@ impl Agent {
 
     fn set_gauges(&self) {
         for name in self.bridges.keys() {
-            let gauges =
-                BridgeGauges { bindings: self.engine.binding_count(*name), duplicates: self.engine.open_count(*name) };
+            let gauges = BridgeGauges {
+                bindings: self.engine.binding_count(*name),
+                duplicates: self.engine.open_count(*name),
+                quarantined: self.engine.contained_count(*name),
+            };
             self.telemetry.set_bridge(*name, gauges);
         }
     }

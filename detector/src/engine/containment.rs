@@ -16,7 +16,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    net::{Contained, Domain, IfIndex, Lease, Station},
+    net::{BridgeName, Contained, Domain, IfIndex, Lease, Station},
     time::{Span, Timestamp},
 };
 
@@ -174,6 +174,12 @@ impl Engine {
     /// Everything that is contained, by domain, address and port.
     pub fn contained(&self) -> impl Iterator<Item = Containment> {
         self.contained.iter().map(|((key, port), of)| self.containment(*key, *port, *of))
+    }
+
+    /// How much is contained on a bridge.
+    #[must_use]
+    pub fn contained_count(&self, bridge: BridgeName) -> usize {
+        self.contained.keys().filter(|((domain, _), _)| domain.bridge == bridge).count()
     }
 
     fn containment(&self, key: Key, port: IfIndex, incident: Option<IncidentId>) -> Containment {

@@ -398,6 +398,13 @@ async fn metrics_are_in_prometheus_format() {
     for line in ["duplicate_ip_total{bridge=\"rt0\"} 1", "dupip_leases{pool=\"rt0\",state=\"bound\"} 1"] {
         assert!(answer.lines().any(|found| found == line), "no `{line}` in\n{answer}");
     }
+    let is_ready = async |value: &str| {
+        let answer = served.over_tcp(&get("/metrics")).await;
+        answer.lines().any(|line| line.strip_prefix("dupip_ready ") == Some(value))
+    };
+    assert!(is_ready("0").await);
+    served.agent.become_ready();
+    assert!(is_ready("1").await);
 }
 
 #[tokio::test]

@@ -107,8 +107,10 @@ pub struct Telemetry {
     pub(super) degraded: IntGaugeVec,
     pub(super) hooks: IntCounterVec,
     pub(super) paused: IntGauge,
+    ready: IntGauge,
     fenced: IntCounterVec,
     active: IntGaugeVec,
+    quarantined: IntGaugeVec,
     claims: IntCounterVec,
     malformed: IntCounterVec,
     lost: IntCounterVec,
@@ -126,12 +128,14 @@ pub struct Telemetry {
 }
 
 /// What is counted of a bridge when somebody asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BridgeGauges {
     /// Rows of the live table.
     pub bindings: usize,
     /// Addresses with more than one owner.
     pub duplicates: usize,
+    /// Addresses that a port is kept from claiming; one for each such port.
+    pub quarantined: usize,
 }
 
 impl Telemetry {
@@ -150,6 +154,12 @@ impl Telemetry {
                 &["bridge"],
             )?,
             active: gauge(at, "duplicate_ip_active", "Addresses that have more than one live owner now", &["bridge"])?,
+            quarantined: gauge(
+                at,
+                "dupip_quarantined",
+                "Claims that are dropped now: an address at a port, for each of both",
+                &["bridge"],
+            )?,
             reopened: counter(
                 at,
                 "dupip_incidents_reopened_total",
@@ -237,6 +247,10 @@ impl Telemetry {
                 &["occasion", "result"],
             )?,
             paused: registered(at, IntGauge::new("dupip_paused", "1 while an operator has the agent do nothing new")?)?,
+            ready: registered(
+                at,
+                IntGauge::new("dupip_ready", "1 once every port has a tap and every sandbox has been looked at")?,
+            )?,
             pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
@@ -298,7 +312,7 @@ impl Telemetry {
             self.leases.with_label_values(&[bridge.as_str(), state.as_str()]);
         }
         self.set_ports(bridge, 0);
-        self.set_bridge(bridge, BridgeGauges { bindings: 0, duplicates: 0 });
+        self.set_bridge(bridge, BridgeGauges::default());
     }
 
     /// Counts an ARP packet that the tap reported.
@@ -357,6 +371,12 @@ impl Telemetry {
         let name = [bridge.as_str()];
         self.bindings.with_label_values(&name).set(as_gauge(gauges.bindings));
         self.active.with_label_values(&name).set(as_gauge(gauges.duplicates));
+        self.quarantined.with_label_values(&name).set(as_gauge(gauges.quarantined));
+    }
+
+    /// Sets whether the agent's word counts already.
+    pub fn set_ready(&self, is_ready: bool) {
+        self.ready.set(is_ready.into());
     }
 
     /// Sets how many ports of a bridge have a tap.
@@ -471,6 +491,8 @@ mod tests {
             "dupip_held_total{reason=\"brake\"} 0",
             "dupip_containments_total{bridge=\"rt0\"} 0",
             "dupip_paused 0",
+            "dupip_ready 0",
+            "dupip_quarantined{bridge=\"rt0\"} 0",
             "dupip_degraded{feature=\"inventory\"} 0",
             "dupip_leases{pool=\"rt0\",state=\"bound\"} 0",
             "dupip_ports{bridge=\"rt0\"} 0",

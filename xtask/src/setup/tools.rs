@@ -14,8 +14,9 @@ struct Tool {
     why: &'static str,
 }
 
-/// Some of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
-/// arpwatch only on interfaces that somebody names.
+/// Some of the packages bring services. As installed, most do nothing: keepalived starts only where it finds a configuration,
+/// arpwatch only on interfaces that somebody names. Where systemd runs, Debian starts prometheus on port 9090 with nothing
+/// to scrape but itself; neither the tests nor the demo need that service: `systemctl disable --now prometheus`.
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
@@ -32,6 +33,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "tshark", package: "tshark", why: "reads captures, for a second opinion" },
     Tool { program: "arpwatch", package: "arpwatch", why: "judges the same captures as dupip, to be compared" },
     Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
+    Tool { program: "prometheus", package: "prometheus", why: "scrapes the agent and judges the alert rules" },
+    Tool { program: "promtool", package: "prometheus", why: "tests the alert rules" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
     Tool { program: "chromium", package: "chromium", why: "shows the agent's page as a person would see it" },
     Tool {
