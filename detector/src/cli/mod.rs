@@ -23,6 +23,7 @@ mod render;
 mod replay;
 mod run;
 mod scan;
+mod support_bundle;
 mod table;
 
 use std::{panic, path::PathBuf};
@@ -102,6 +103,8 @@ enum Verb {
     Replay(replay::Args),
     /// Say what is there, what is missing, what that means and what to do
     Doctor(doctor::Args),
+    /// Gather what a bug report needs into one archive, without secrets
+    SupportBundle(support_bundle::Args),
     /// Plant a harmless duplicate and see it named, contained and healed
     Drill(drill::Args),
     /// Print a shell's completion script
@@ -128,6 +131,7 @@ impl Cli {
             Verb::Scan(args) => args.run(),
             Verb::Replay(args) => args.run(),
             Verb::Doctor(args) => args.run(&socket),
+            Verb::SupportBundle(args) => args.run(socket),
             Verb::Drill(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),

@@ -297,9 +297,10 @@ async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listen: 
     let spool = Arc::new(Spool::beside(&settings.database));
     let hooks = Hooks::start(settings.hooks.clone(), spool, Arc::clone(&telemetry));
     let told = hooks.ended();
-    let (handle, agent) = agent::start(settings, telemetry, hooks).await?;
+    let (handle, agent) = agent::start(settings, Arc::clone(&telemetry), hooks).await?;
     let ended = until(end.come(), agent, endpoints, handle).await;
     told.await;
+    telemetry.tell_last_repeats();
     Ok(ended?)
 }
 

@@ -10,7 +10,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
+use super::{event::Kind, log::EventLog, repeats::Repeats, suppressed::Suppressed, tell::Reasons};
 use crate::{
     allocator::Pool,
     capture::Malformed,
@@ -92,6 +92,7 @@ pub struct Telemetry {
     pub(super) events: EventLog,
     pub(super) suppressed: Vec<Suppressed>,
     pub(super) reasons: Mutex<Reasons>,
+    pub(super) repeats: Mutex<Repeats>,
     pub(super) told: IntCounterVec,
     pub(super) reopened: IntCounterVec,
     pub(super) floods: IntCounterVec,
@@ -245,6 +246,7 @@ impl Telemetry {
             events: EventLog::new(),
             suppressed: Vec::new(),
             reasons: Mutex::default(),
+            repeats: Mutex::default(),
             registry,
         };
         telemetry.start_at_zero()?;
