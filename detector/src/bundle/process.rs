@@ -11,7 +11,6 @@ use std::{
 use rustix::fs::OFlags;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    net::UnixStream,
     process::Command,
 };
 
@@ -20,6 +19,7 @@ use super::{
     secrets::{Known, scrub},
     within,
 };
+use crate::http::Client;
 
 /// Lines of the journal.
 const LINES: &str = "2000";
@@ -70,12 +70,10 @@ pub(super) async fn parts(socket: &Path, known: &Known) -> Vec<Part> {
         .collect()
 }
 
-/// The process that listens there, by the socket's word.
-async fn pid(socket: &Path) -> Result<i32, String> {
-    let stream =
-        UnixStream::connect(socket).await.map_err(|error| format!("no agent at {}: {error}", socket.display()))?;
-    let peer = stream.peer_cred().map_err(|error| error.to_string())?;
-    peer.pid().filter(|pid| *pid > 0).ok_or_else(|| "the agent is in another PID namespace".to_owned())
+/// The process that listens there.
+async fn pid(socket: &Path) -> Result<u32, String> {
+    let process = Client::new(socket).process().await.map_err(|error| error.to_string())?;
+    process.ok_or_else(|| "the agent is in another PID namespace".to_owned())
 }
 
 /// Words that end with a zero byte.
@@ -84,7 +82,7 @@ fn words(bytes: &[u8]) -> Vec<String> {
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-fn place(folder: &Path, pid: i32) -> Result<Vec<u8>, String> {
+fn place(folder: &Path, pid: u32) -> Result<Vec<u8>, String> {
     let mut text = format!("pid: {pid}\n").into_bytes();
     text.extend(beginning(&folder.join("cgroup")).unwrap_or_default());
     for entry in fs::read_dir(folder.join("ns")).map_err(|error| error.to_string())?.flatten() {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     allocator::DATABASE,
-    bundle::{Known, LEFT_OUT, Part, Questions, Written, write},
+    bundle::{LEFT_OUT, Part, Questions, Written, write},
     http::{Client, api::About},
 };
 
@@ -34,7 +34,7 @@ gathered is a file that says why. Only you may read the archive; look into it be
 it on.";
 
 /// Where the agent's configuration is unless something else is said.
-const CONFIGURATION: &str = "/etc/dupip/dupip.toml";
+pub(super) const CONFIGURATION: &str = "/etc/dupip/dupip.toml";
 /// How long the doctor may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,7 +70,7 @@ impl Args {
                 socket,
                 database,
                 configuration: self.config,
-                known: known(),
+                known: flags_of_run().collect(),
                 redact: self.redact,
             };
             write(questions, file.clone(), |what| note(format_args!("gathers {what}"))).await
@@ -92,11 +92,12 @@ fn usual_name() -> PathBuf {
 }
 
 /// What flags of `dupip run` there are: a configuration has the same names.
-fn known() -> Known {
+pub(super) fn flags_of_run() -> impl Iterator<Item = String> {
     let cli = Cli::command();
-    let of_run = cli.get_subcommands().find(|verb| verb.get_name() == "run");
-    let arguments = of_run.into_iter().flat_map(|run| run.get_arguments()).chain(cli.get_arguments());
-    arguments.filter_map(|argument| argument.get_long()).map(str::to_owned).collect()
+    let run = cli.get_subcommands().find(|verb| verb.get_name() == "run").cloned();
+    let of_run = run.into_iter().flat_map(|run| run.get_arguments().cloned().collect::<Vec<_>>());
+    let all = of_run.chain(cli.get_arguments().cloned().collect::<Vec<_>>());
+    all.filter_map(|argument| argument.get_long().map(str::to_owned))
 }
 
 /// What the program says of itself and by its other verbs.

@@ -26,6 +26,10 @@ const SECONDS: [f64; 14] =
 
 /// 1 for each feature that the agent cannot do fully.
 const DEGRADED: &str = "dupip_degraded";
+/// Addresses that can be leased.
+pub(super) const POOL_SIZE: &str = "dupip_pool_size";
+/// Leases by state, free ones not counted.
+pub(super) const LEASES: &str = "dupip_leases";
 
 /// The features that an agent cannot do fully, by what it says on `/metrics`.
 #[must_use]
@@ -238,8 +242,8 @@ impl Telemetry {
                 &["occasion", "result"],
             )?,
             paused: registered(at, IntGauge::new("dupip_paused", "1 while an operator has the agent do nothing new")?)?,
-            pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
-            leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
+            pool_size: gauge(at, POOL_SIZE, "Addresses that can be leased, free or not", &["pool"])?,
+            leases: gauge(at, LEASES, "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
             degraded: gauge(at, DEGRADED, "1 for what the agent cannot do fully", &["feature"])?,

@@ -12,6 +12,7 @@ mod lines;
 mod log;
 mod metrics;
 mod repeats;
+mod rooms;
 mod suppressed;
 mod tell;
 #[cfg(test)]
@@ -22,5 +23,6 @@ pub use event::{Event, Facts, Kind, Severity, UnknownKind};
 pub use lines::{LINES, Line, REPEATED};
 pub use log::{Asked, BadCursor, Cursor, Entry, EventLog, Page, Stream};
 pub use metrics::{BridgeGauges, Feature, Telemetry, degraded_in};
+pub use rooms::{PoolRoom, rooms_in};
 pub use suppressed::{NotSuppressed, Suppressed};
 pub use words::with_causes;
