@@ -111,7 +111,7 @@ fn a_running_agent_and_other_programs_on_its_hooks_are_told() -> Result<()> {
 fn look(dupip: &Dupip, args: &[&str]) -> Result<Vec<Value>> {
     let outcome = dupip.outcome(&[&["doctor", "--bridge", "rt0", "-o", "json"], args].concat())?;
     let found: Value = serde_json::from_str(&outcome.output).with_context(|| outcome.complaint.clone())?;
-    Ok(found["checks"].as_array().cloned().unwrap_or_default())
+    Ok(found.get("checks").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
 /// The status, and what to do.
@@ -165,15 +165,11 @@ fn where_the_agent_listens_and_what_it_may_open_is_told() -> Result<()> {
     }
     limit(Some(512))?;
     assert_eq!(said(&look(&dupip, &[])?, "limit.files", None)?.0, "warning");
-    bridge.runner().run(["nft", "add", "table", "ip", "closed"])?;
-    bridge.runner().run(["nft", "add", "chain", "ip", "closed", "in", "{ type filter hook input priority 0; }"])?;
-    bridge
-        .runner()
-        .run(["nft", "add", "rule", "ip", "closed", "in", "tcp", "dport", "9477", "reject", "with", "tcp", "reset"])?;
+    bridge.runner().run(["ip", "link", "set", "lo", "down"])?;
     let checks = look(&dupip, &[])?;
     let check = of(&checks, "agent.listens", None)?;
     let meaning = check["meaning"].as_str().unwrap_or_default();
-    assert!(meaning.contains("cannot be reached: Connection refused"), "{check:#}");
+    assert!(meaning.contains("the agent listens there and "), "{check:#}");
     Ok(())
 }
 

@@ -78,7 +78,7 @@ fn dump_table(tx: &Transaction<'_>, table: String, most: usize) -> rusqlite::Res
         .iter()
         .find_map(|order| tx.prepare(&format!("SELECT * FROM \"{quoted}\"{order} LIMIT {most}")).ok());
     let Some(mut newest) = newest else { return Ok(Dumped { table, rows, newest: Vec::new() }) };
-    let columns: Vec<_> = newest.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<_> = newest.column_names().map(str::to_owned).collect();
     let object =
         |row: &Row<'_>| columns.iter().map(|name| Ok((name.clone(), json(row.get_ref(name.as_str())?)))).collect();
     let newest = newest.query_map([], object)?.collect::<Result<Vec<_>, _>>()?;
