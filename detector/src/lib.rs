@@ -39,6 +39,8 @@ pub mod cni;
 
 pub mod doctor;
 
+pub mod bundle;
+
 pub mod cli;
 
 #[cfg(any(test, fuzzing))]

@@ -359,6 +359,16 @@ impl Agent {
         self.process.kill()
     }
 
+    /// Asks the agent to end, waits until it has, and returns all that it has logged.
+    ///
+    /// # Errors
+    /// If it does not end; the error shows its log.
+    pub fn last_words(mut self) -> Result<String> {
+        self.process.signal(Signal::TERM)?;
+        self.process.wait(PATIENCE)?;
+        self.process.log()
+    }
+
     /// Asks the agent to end and waits until it has.
     ///
     /// # Errors

@@ -84,7 +84,7 @@ impl Agent {
         let (store, news) = (Arc::clone(&self.store), self.news.clone());
         tokio::task::spawn_blocking(move || match store.draining() {
             Ok(leases) => drop(news.send(News::Input(Input::Draining(leases)))),
-            Err(error) => tracing::debug!(event = "store_failed", "it is not known which leases drain: {error}"),
+            Err(error) => tracing::debug!(event = "store_unread", "it is not known which leases drain: {error}"),
         });
     }
 
@@ -115,7 +115,7 @@ impl Agent {
         let (store, errands) = (Arc::clone(&self.store), self.errands.clone());
         tokio::task::spawn_blocking(move || {
             let leases = store.leases(Some(domain)).unwrap_or_else(|error| {
-                tracing::debug!(event = "store_failed", "a sweep goes without what is leased: {error}");
+                tracing::debug!(event = "store_unread", "a sweep goes without what is leased: {error}");
                 Vec::new()
             });
             let may_be_used = |lease: &Lease| lease.state.is_held() || lease.state == LeaseState::Draining;

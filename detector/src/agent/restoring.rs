@@ -56,7 +56,7 @@ impl Agent {
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.keep(&[kept(&over, &boot, wall_offset)]) {
-                tracing::debug!(event = "store_failed", "an incident of an earlier boot stays open: {error}");
+                tracing::debug!(event = "store_unread", "an incident of an earlier boot stays open: {error}");
             }
         });
     }

@@ -275,6 +275,7 @@ impl Agent {
                     self.telemetry.unreadable("netlink", sources.events.malformed());
                     self.telemetry.unreadable("tap", sources.claims.unreadable());
                     self.count_lost_lines(sources.martians.as_ref());
+                    self.telemetry.tell_repeats();
                 }
                 _ = again.tick() => {
                     self.look_again();

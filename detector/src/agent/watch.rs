@@ -390,7 +390,7 @@ fn is_kept(store: &dyn Store, bridge: BridgeName, network: Ipv4Net, cooldown: Op
     match &kept {
         Ok(()) => {}
         Err(Unkept::Refused(PoolError::Store(error))) => {
-            tracing::debug!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {error}");
+            tracing::debug!(event = "store_unread", %bridge, %network, "no leases can be given from {network}: {error}");
         }
         Err(reason) => {
             tracing::warn!(event = "no_pool", %bridge, %network, "no leases can be given from {network}: {reason}");

@@ -49,7 +49,7 @@ pub use incidents::{Incidents, KEPT, KEPT_FOR, Kept, LONGEST_RECORD};
 pub use late::Late;
 use pool::without;
 pub use pool::{InvalidPool, Pool};
-pub use sqlite::{OpenError, Refusal, SqliteStore, read_leases};
+pub use sqlite::{Dumped, OpenError, Refusal, SqliteStore, dump, read_leases};
 pub use store::{Change, Fence, JournalEntry, Quarantine, Standing, Store, Wish};
 
 /// Where leases are kept unless something else is said: the agent, the command line and the CNI plugin share them.

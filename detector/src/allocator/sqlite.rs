@@ -25,7 +25,7 @@ use std::{
 use book::Book;
 use journal::Entry;
 use open::{Care, Identity};
-pub use peek::read_leases;
+pub use peek::{Dumped, dump, read_leases};
 use row::{Bytes, Key, lease, lease_columns};
 use rusqlite::{Connection, Params, Row, params};
 use rustix::io::Errno;

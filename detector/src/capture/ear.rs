@@ -80,7 +80,8 @@ impl Ear {
         // One for each port may be more than what a process has unless it asks.
         let files = getrlimit(Resource::Nofile);
         let most = Rlimit { current: files.maximum, ..files };
-        setrlimit(Resource::Nofile, most).unwrap_or_else(|errno| debug!(%errno, "open files stay limited"));
+        setrlimit(Resource::Nofile, most)
+            .unwrap_or_else(|errno| debug!(event = "files_limited", %errno, "open files stay limited"));
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| nowhere(errno.into()))?;
         let posts = Mutex::default();
         Ok(Self { hearing: Arc::new(Hearing { ready, limit: settings.limit(), posts }) })
@@ -194,7 +195,7 @@ impl Listening {
                 }
                 Err(Errno::EAGAIN) => return,
                 // That the interface went down is told once, and it is heard again when it comes up.
-                Err(errno) => debug!(%port, %errno, "cannot hear for a moment"),
+                Err(errno) => debug!(event = "deaf_for_a_moment", %port, %errno, "cannot hear for a moment"),
             }
         }
     }
@@ -202,7 +203,7 @@ impl Listening {
     fn counters(&mut self) -> TapCounters {
         match drops_of(&self.socket) {
             Ok(lost) => self.heard.counters.lost += lost,
-            Err(error) => debug!(%error, "cannot tell what was lost"),
+            Err(error) => debug!(event = "losses_unknown", %error, "cannot tell what was lost"),
         }
         self.heard.counters
     }

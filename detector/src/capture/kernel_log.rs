@@ -27,10 +27,13 @@ pub(super) fn set_level(loader: &mut EbpfLoader<'_>) {
 #[expect(unsafe_code, reason = "tokio has to be told that the file descriptor stays the same")]
 pub(super) fn forward(ebpf: &mut Ebpf) -> Option<AbortHandle> {
     is_wanted().then_some(())?;
-    let logger = EbpfLogger::init(ebpf).inspect_err(|error| warn!(%error, "the ARP tap's own log is lost")).ok()?;
+    let logger = EbpfLogger::init(ebpf)
+        .inspect_err(|error| warn!(event = "tap_log_lost", %error, "the ARP tap's own log is lost"))
+        .ok()?;
     // SAFETY: the logger owns its ring buffer's file descriptor, keeps it open and never replaces it.
     let lines = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
-    let mut lines = lines.inspect_err(|error| warn!(%error, "the ARP tap's own log is lost")).ok()?;
+    let mut lines =
+        lines.inspect_err(|error| warn!(event = "tap_log_lost", %error, "the ARP tap's own log is lost")).ok()?;
     let copy = async move {
         while let Ok(mut ready) = lines.readable_mut().await {
             ready.get_inner_mut().flush();

@@ -46,7 +46,7 @@ impl Listener {
                     refused: Some(refused),
                 }),
                 Err(error) => {
-                    tracing::debug!(%error, "there is no ear in place of the tap either");
+                    tracing::debug!(event = "no_ear", %error, "there is no ear in place of the tap either");
                     Err(refused)
                 }
             },

@@ -47,6 +47,6 @@ pub use known::Known;
 pub use listener::{Listener, Started};
 pub use prober::{ProbeError, Prober, Probing};
 pub use quarantine::Quarantine;
-pub use support::{KernelFeature, Resident, tcx_programs};
+pub use support::{KernelFeature, Resident, tap_programs, tcx_programs};
 pub use tap::{Loaded, Tap, TapSettings};
 pub use vault::KeepQuarantine;

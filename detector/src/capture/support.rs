@@ -2,7 +2,7 @@
 
 use aya::{
     maps::{MapError, MapType},
-    programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType},
+    programs::{ProgramError, ProgramInfo, ProgramType, SchedClassifier, TcAttachType, loaded_programs},
     sys::{is_map_supported, is_program_supported},
 };
 use detector_ebpf::PROGRAMS;
@@ -69,6 +69,19 @@ pub fn tcx_programs(interface: &str, side: Side) -> Result<Vec<Resident>, Captur
         Err(error) if is_unknown(&error) => Ok(Vec::new()),
         Err(error) => Err(CaptureError::attach(interface.to_owned(), error)),
     }
+}
+
+/// The taps of dupip that are loaded, whoever has loaded them.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn tap_programs() -> Result<Vec<Resident>, CaptureError> {
+    let resident = |program: ProgramInfo| Resident {
+        id: program.id(),
+        name: program.name_as_str().unwrap_or_default().to_owned(),
+    };
+    let all = loaded_programs().map(|program| program.map(resident).map_err(CaptureError::load));
+    all.filter(|program| program.as_ref().map_or(true, Resident::is_tap)).collect()
 }
 
 /// The kernel does not know what was asked for.

@@ -116,7 +116,8 @@ impl Tap {
     pub fn load(settings: &TapSettings) -> Result<Loaded, CaptureError> {
         // Before Linux 5.11 maps count as locked memory, of which a process has little.
         let unlimited = Rlimit { current: None, maximum: None };
-        setrlimit(Resource::Memlock, unlimited).unwrap_or_else(|errno| debug!(%errno, "locked memory stays limited"));
+        setrlimit(Resource::Memlock, unlimited)
+            .unwrap_or_else(|errno| debug!(event = "memory_limited", %errno, "locked memory stays limited"));
         require_kernel()?;
         let (hook, watch_ipv4) = (settings.hook.choose()?, settings.watch_ipv4);
         let vault = Vault::open(&settings.keep_quarantine)?;
@@ -160,7 +161,9 @@ impl Tap {
         match attached {
             Ok(attached) => {
                 self.listening.insert(port, Listening { attached, post, is_kept: false });
-                self.keep(port).unwrap_or_else(|error| warn!(%port, %error, "the quarantine ends with the agent"));
+                self.keep(port).unwrap_or_else(
+                    |error| warn!(event = "quarantine_not_kept", %port, %error, "the quarantine ends with the agent"),
+                );
                 Ok(())
             }
             Err(error) => {
@@ -275,7 +278,7 @@ impl Tap {
 
     fn end_counting(&mut self, port: IfIndex) {
         if let Err(error) = self.ports.remove(&port.get()) {
-            debug!(%port, %error, "the interface had no counters");
+            debug!(event = "no_counters", %port, %error, "the interface had no counters");
         }
     }
 }
@@ -286,11 +289,13 @@ impl Drop for Tap {
         let (_, goes): (Vec<_>, Vec<_>) = self.listening.keys().copied().partition(stays);
         for port in goes {
             if let Err(error) = self.detach(port) {
-                warn!(%error, "the ARP tap stays");
+                warn!(event = "tap_stays", %error, "the ARP tap stays");
             }
         }
         if let Some(vault) = self.vault.as_ref().filter(|_| self.guarded.is_empty()) {
-            vault.remove().unwrap_or_else(|error| warn!(%error, "an empty quarantine stays"));
+            vault
+                .remove()
+                .unwrap_or_else(|error| warn!(event = "quarantine_stays", %error, "an empty quarantine stays"));
         }
         self.log.iter().for_each(AbortHandle::abort);
     }

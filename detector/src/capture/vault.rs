@@ -161,7 +161,8 @@ impl Vault {
         let path = self.map_path();
         removed(fs::remove_file(&path)).map_err(|error| keep(&path, error))?;
         // Somebody else may have put something there.
-        fs::remove_dir(&self.path).unwrap_or_else(|error| debug!(%error, "the directory stays"));
+        fs::remove_dir(&self.path)
+            .unwrap_or_else(|error| debug!(event = "directory_stays", %error, "the directory stays"));
         Ok(())
     }
 
@@ -187,8 +188,10 @@ fn clear(path: &Path) {
     }
     match Vault::lock(path).and_then(|vault| vault.end_all()) {
         Ok(()) => {}
-        Err(error @ CaptureError::KeptByAnother { .. }) => debug!(%error, "it is left alone"),
-        Err(error) => warn!(%error, "a quarantine of an earlier agent stays in force"),
+        Err(error @ CaptureError::KeptByAnother { .. }) => {
+            debug!(event = "quarantine_of_another", %error, "it is left alone")
+        }
+        Err(error) => warn!(event = "quarantine_stays", %error, "a quarantine of an earlier agent stays in force"),
     }
 }
 

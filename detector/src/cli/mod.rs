@@ -25,6 +25,7 @@ mod render;
 mod replay;
 mod run;
 mod scan;
+mod support_bundle;
 mod table;
 
 use std::{panic, path::PathBuf};
@@ -108,6 +109,8 @@ enum Verb {
     Reload(reload::Args),
     /// Say what is there, what is missing, what that means and what to do
     Doctor(doctor::Args),
+    /// Gather what a bug report needs into one archive, without secrets
+    SupportBundle(support_bundle::Args),
     /// Plant a harmless duplicate and see it named, contained and healed
     Drill(drill::Args),
     /// Print a shell's completion script
@@ -136,6 +139,7 @@ impl Cli {
             Verb::Config(args) => args.run(&socket),
             Verb::Reload(args) => args.run(&socket),
             Verb::Doctor(args) => args.run(&socket),
+            Verb::SupportBundle(args) => args.run(socket),
             Verb::Drill(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),

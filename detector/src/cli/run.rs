@@ -325,11 +325,13 @@ async fn live(socket: &Path, layers: Layers, told: Told) -> Result<(), Failure> 
     let hooks_told = hooks.ended();
     let (handle, agent) = agent::start(&settings, Arc::clone(&telemetry), hooks).await?;
     let (reloads, wanted) = mpsc::channel(1);
-    let reloader = Reloader { layers, now: told, agent: handle.clone(), telemetry, wanted, hangup };
+    let reloader =
+        Reloader { layers, now: told, agent: handle.clone(), telemetry: Arc::clone(&telemetry), wanted, hangup };
     // It ends when nobody can ask for it any more.
     tokio::spawn(reloader.run());
     let ended = until(end.come(), agent, |stopped| serve(endpoints, handle, reloads, stopped)).await;
     hooks_told.await;
+    telemetry.tell_last_repeats();
     Ok(ended?)
 }
 

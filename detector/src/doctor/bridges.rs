@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
-use super::{Check, Lack};
+use super::{
+    Check, Lack,
+    topics::{self, Topic},
+};
 use crate::{
     net::{BridgeName, IfIndex, Reach},
     netlink::{Error, Host, Inside, PortSurvey, Survey},
@@ -11,38 +14,48 @@ use crate::{
 /// How many neighbours the host keeps, for all interfaces together (`Documentation/networking/ip-sysctl.rst`).
 const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
 
-/// Looks at the bridges `names`, or at every one. Returns the interfaces that the tap would sit at, too.
-pub(super) async fn examine(names: &[BridgeName]) -> (Vec<(IfIndex, String)>, Vec<Check>) {
+/// What there is to look at.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The bridges that are there.
+    pub(super) bridges: Vec<BridgeName>,
+    /// The interfaces that the tap would sit at, by index and name.
+    pub(super) interfaces: Vec<(IfIndex, String)>,
+}
+
+/// Looks at the bridges `names`, or at every one.
+pub(super) async fn examine(names: &[BridgeName]) -> (Seen, Vec<Check>) {
     let mut host = match Host::open() {
         Ok(host) => host,
-        Err(error) => return (Vec::new(), vec![Check::skipped("bridge", error.to_string())]),
+        Err(error) => return (Seen::default(), vec![Check::skipped(topics::BRIDGE, error.to_string())]),
     };
     let names = match there(&mut host, names).await {
         Ok(names) => names,
-        Err(check) => return (Vec::new(), vec![check]),
+        Err(check) => return (Seen::default(), vec![check]),
     };
-    let (mut interfaces, mut checks) = (Vec::new(), Vec::new());
+    let (mut seen, mut checks) = (Seen::default(), Vec::new());
     for name in names {
         match host.survey(name).await {
             Ok(survey) => {
-                interfaces.push((survey.bridge.index, name.to_string()));
-                interfaces.extend(survey.ports.iter().map(|seen| (seen.port.index, seen.port.name.clone())));
+                seen.bridges.push(name);
+                seen.interfaces.push((survey.bridge.index, name.to_string()));
+                seen.interfaces.extend(survey.ports.iter().map(|of| (of.port.index, of.port.name.clone())));
                 checks.extend(bridge(&survey));
                 checks.push(neighbours(&mut host, &survey).await.of(name));
             }
             Err(error) => checks.push(not_seen(&error).of(name)),
         }
     }
-    (interfaces, checks)
+    (seen, checks)
 }
 
 async fn there(host: &mut Host, names: &[BridgeName]) -> Result<Vec<BridgeName>, Check> {
     if !names.is_empty() {
         return Ok(names.to_vec());
     }
-    let all = host.bridges().await.map_err(|error| Check::skipped("bridge", error.to_string()))?;
+    let all = host.bridges().await.map_err(|error| Check::skipped(topics::BRIDGE, error.to_string()))?;
     match all.as_slice() {
-        [] => Err(Check::warning("bridge", "there is no bridge on this host, so there is nothing to watch")
+        [] => Err(Check::warning(topics::BRIDGE, "there is no bridge on this host, so there is nothing to watch")
             .cure("make one, or start the agent with --wait")),
         all => Ok(all.iter().map(|bridge| bridge.name).collect()),
     }
@@ -51,11 +64,11 @@ async fn there(host: &mut Host, names: &[BridgeName]) -> Result<Vec<BridgeName>,
 fn not_seen(error: &Error) -> Check {
     match error {
         Error::NoBridge(_) => {
-            Check::warning("bridge", "there is no such bridge").cure("make it, or start the agent with --wait")
+            Check::warning(topics::BRIDGE, "there is no such bridge").cure("make it, or start the agent with --wait")
         }
-        Error::NotABridge(_) => Check::warning("bridge", "is another kind of interface").cure("name a bridge"),
-        Error::Scan { .. } => Check::missing("bridge", Lack::Permission, error.to_string()).cure("run as root"),
-        _ => Check::skipped("bridge", error.to_string()),
+        Error::NotABridge(_) => Check::warning(topics::BRIDGE, "is another kind of interface").cure("name a bridge"),
+        Error::Scan { .. } => Check::missing(topics::BRIDGE, Lack::Permission, error.to_string()).cure("run as root"),
+        _ => Check::skipped(topics::BRIDGE, error.to_string()),
     }
 }
 
@@ -67,7 +80,7 @@ fn bridge(survey: &Survey) -> Vec<Check> {
 }
 
 fn up(survey: &Survey) -> Check {
-    const NAME: &str = "bridge";
+    const NAME: &Topic = topics::BRIDGE;
     let networks: Vec<_> = survey.addresses.iter().map(ToString::to_string).collect();
     match (survey.bridge.up, networks.as_slice()) {
         (false, _) => Check::warning(NAME, "is down, so nobody on it can be heard or asked")
@@ -85,7 +98,7 @@ fn up(survey: &Survey) -> Check {
 }
 
 fn vlans(survey: &Survey) -> Check {
-    const NAME: &str = "vlan_filtering";
+    const NAME: &Topic = topics::VLAN_FILTERING;
     let tagged: Vec<_> = survey.vlans.iter().map(|device| device.vlan.get().to_string()).collect();
     match (survey.bridge.vlan_filtering, tagged.as_slice()) {
         (false, _) => Check::ok(NAME, "is off: a port's untagged frames are all of one domain"),
@@ -101,7 +114,7 @@ fn vlans(survey: &Survey) -> Check {
 }
 
 fn ports(ports: &[PortSurvey]) -> Check {
-    const NAME: &str = "ports";
+    const NAME: &Topic = topics::PORTS;
     let mut by_reach: BTreeMap<Reach, usize> = BTreeMap::new();
     ports.iter().for_each(|seen| *by_reach.entry(seen.reach).or_default() += 1);
     let told: Vec<_> = by_reach.iter().map(|(reach, count)| format!("{count} {}", behind(*reach))).collect();
@@ -123,7 +136,7 @@ const fn behind(reach: Reach) -> &'static str {
 
 /// What is worth saying about one port: nothing, if it can be looked behind.
 fn port(seen: &PortSurvey) -> Option<Check> {
-    const NAME: &str = "port";
+    const NAME: &Topic = topics::PORT;
     let why = match &seen.inside {
         Inside::Unreachable(error) => error.to_string(),
         Inside::Seen(_) | Inside::NoPeer => String::new(),
@@ -151,7 +164,7 @@ fn port(seen: &PortSurvey) -> Option<Check> {
 
 /// Hints only: a verdict never rests on them.
 async fn neighbours(host: &mut Host, survey: &Survey) -> Check {
-    const NAME: &str = "neighbours";
+    const NAME: &Topic = topics::NEIGHBOURS;
     let limit = fs::read_to_string(NEIGHBOURS).ok().and_then(|text| text.trim().parse::<usize>().ok());
     match (host.neighbours(survey.bridge.index).await, limit) {
         (Err(error), _) => Check::skipped(NAME, error.to_string()),

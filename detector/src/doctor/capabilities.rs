@@ -2,15 +2,18 @@
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
-use super::{Check, Lack};
+use super::{
+    Check, Lack,
+    topics::{self, Topic},
+};
 
 /// A capability, and what dupip does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     /// Which one.
     pub capability: Capability,
-    /// The check's name.
-    name: &'static str,
+    /// The check's topic.
+    topic: &'static Topic,
     /// What it is for: completes "to …".
     pub purpose: &'static str,
     /// What there is not without it.
@@ -25,7 +28,7 @@ pub struct Use {
 pub const USES: [Use; 7] = [
     Use {
         capability: Capability::CAP_BPF,
-        name: "capability.cap_bpf",
+        topic: topics::CAP_BPF,
         purpose: "load the tap",
         loss: "packet sockets hear ARP in the tap's place, which takes more of the processor, and whoever says no word of ARP is \
                not heard",
@@ -34,7 +37,7 @@ pub const USES: [Use; 7] = [
     },
     Use {
         capability: Capability::CAP_NET_ADMIN,
-        name: "capability.cap_net_admin",
+        topic: topics::CAP_NET_ADMIN,
         purpose: "attach the tap, change addresses and neighbours",
         loss: "no port is watched, and nobody is moved",
         is_needed: true,
@@ -42,7 +45,7 @@ pub const USES: [Use; 7] = [
     },
     Use {
         capability: Capability::CAP_NET_RAW,
-        name: "capability.cap_net_raw",
+        topic: topics::CAP_NET_RAW,
         purpose: "send probes and announcements",
         loss: "nobody can be asked who has an address, so `dupip scan` and the proof of a move do not work",
         is_needed: true,
@@ -50,7 +53,7 @@ pub const USES: [Use; 7] = [
     },
     Use {
         capability: Capability::CAP_NET_BROADCAST,
-        name: "capability.cap_net_broadcast",
+        topic: topics::CAP_NET_BROADCAST,
         purpose: "hear of address changes in every sandbox (NETLINK_LISTEN_ALL_NSID)",
         loss: "a duplicate that never speaks is not seen when it takes the address",
         is_needed: true,
@@ -58,7 +61,7 @@ pub const USES: [Use; 7] = [
     },
     Use {
         capability: Capability::CAP_SYS_ADMIN,
-        name: "capability.cap_sys_admin",
+        topic: topics::CAP_SYS_ADMIN,
         purpose: "enter the namespaces of sandboxes",
         loss: "what is configured in a sandbox is known only as far as the kernel tells it by id, and nobody can be moved",
         is_needed: true,
@@ -66,7 +69,7 @@ pub const USES: [Use; 7] = [
     },
     Use {
         capability: Capability::CAP_SYS_PTRACE,
-        name: "capability.cap_sys_ptrace",
+        topic: topics::CAP_SYS_PTRACE,
         purpose: "see which namespace a process is in",
         loss: "sandboxes without a named namespace, as container runtimes make them, are neither named nor looked into",
         is_needed: true,
@@ -74,7 +77,7 @@ pub const USES: [Use; 7] = [
     },
     Use {
         capability: Capability::CAP_SYSLOG,
-        name: "capability.cap_syslog",
+        topic: topics::CAP_SYSLOG,
         purpose: "read the kernel's log where kernel.dmesg_restrict is set",
         loss: "the kernel's own word on martian sources is not heard",
         is_needed: false,
@@ -103,19 +106,19 @@ pub(super) fn examine() -> Vec<Check> {
         Ok(effective) => USES.iter().map(|of| check(of, has(&effective, of.capability))).collect(),
         Err(error) => {
             let why = format!("the process's own capabilities cannot be read: {error}");
-            USES.iter().map(|of| Check::skipped(of.name, why.clone())).collect()
+            USES.iter().map(|of| Check::skipped(of.topic, why.clone())).collect()
         }
     }
 }
 
 fn check(of: &Use, has: bool) -> Check {
-    let Use { capability, name, purpose, loss, is_needed, .. } = of;
+    let Use { capability, topic, purpose, loss, is_needed, .. } = of;
     let lacking = format!("no {capability} to {purpose}: {loss}");
     let remedy = format!("run as root, or add {capability} to AmbientCapabilities= of the unit");
     match (has, is_needed) {
-        (true, _) => Check::ok(name, format!("may {purpose}")),
-        (false, true) => Check::missing(name, Lack::Permission, lacking).cure(remedy),
-        (false, false) => Check::warning(name, lacking).cure(remedy),
+        (true, _) => Check::ok(topic, format!("may {purpose}")),
+        (false, true) => Check::missing(topic, Lack::Permission, lacking).cure(remedy),
+        (false, false) => Check::warning(topic, lacking).cure(remedy),
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
             let want = if of.is_needed { Status::Missing } else { Status::Warning };
             assert_eq!((without.status, without.lack.is_some()), (want, of.is_needed));
             assert!(without.remedy.unwrap().contains(&of.capability.to_string()));
-            assert_eq!(of.name, format!("capability.{}", of.capability.to_string().to_lowercase()));
+            assert_eq!(of.topic.name, format!("capability.{}", of.capability.to_string().to_lowercase()));
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use super::{Check, Lack};
+use super::{
+    Check, Lack,
+    topics::{self, Topic},
+};
 use crate::{
     capture::{CaptureError, Hook, KernelFeature, Loaded, Tap, TapSettings},
     telemetry::with_causes,
@@ -10,6 +13,9 @@ use crate::{
 
 /// The kernel's release, as `uname -r` has it.
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
+/// How far the kernel is locked down; the mode in brackets holds.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 const ASKING: &str = "only a process with CAP_BPF and CAP_NET_ADMIN can find out";
 
 pub(super) fn examine() -> Vec<Check> {
@@ -17,24 +23,26 @@ pub(super) fn examine() -> Vec<Check> {
         version(fs::read_to_string(RELEASE).ok().as_deref()),
         bpf(&KernelFeature::TcPrograms.is_there()),
         feature(
-            "kernel.tc_programs",
+            topics::KERNEL_TC_PROGRAMS,
             &KernelFeature::TcPrograms.is_there(),
             ("eBPF programs for traffic control are there", "no eBPF programs for traffic control, so no tap"),
             "use a kernel built with CONFIG_NET_CLS_BPF",
         ),
         feature(
-            "kernel.ring_buffer",
+            topics::KERNEL_RING_BUFFER,
             &KernelFeature::RingBuffer.is_there(),
             ("eBPF ring buffers are there", "no eBPF ring buffers, which the tap reports by"),
             "use Linux 5.8 or newer",
         ),
         tcx(&KernelFeature::Tcx.is_there()),
         tap(),
+        lockdown(fs::read_to_string(LOCKDOWN).ok().as_deref()),
+        jit(fs::read_to_string(JIT).ok().as_deref()),
     ]
 }
 
 fn version(release: Option<&str>) -> Check {
-    const NAME: &str = "kernel.version";
+    const NAME: &Topic = topics::KERNEL_VERSION;
     let Some(release) = release.map(str::trim) else {
         return Check::skipped(NAME, format!("{RELEASE} cannot be read")).cure("mount /proc");
     };
@@ -61,7 +69,7 @@ fn numbers(release: &str) -> Option<(u32, u32)> {
 
 /// Whether there is eBPF at all.
 fn bpf(answer: &Result<bool, CaptureError>) -> Check {
-    const NAME: &str = "kernel.bpf";
+    const NAME: &Topic = topics::KERNEL_BPF;
     match answer {
         Err(CaptureError::Unsupported { .. }) => {
             Check::missing(NAME, Lack::Kernel, "the kernel has no bpf system call, so no tap").cure(
@@ -73,7 +81,7 @@ fn bpf(answer: &Result<bool, CaptureError>) -> Check {
 }
 
 fn feature(
-    name: &'static str,
+    name: &'static Topic,
     answer: &Result<bool, CaptureError>,
     (there, not_there): (&str, &str),
     remedy: &str,
@@ -86,7 +94,7 @@ fn feature(
 }
 
 fn tcx(answer: &Result<bool, CaptureError>) -> Check {
-    const NAME: &str = "kernel.tcx";
+    const NAME: &Topic = topics::KERNEL_TCX;
     match answer {
         Ok(true) => Check::ok(NAME, "TCX is there: the tap goes with the agent, however that ends"),
         Ok(false) => Check::warning(
@@ -98,7 +106,7 @@ fn tcx(answer: &Result<bool, CaptureError>) -> Check {
     }
 }
 
-fn unknown(name: &'static str, error: &CaptureError) -> Check {
+fn unknown(name: &'static Topic, error: &CaptureError) -> Check {
     match error {
         CaptureError::NotPermitted | CaptureError::Unsupported { .. } => Check::skipped(name, ASKING),
         _ => Check::skipped(name, format!("the kernel does not say: {error}")),
@@ -107,7 +115,7 @@ fn unknown(name: &'static str, error: &CaptureError) -> Check {
 
 /// Loads the tap, attaches it nowhere, and lets it go.
 fn tap() -> Check {
-    const NAME: &str = "kernel.tap";
+    const NAME: &Topic = topics::KERNEL_TAP;
     match Tap::load(&TapSettings::default()) {
         Ok(Loaded { tap, .. }) => {
             let hook = if tap.hook() == Hook::Tcx { "TCX" } else { "clsact" };
@@ -129,6 +137,33 @@ fn tap() -> Check {
     }
 }
 
+fn lockdown(modes: Option<&str>) -> Check {
+    const NAME: &Topic = topics::KERNEL_LOCKDOWN;
+    let mode = modes.and_then(|modes| Some(modes.split_once('[')?.1.split_once(']')?.0));
+    match mode {
+        None => Check::ok(NAME, "the kernel knows no lockdown, or does not tell"),
+        Some("confidentiality") => Check::warning(
+            NAME,
+            "the kernel is locked down for confidentiality: what eBPF may read is limited, which the tap does not mind",
+        )
+        .cure("nothing has to be done while kernel.tap is ok; else lockdown=integrity on the kernel's command line"),
+        Some(mode) => Check::ok(NAME, format!("the mode is {mode}, in which the tap can do all")),
+    }
+}
+
+fn jit(enabled: Option<&str>) -> Check {
+    const NAME: &Topic = topics::KERNEL_BPF_JIT;
+    match enabled.map(str::trim) {
+        // Some kernels always compile and have no switch; it is not seen in a namespace of one's own either.
+        None => Check::ok(NAME, "there is no switch to see here: the kernel compiles, or the host says"),
+        Some("0") => {
+            Check::warning(NAME, "eBPF programs are interpreted: the tap takes several times as much of the processor")
+                .cure("sysctl -w net.core.bpf_jit_enable=1")
+        }
+        Some(_) => Check::ok(NAME, "eBPF programs are compiled"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +176,18 @@ mod tests {
         assert_eq!(["5.7.19", "4.19.0-27"].map(status), [Status::Missing; 2]);
         assert_eq!((status("unknown"), version(None).status), (Status::Warning, Status::Skipped));
         assert!(version(Some("6.1.0")).meaning.contains("stays until the next one starts"));
+    }
+
+    #[test]
+    fn switches_are_read_as_the_kernel_writes_them() {
+        let modes = [
+            "[none] integrity confidentiality\n",
+            "none [integrity] confidentiality\n",
+            "none integrity [confidentiality]\n",
+        ];
+        assert_eq!(modes.map(|modes| lockdown(Some(modes)).status), [Status::Ok, Status::Ok, Status::Warning]);
+        assert_eq!((lockdown(None).status, jit(None).status), (Status::Ok, Status::Ok));
+        assert_eq!(["0\n", "1\n", "2\n"].map(|set| jit(Some(set)).status), [Status::Warning, Status::Ok, Status::Ok]);
     }
 
     #[test]

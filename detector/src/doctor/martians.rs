@@ -1,13 +1,16 @@
 //! Where kernels keep silent about martian sources.
 
-use super::{Check, Lack};
+use super::{
+    Check, Lack,
+    topics::{self, Topic},
+};
 use crate::{
     netlink::{Error, Found, MartianLogging, martian_logging, namespaces},
     sandbox::SandboxIdentity,
 };
 
-const NAME: &str = "log_martians";
-const CLOSED: &str = "namespace";
+const NAME: &Topic = topics::LOG_MARTIANS;
+const CLOSED: &Topic = topics::NAMESPACE;
 
 /// Looks into the host's namespace and every other that a name or a process leads to.
 pub(super) async fn examine() -> Vec<Check> {

@@ -10,13 +10,20 @@ mod hooks;
 mod kernel;
 mod leases;
 mod martians;
+mod network;
 mod places;
+mod process;
+mod service;
+mod topics;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::net::BridgeName;
+pub use service::Validate;
+pub use topics::{TOPICS, Topic};
+
+use crate::{http::Client, net::BridgeName};
 
 /// What to look at.
 #[derive(Clone, Debug)]
@@ -27,6 +34,10 @@ pub struct Questions {
     pub database: PathBuf,
     /// The agent's Unix socket.
     pub socket: PathBuf,
+    /// The agent's configuration.
+    pub configuration: PathBuf,
+    /// Says what is wrong in it.
+    pub validate: Validate,
 }
 
 /// How something stands.
@@ -84,24 +95,24 @@ impl Status {
 }
 
 impl Check {
-    fn new(name: &'static str, status: Status, meaning: impl Into<String>) -> Self {
-        Self { name, subject: None, status, meaning: meaning.into(), remedy: None, lack: None }
+    fn new(topic: &'static Topic, status: Status, meaning: impl Into<String>) -> Self {
+        Self { name: topic.name, subject: None, status, meaning: meaning.into(), remedy: None, lack: None }
     }
 
-    fn ok(name: &'static str, meaning: impl Into<String>) -> Self {
-        Self::new(name, Status::Ok, meaning)
+    fn ok(topic: &'static Topic, meaning: impl Into<String>) -> Self {
+        Self::new(topic, Status::Ok, meaning)
     }
 
-    fn skipped(name: &'static str, meaning: impl Into<String>) -> Self {
-        Self::new(name, Status::Skipped, meaning)
+    fn skipped(topic: &'static Topic, meaning: impl Into<String>) -> Self {
+        Self::new(topic, Status::Skipped, meaning)
     }
 
-    fn warning(name: &'static str, meaning: impl Into<String>) -> Self {
-        Self::new(name, Status::Warning, meaning)
+    fn warning(topic: &'static Topic, meaning: impl Into<String>) -> Self {
+        Self::new(topic, Status::Warning, meaning)
     }
 
-    fn missing(name: &'static str, lack: Lack, meaning: impl Into<String>) -> Self {
-        Self { lack: Some(lack), ..Self::new(name, Status::Missing, meaning) }
+    fn missing(topic: &'static Topic, lack: Lack, meaning: impl Into<String>) -> Self {
+        Self { lack: Some(lack), ..Self::new(topic, Status::Missing, meaning) }
     }
 
     fn of(self, subject: impl ToString) -> Self {
@@ -115,15 +126,21 @@ impl Check {
 
 /// Looks at everything.
 pub async fn examine(questions: &Questions) -> Vec<Check> {
-    let Questions { bridges, database, socket } = questions;
+    let Questions { bridges, database, socket, configuration, validate } = questions;
+    let process = Client::new(socket).process().await;
     let mut checks = kernel::examine();
     checks.extend(capabilities::examine());
     checks.extend(places::examine());
     let (seen, of_bridges) = bridges::examine(bridges).await;
     checks.extend(of_bridges);
-    checks.extend(hooks::examine(&seen).await);
+    checks.extend(network::examine(&seen.bridges));
+    checks.extend(hooks::examine(&seen.interfaces).await);
+    checks.extend(hooks::taps(&seen.interfaces, process.is_ok()).await);
     checks.extend(martians::examine().await);
     checks.extend(leases::examine(database));
+    checks.push(service::configuration(configuration, *validate));
+    checks.push(service::unit().await);
+    checks.extend(process::examine(process.ok().flatten()).await);
     checks.extend(agent::examine(socket).await);
     checks
 }

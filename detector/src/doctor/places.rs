@@ -8,26 +8,36 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{OFlags, statfs},
+    io::Errno,
+};
 
-use super::{Check, Lack};
+use super::{
+    Check, Lack,
+    topics::{self, Topic},
+};
 use crate::allocator::{Clock, since_boot};
 
 /// The inode of the machine's first PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const FIRST_PIDS: u64 = 0xeffffffc;
 /// Where `ip netns` and CNI bind namespaces to names.
 const NAMED: &str = "/run/netns";
+/// Where BPF objects are kept beyond the process that made them.
+const BPF: &str = "/sys/fs/bpf";
+/// What marks that file system (`BPF_FS_MAGIC` in `include/uapi/linux/magic.h`).
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 const KERNEL_LOG: &str = "/dev/kmsg";
 /// 2025, in seconds since 1970: before that, nobody had a dupip.
 const OLD: Duration = Duration::from_secs(1_735_689_600);
 
 pub(super) fn examine() -> Vec<Check> {
-    vec![proc(), named_netns(Path::new(NAMED)), kernel_log(Path::new(KERNEL_LOG)), clock()]
+    vec![proc(), named_netns(Path::new(NAMED)), kernel_log(Path::new(KERNEL_LOG)), clock(), bpf_filesystem()]
 }
 
 /// Sandboxes without a name are found by their processes.
 fn proc() -> Check {
-    const NAME: &str = "proc";
+    const NAME: &Topic = topics::PROC;
     let (seen, hidden) = match processes(Path::new("/proc")) {
         Ok(count) => count,
         Err(error) => {
@@ -71,7 +81,7 @@ fn processes(proc: &Path) -> io::Result<(usize, usize)> {
 }
 
 fn named_netns(directory: &Path) -> Check {
-    const NAME: &str = "netns_directory";
+    const NAME: &Topic = topics::NETNS_DIRECTORY;
     match fs::read_dir(directory) {
         Ok(names) => {
             let paths = names.filter_map(|entry| Some(entry.ok()?.path()));
@@ -87,7 +97,7 @@ fn named_netns(directory: &Path) -> Check {
 }
 
 fn named(directory: &Path, there: usize, left: &[std::path::PathBuf]) -> Check {
-    const NAME: &str = "netns_directory";
+    const NAME: &Topic = topics::NETNS_DIRECTORY;
     let directory = directory.display();
     match left {
         [] => Check::ok(NAME, format!("{directory} names {there} network namespaces")),
@@ -106,7 +116,7 @@ fn is_netns(path: &Path) -> bool {
 }
 
 fn kernel_log(path: &Path) -> Check {
-    const NAME: &str = "kernel_log";
+    const NAME: &Topic = topics::KERNEL_LOG;
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
         Ok(_) => Check::ok(NAME, "the kernel's log can be read, and with it its word on martian sources"),
@@ -122,7 +132,7 @@ fn kernel_log(path: &Path) -> Check {
 }
 
 fn clock() -> Check {
-    const NAME: &str = "clock";
+    const NAME: &Topic = topics::CLOCK;
     let year = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     match Clock::system() {
         Err(error) => Check::missing(NAME, Lack::Permission, format!("it is not known which boot this is: {error}"))
@@ -133,6 +143,16 @@ fn clock() -> Check {
             let up = Duration::from(since_boot().since(crate::time::Timestamp::default())).as_secs();
             Check::ok(NAME, format!("the machine has been up for {up} s, and the wall clock is set"))
         }
+    }
+}
+
+fn bpf_filesystem() -> Check {
+    const NAME: &Topic = topics::BPF_FILESYSTEM;
+    match statfs(BPF) {
+        Ok(found) if found.f_type == BPF_FS_MAGIC => Check::ok(NAME, format!("is mounted at {BPF}")),
+        Err(Errno::ACCESS) => Check::skipped(NAME, format!("{BPF} may not be looked at")),
+        _ => Check::ok(NAME, format!("is not mounted at {BPF}: the agent cannot have --keep-quarantine there"))
+            .cure(format!("mount -t bpf bpf {BPF}, if a quarantine is to outlive the agent")),
     }
 }
 

@@ -86,6 +86,16 @@ impl Client {
         }
     }
 
+    /// The process that listens there, by the kernel's word; `None` if it is in a PID namespace that is not seen from here.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn process(&self) -> Result<Option<u32>, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
+        let peer = stream.peer_cred().map_err(broken)?;
+        Ok(peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
+    }
+
     /// What the agent answers to `path`, if it was asked to take its time and may wait so long.
     ///
     /// # Errors

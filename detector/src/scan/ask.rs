@@ -123,7 +123,7 @@ impl Asker {
             let what = format!("the time was over with {} questions left: give more by --timeout", self.probes.len());
             self.gaps.extend(self.bridges.keys().map(|name| Gap::of_bridge(name, what.clone())));
         }
-        tracing::debug!(took = %since_boot().since(began), "asked");
+        tracing::debug!(event = "asked", took = %since_boot().since(began), "asked");
         self.tell_losses();
         Ok(())
     }

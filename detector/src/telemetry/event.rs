@@ -3,6 +3,7 @@
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::Serialize;
+use tracing::Level;
 
 use crate::{
     engine::{Incident, IncidentId, Party},
@@ -155,6 +156,49 @@ impl Kind {
             Self::HookFailed => "hook_failed",
             Self::Degraded => "degraded",
             Self::Restored => "restored",
+        }
+    }
+}
+
+impl Kind {
+    /// At which level it is logged. Steps are many, and told at their end anyhow, so the log has them only if it is to say
+    /// more.
+    #[must_use]
+    pub const fn level(self) -> Level {
+        match self {
+            Self::EvictionStep => Level::DEBUG,
+            Self::Judged
+            | Self::Contained
+            | Self::Lifted
+            | Self::Evicted
+            | Self::TakenUp
+            | Self::PauseEnded
+            | Self::Healed
+            | Self::Gone
+            | Self::Moved
+            | Self::Info
+            | Self::FloodEnded
+            | Self::MoveResumed
+            | Self::Restored => Level::INFO,
+            Self::Held
+            | Self::EvictionFailed
+            | Self::Paused
+            | Self::Martian
+            | Self::Flood
+            | Self::ClaimsRefused
+            | Self::NotAdopted
+            | Self::MoveWaits
+            | Self::EventsLost
+            | Self::Fenced => Level::WARN,
+            Self::Duplicate
+            | Self::Reopened
+            | Self::PartyJoined
+            | Self::AddressJoined
+            | Self::Continues
+            | Self::GivenUp
+            | Self::StoreFailed
+            | Self::HookFailed
+            | Self::Degraded => Level::ERROR,
         }
     }
 }

@@ -10,7 +10,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
+use super::{event::Kind, log::EventLog, repeats::Repeats, suppressed::Suppressed, tell::Reasons};
 use crate::{
     allocator::Pool,
     capture::Malformed,
@@ -26,6 +26,10 @@ const SECONDS: [f64; 14] =
 
 /// 1 for each feature that the agent cannot do fully.
 const DEGRADED: &str = "dupip_degraded";
+/// Addresses that can be leased.
+pub(super) const POOL_SIZE: &str = "dupip_pool_size";
+/// Leases by state, free ones not counted.
+pub(super) const LEASES: &str = "dupip_leases";
 
 /// The features that an agent cannot do fully, by what it says on `/metrics`.
 #[must_use]
@@ -92,6 +96,7 @@ pub struct Telemetry {
     pub(super) events: EventLog,
     pub(super) suppressed: RwLock<Vec<Suppressed>>,
     pub(super) reasons: Mutex<Reasons>,
+    pub(super) repeats: Mutex<Repeats>,
     pub(super) told: IntCounterVec,
     pub(super) reopened: IntCounterVec,
     pub(super) floods: IntCounterVec,
@@ -251,14 +256,15 @@ impl Telemetry {
                 at,
                 IntGauge::new("dupip_ready", "1 once every port has a tap and every sandbox has been looked at")?,
             )?,
-            pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
-            leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
+            pool_size: gauge(at, POOL_SIZE, "Addresses that can be leased, free or not", &["pool"])?,
+            leases: gauge(at, LEASES, "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
             degraded: gauge(at, DEGRADED, "1 for what the agent cannot do fully", &["feature"])?,
             events: EventLog::new(),
             suppressed: RwLock::default(),
             reasons: Mutex::default(),
+            repeats: Mutex::default(),
             registry,
         };
         telemetry.start_at_zero()?;

@@ -1,15 +1,21 @@
 //! Tells an event: its log line, its count and its entry in the event log, together.
 
-use std::{collections::BTreeMap, fmt, sync::PoisonError};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{MutexGuard, PoisonError},
+};
 
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error, info, warn};
 
 use super::{
     Telemetry,
     event::{Event, Facts, Kind, Severity},
     metrics::Feature,
+    repeats::{Repeated, Repeats},
+    words::one_line,
 };
-use crate::net::BridgeName;
+use crate::{allocator::since_boot, net::BridgeName};
 
 /// What cannot be done fully, and why.
 pub(super) type Reasons = BTreeMap<Feature, String>;
@@ -20,13 +26,31 @@ impl Telemetry {
         if self.is_suppressed(&event) {
             return;
         }
-        write_line(&event);
+        if self.repeats().is_news(&event, since_boot()) {
+            write_line(&event, None);
+        }
         self.events.push(event);
     }
 
     fn is_suppressed(&self, event: &Event) -> bool {
         let suppressed = self.suppressed.read().unwrap_or_else(PoisonError::into_inner);
         suppressed.iter().any(|suppressed| suppressed.covers(event))
+    }
+
+    /// Logs, once for all of them, what was held back because it was said a moment before. To be called now and then.
+    pub fn tell_repeats(&self) {
+        let due = self.repeats().due(since_boot());
+        due.iter().for_each(write_repeats);
+    }
+
+    /// Logs all that is held back still. To be called at the end.
+    pub fn tell_last_repeats(&self) {
+        let left = self.repeats().finish(since_boot());
+        left.iter().for_each(write_repeats);
+    }
+
+    fn repeats(&self) -> MutexGuard<'_, Repeats> {
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tap could not report packets; they are asked for anew.
@@ -78,13 +102,21 @@ fn of_feature(feature: Feature, reason: Option<String>) -> Event {
     Event { reason, ..event.with(Facts { feature: Some(feature.as_str()), ..Facts::default() }) }
 }
 
-/// Steps are many, and told at their end anyhow, so the log has them only if it is to say more.
-fn write_line(event: &Event) {
-    let Event { facts, message, .. } = event;
+fn write_repeats(repeated: &Repeated) {
+    let Repeated { last, count, within } = repeated;
+    let message = format!("{count} more in the last {:.0} s, lastly: {}", within.as_secs_f64(), last.message);
+    write_line(&Event { message, ..last.clone() }, Some(repeated));
+}
+
+fn write_line(event: &Event, repeated: Option<&Repeated>) {
+    let Event { facts, .. } = event;
+    let message = one_line(&event.message);
     let domain = event.domain().map(tracing::field::display);
     let (incident, ifindex) = (event.incident.map(|id| id.0), event.port.map(|port| port.get()));
     let (address, mac) = (event.address.map(tracing::field::display), event.mac.map(tracing::field::display));
     let (port, reason) = (event.port_name.as_deref(), event.reason.as_deref());
+    let repeats = repeated.map(|of| of.count);
+    let within_s = repeated.map(|of| of.within.as_nanos() / 1_000_000_000);
     let Facts { step, after_us, count, feature, .. } = *facts;
     macro_rules! line {
         ($level:ident) => {
@@ -103,14 +135,16 @@ fn write_line(event: &Event) {
                 feature,
                 owner = facts.owner,
                 source_mac = facts.source_mac,
+                repeats,
+                within_s,
                 "{message}"
             )
         };
     }
-    match (event.kind, event.severity) {
-        (Kind::EvictionStep, _) => line!(debug),
-        (_, Severity::Info) => line!(info),
-        (_, Severity::Warning) => line!(warn),
-        (_, Severity::Error | Severity::Critical) => line!(error),
+    match event.kind.level() {
+        Level::ERROR => line!(error),
+        Level::WARN => line!(warn),
+        Level::INFO => line!(info),
+        _ => line!(debug),
     }
 }

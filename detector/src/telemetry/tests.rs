@@ -115,7 +115,17 @@ pub(crate) fn log_of(level: Level, tell: impl FnOnce()) -> String {
 /// The lines that are logged while `tell` runs.
 fn logged(tell: impl FnOnce()) -> Vec<Value> {
     let text = log_of(Level::INFO, tell);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).inspect(assert_is_known).collect()
+}
+
+/// Every line is one of the table, with its level and fields.
+fn assert_is_known(line: &Value) {
+    let known = LINES.iter().find(|known| line["event"] == known.name).unwrap_or_else(|| panic!("{line}"));
+    assert_eq!(line["level"], known.level.as_str(), "{line}");
+    let usual = ["timestamp", "level", "target", "event", "message"];
+    let all: Vec<_> = usual.iter().chain(&REPEATED).chain(known.fields).collect();
+    let unknown = line.as_object().unwrap().keys().find(|field| !all.contains(&&field.as_str()));
+    assert_eq!(unknown, None, "{line}");
 }
 
 fn told(telemetry: &Telemetry) -> Vec<Event> {
@@ -287,4 +297,49 @@ fn what_fails_is_told_when_it_is_news_and_when_it_is_over() {
             (Kind::Fenced, Some("release"), None),
         ]
     );
+}
+
+#[test]
+fn what_is_said_again_is_one_line_and_every_event_is_kept() {
+    let telemetry = Telemetry::new().unwrap();
+    let lines = logged(|| {
+        (0..5).for_each(|_| telemetry.finding(&martian(MartianReason::Loopback, true)));
+        telemetry.tell_repeats();
+        telemetry.tell_last_repeats();
+        telemetry.tell_last_repeats();
+    });
+    let [first, rest] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!((first.get("repeats"), &rest["repeats"], &rest["within_s"]), (None, &4.into(), &0.into()));
+    for field in ["event", "level", "address", "port", "reason"] {
+        assert_eq!(first[field], rest[field], "{field}");
+    }
+    let words = rest["message"].as_str().unwrap();
+    assert!(words.starts_with("4 more in the last 0 s, lastly: port veth7: "), "{words}");
+    assert_eq!(told(&telemetry).len(), 5);
+    assert_eq!(metric(&telemetry, "dupip_findings_total{kind=\"martian\"}"), 5);
+}
+
+#[test]
+fn a_duplicate_is_told_each_time() {
+    let telemetry = Telemetry::new().unwrap();
+    let incident = duplicate(&[CONTESTED, CONTESTED]);
+    let lines = logged(|| {
+        for _ in 0..3 {
+            telemetry.finding(&Finding::Duplicate(incident.clone()));
+            telemetry.finding(&Finding::Gone(incident.clone()));
+        }
+        telemetry.tell_last_repeats();
+    });
+    assert_eq!(lines.len(), 6);
+}
+
+#[test]
+fn a_hostile_name_breaks_no_line() {
+    let telemetry = Telemetry::new().unwrap();
+    let mut incident = duplicate(&[CONTESTED, CONTESTED]);
+    incident.parties[0].sandbox.name = Some("a\nERROR event=\"duplicate\" \u{1b}[2J\u{2028}b".to_owned());
+    let lines = logged(|| telemetry.finding(&Finding::Duplicate(incident)));
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    let words = line["message"].as_str().unwrap();
+    assert!(!words.contains(|c: char| c.is_control() || c == '\u{2028}'), "{words:?}");
 }

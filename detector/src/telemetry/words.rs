@@ -1,6 +1,6 @@
 //! How parties, moves and errors read in a sentence.
 
-use std::{error::Error, fmt, iter};
+use std::{borrow::Cow, error::Error, fmt, iter};
 
 use crate::engine::{Incident, Party};
 
@@ -57,6 +57,15 @@ impl fmt::Display for Moves<'_> {
             }
         }
         write!(f, "each address has one owner")
+    }
+}
+
+/// `text` in one line, without what would make a terminal do things: sandboxes may choose their own names.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    match text.contains(breaks) {
+        true => text.chars().map(|c| if breaks(c) { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+        false => text.into(),
     }
 }
 

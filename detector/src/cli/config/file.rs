@@ -63,6 +63,17 @@ fn text(path: &Path) -> io::Result<String> {
     if read > LONGEST { Err(io::Error::other("it is longer than 1 MiB")) } else { Ok(text) }
 }
 
+/// What is wrong in such a text, in one line; whether the agent could do what it says is not asked.
+///
+/// # Errors
+/// When something is.
+pub(in crate::cli) fn validate(text: &str) -> Result<(), String> {
+    let told = |faults: Vec<Fault>| {
+        faults.iter().map(|Fault { line, what }| format!("line {line}: {what}")).collect::<Vec<_>>()
+    };
+    parse(text).map(drop).map_err(|faults| told(faults).join("; "))
+}
+
 fn wrong(path: &Path, faults: &[Fault]) -> Failure {
     let told: Vec<String> = faults.iter().map(|Fault { line, what }| format!("\n  line {line}: {what}")).collect();
     let what = format!("{} cannot be used:{}", path.display(), told.concat());

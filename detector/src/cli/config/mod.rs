@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-pub(super) use file::CONFIG;
+pub(super) use file::{CONFIG, validate};
 pub(super) use keys::{is_live, is_secret};
 pub(super) use layers::{Layers, Told, Values, with};
 pub(super) use show::settings;
