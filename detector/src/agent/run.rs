@@ -354,6 +354,7 @@ impl Agent {
             Query::PausedUntil(reply) => drop(reply.send(self.engine.paused_until())),
             Query::Quarantined(reply) => drop(reply.send(self.quarantined())),
             Query::Release(release, reply) => drop(reply.send(self.release(release))),
+            Query::Overview(reply) => drop(reply.send(self.overview())),
             Query::Gauges(reply) => {
                 self.set_gauges();
                 let _ = reply.send(());

@@ -13,6 +13,7 @@ mod explain;
 mod healing;
 mod hooks;
 mod lease;
+mod logging;
 mod man;
 mod pause;
 mod policy;
@@ -23,6 +24,7 @@ mod render;
 mod replay;
 mod run;
 mod scan;
+mod service;
 mod table;
 
 use std::{panic, path::PathBuf};

@@ -1,9 +1,8 @@
 //! `dupip run`: the agent as a process.
 
 use std::{
-    env,
     future::Future,
-    io::{self, IsTerminal as _},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,14 +18,14 @@ use tokio::{
     sync::oneshot,
 };
 use tracing::{debug, info};
-use tracing_subscriber::EnvFilter;
 
 use super::{
     exit::{self, Exit, Failure},
     healing::HealingArgs,
     hooks::HookArgs,
+    logging::{self, LogFormat},
     policy::PolicyArgs,
-    preflight,
+    preflight, service,
 };
 use crate::{
     agent::{self, Handle, Settings},
@@ -165,14 +164,6 @@ enum Attach {
     Clsact,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    /// For people and journals
-    Text,
-    /// One object for each line
-    Json,
-}
-
 /// Where to listen, if anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listen(Option<SocketAddr>);
@@ -199,7 +190,7 @@ pub(super) fn span(text: &str) -> Result<Span, String> {
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         preflight::check()?;
-        start_log(self.log_format);
+        logging::start(self.log_format);
         // The threads that are started from here on are as nice.
         if let Err(errno) = setpriority_process(None, self.niceness.into()) {
             debug!(event = "not_preferred", "the agent has to wait its turn among all others: {errno}");
@@ -272,21 +263,6 @@ impl From<Attach> for Hook {
     }
 }
 
-/// Log lines go to standard error; `DUPIP_LOG` says how much, as `RUST_LOG` does for other programs.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder().with_env_var("DUPIP_LOG").with_default_directive(tracing::Level::INFO.into());
-    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter.from_env_lossy())
-        .with_writer(io::stderr)
-        .with_ansi(colours)
-        .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-}
-
 /// The whole life of the agent: it listens before it touches anything, and ends at a signal.
 async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listen: Listen) -> Result<(), Failure> {
     let end = Signals::new().map_err(exit::no_runtime)?;
@@ -311,10 +287,12 @@ async fn until<E>(
     handle: Handle,
 ) -> Result<(), E> {
     let (running, stopped) = oneshot::channel::<()>();
+    let to_manager = service::tell(handle.clone());
     let agent = async {
         let ended = select! {
             ended = agent => ended,
             () = end => Ok(()),
+            never = to_manager => match never {},
         };
         drop(running);
         ended
@@ -341,6 +319,7 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         };
         info!(event = "stopping", "got {name}");
+        service::stopping();
     }
 }
 
