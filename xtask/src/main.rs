@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod lint;
+mod package;
 mod rooms;
 mod setup;
 mod shell;
@@ -46,6 +47,11 @@ enum Verb {
     /// The tests of packages `detector` and `tests` make network namespaces and load eBPF programs, so they need root:
     /// without it, they (and only they) are run through sudo.
     Test(test::Args),
+    /// Make the Debian package: the program, its unit, configuration, manual pages and completions
+    ///
+    /// The program is built as it is shipped, which takes some minutes, unless `--profile dev` asks for the one that tests
+    /// run. Where the package is stands on standard output; `apt install ./dupip_….deb` installs it.
+    Package(package::Args),
     /// Measure how fast it is, beside the limit and beside others
     ///
     /// All that is compared is measured in turns in one run, on this machine. Nothing is asserted: a target that is missed
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Package(args) => package::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
     };

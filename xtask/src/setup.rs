@@ -6,7 +6,9 @@
 mod apt;
 mod compiler;
 mod ebpf;
+mod from_cargo;
 mod linker;
+mod packager;
 mod rust;
 mod tools;
 mod version;
@@ -19,8 +21,13 @@ use anyhow::Result;
 type Ready = fn() -> Result<String>;
 
 /// In the order in which they need each other: packages may bring a compiler, the linker is built with Rust.
-const PARTS: [(&str, Ready); 4] =
-    [("rust", rust::ready), ("tools", tools::ready), ("ebpf", ebpf::ready), ("bpf-linker", linker::ready)];
+const PARTS: [(&str, Ready); 5] = [
+    ("rust", rust::ready),
+    ("tools", tools::ready),
+    ("ebpf", ebpf::ready),
+    ("bpf-linker", linker::ready),
+    ("cargo-deb", packager::ready),
+];
 
 /// Brings every part to readiness.
 pub(crate) fn run() -> Result<ExitCode> {
