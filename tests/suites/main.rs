@@ -14,6 +14,7 @@ mod leftovers;
 mod life;
 mod neighbours;
 mod operators;
+mod package;
 mod reconcile;
 mod replay;
 mod runner;
