@@ -217,6 +217,19 @@ impl Dupip {
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
         let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
         let run = run.args(["--database", &self.database, "--socket", SOCKET, "--listen", LISTEN]).args(args);
+        // What this machine's own agent is told is nothing to the lab's.
+        self.spawned(run.env("DUPIP_CONFIG", "/dev/null"))
+    }
+
+    /// Starts the agent by a configuration file on the runner, with further arguments, and does not wait for it.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn_by(&self, config: &Path, args: &[&str]) -> Result<Agent> {
+        self.spawned(self.command(["run", "--socket", SOCKET, "--config"]).arg(config).args(args))
+    }
+
+    fn spawned(&self, run: Command) -> Result<Agent> {
         Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", &self.logs).spawn()? })
     }
 }
@@ -318,6 +331,14 @@ impl Agent {
     /// If the log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
+    }
+
+    /// Has the agent read its configuration again, as `kill -HUP` does.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn hang_up(&mut self) -> Result<()> {
+        self.process.signal(Signal::HUP)
     }
 
     /// Kills the agent, as `kill -9` does, and waits until it is gone.

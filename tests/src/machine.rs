@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a clean root has besides what is essential.
 const PACKAGES: &str = "passwd,systemd";
 
-/// Puts the machine together out of the root `$1` and the control group `$2`, with the file `$3` in its `/root`, and
+/// Puts the machine together out of the root `$1` and the control group `$2`, with the file `$3` in its `/srv`, and
 /// becomes its first process. What the kernel has only once, it may not set: `/proc/sys` is read-only but for the network.
 const BOOT: &str = r#"
 set -e
@@ -33,7 +33,7 @@ if ! mount --make-shared /run/netns 2>/dev/null; then
     mount --bind /run/netns /run/netns
     mount --make-shared /run/netns
 fi
-cp "$3" /run/lab/machine/root
+cp "$3" /run/lab/machine/srv
 echo $$ >"$2/cgroup.procs"
 exec unshare --pid --fork --kill-child --uts --ipc --cgroup --mount --propagation slave sh -ec '
 cd /run/lab/machine
@@ -81,7 +81,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts a machine that has `file` in its `/root`, and waits until systemd has started everything.
+    /// Starts a machine that has `file` in its `/srv`, and waits until systemd has started everything.
     ///
     /// # Errors
     /// If there is no clean root and none can be made, or the machine does not come up; the error shows what it wrote.
@@ -96,7 +96,8 @@ impl Machine {
         });
         let init = init.map_err(|error| outside.explain(error))?;
         let machine = Self { outside, init };
-        let is_up = || Ok(machine.output(["systemctl", "is-system-running"])?.stdout.starts_with(b"running").then_some(()));
+        let is_up =
+            || Ok(machine.output(["systemctl", "is-system-running"])?.stdout.starts_with(b"running").then_some(()));
         wait_until(PATIENCE, "the machine to be up", is_up).map_err(|error| machine.explain(error))?;
         Ok(machine)
     }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod cni;
+mod config;
 mod doctor;
 mod drill;
 mod healing;

@@ -24,13 +24,13 @@ fn package() -> Result<PathBuf> {
     }
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian");
     let made = fs::read_dir(&packages).into_iter().flatten().flatten().map(|entry| entry.path());
-    let newest = made.filter(|path| path.extension().is_some_and(|end| end == "deb")).max_by_key(|path| {
-        path.metadata().and_then(|meta| meta.modified()).ok()
-    });
+    let newest = made
+        .filter(|path| path.extension().is_some_and(|end| end == "deb"))
+        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
     newest.context("there is no package: make one with `cargo xtask package --profile dev`, or name one in DUPIP_DEB")
 }
 
-/// A machine with the package on it, which watches rt0 in enforce mode once it is started.
+/// A machine with the package on it, on a runner with a bridge rt0.
 struct Installed {
     bridge: Bridge,
     machine: Machine,
@@ -44,17 +44,40 @@ impl Installed {
         let file = package.file_name().context("a package without a name")?.display().to_string();
         let installed = Self { bridge, machine };
         installed.files_before()?;
-        installed.machine.run(["dpkg", "--install", &format!("/root/{file}")])?;
+        installed.machine.run(["dpkg", "--install", &format!("/srv/{file}")])?;
         Ok(installed)
     }
 
     /// Every file of the system but what dpkg keeps for itself and what the kernel or systemd shows.
     fn files(&self) -> Result<Vec<String>> {
         let mut found = self.machine.run([
-            "find", "/", "-xdev", "-path", "/var/lib/dpkg", "-prune", "-o", "-path", "/var/log", "-prune", "-o",
-            "-path", "/root", "-prune", "-o", "-print",
+            "find",
+            "/",
+            "-xdev",
+            "-path",
+            "/var/lib/dpkg",
+            "-prune",
+            "-o",
+            "-path",
+            "/var/log",
+            "-prune",
+            "-o",
+            "-path",
+            "/srv",
+            "-prune",
+            "-o",
+            "-print",
         ])?;
-        found.push_str(&self.machine.run(["find", "/run", "-xdev", "-path", "/run/systemd", "-prune", "-o", "-print"])?);
+        found.push_str(&self.machine.run([
+            "find",
+            "/run",
+            "-xdev",
+            "-path",
+            "/run/systemd",
+            "-prune",
+            "-o",
+            "-print",
+        ])?);
         found.push_str(&self.machine.run(["getent", "group"])?);
         let mut lines: Vec<_> = found.lines().map(str::to_owned).collect();
         lines.sort();
@@ -62,12 +85,17 @@ impl Installed {
     }
 
     fn files_before(&self) -> Result<()> {
-        fs::write(self.machine.outside("/root/before"), self.files()?.join("\n"))?;
+        fs::write(self.machine.outside("/srv/before"), self.files()?.join("\n"))?;
         Ok(())
     }
 
     fn told(&self, settings: &str) -> Result<()> {
         fs::write(self.machine.outside("/etc/default/dupip"), settings)?;
+        Ok(())
+    }
+
+    fn configure(&self, text: &str) -> Result<()> {
+        fs::write(self.machine.outside("/etc/dupip/dupip.toml"), text)?;
         Ok(())
     }
 
@@ -139,9 +167,12 @@ fn what_is_installed_does_its_work_and_goes_without_a_trace() -> Result<()> {
     let plugin = machine.output(["env", "CNI_COMMAND=VERSION", "/usr/lib/cni/dupip-ipam"])?;
     assert!(String::from_utf8_lossy(&plugin.stdout).contains("supportedVersions"), "{plugin:?}");
 
-    lab.told("DUPIP_BRIDGE=rt0\nDUPIP_MODE=enforce\n")?;
+    lab.configure("bridge = [\"rt0\"]\n")?;
     lab.start()?;
     assert_eq!(lab.property("StatusText")?, "watches 1 bridge with 0 ports; no duplicate");
+    lab.configure("bridge = [\"rt0\"]\nmode = \"enforce\"\n")?;
+    machine.run(["systemctl", "reload", "dupip"])?;
+    lab.wait_for("ActiveState", "active")?;
     machine.run(["dupip", "lease", "allocate", "--bridge", "rt0", "--owner", "holder", "--address", "10.8.64.2"])?;
     let [holder, loser] = lab.bridge.duplicate(["holder", "loser"], "10.8.64.2/24")?;
     let incident = wait_until(DEADLINE, "the duplicate to be healed", || {
@@ -163,7 +194,7 @@ fn what_is_installed_does_its_work_and_goes_without_a_trace() -> Result<()> {
     machine.run(["systemctl", "stop", "dupip"])?;
     assert_eq!((lab.property("Result")?, lab.property("NRestarts")?), ("success".to_owned(), "0".to_owned()));
     machine.run(["dpkg", "--purge", "dupip"])?;
-    let before = fs::read_to_string(machine.outside("/root/before"))?;
+    let before = fs::read_to_string(machine.outside("/srv/before"))?;
     let left: Vec<_> = lab.files()?.into_iter().filter(|file| !before.lines().any(|known| known == file)).collect();
     assert_eq!(left, [] as [String; 0]);
     Ok(())
@@ -197,9 +228,10 @@ fn an_agent_that_dies_or_stands_still_is_started_anew() -> Result<()> {
 #[test]
 fn what_cannot_be_started_is_said_as_an_error_and_not_tried_again() -> Result<()> {
     let lab = Installed::new()?;
-    lab.told("DUPIP_BRIDGE=rt0\nDUPIP_MODE=heal\n")?;
+    lab.configure("brigde = [\"rt0\"]\n")?;
     ensure!(!lab.machine.output(["systemctl", "start", "dupip"])?.status.success(), "it started");
     lab.wait_for("SubState", "failed")?;
     assert_eq!((lab.property("ExecMainStatus")?, lab.property("NRestarts")?), ("2".to_owned(), "0".to_owned()));
+    assert_eq!(priority(&lab.journal()?, "brigde"), Some("3"));
     Ok(())
 }

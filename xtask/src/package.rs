@@ -80,14 +80,10 @@ fn write_parts(dupip: &Path, parts: &Path) -> Result<()> {
         let script = shell::read(&mut shell::command(dupip, ["completions", name]))?;
         fs::write(parts.join(file), script + "\n")?;
     }
-    fs::write(parts.join("dupip.toml"), default_config())?;
+    let config = shell::read(&mut shell::command(dupip, ["config", "default"]))?;
+    fs::write(parts.join("dupip.toml"), config + "\n")?;
     fs::write(parts.join("changelog"), changelog()?)?;
     Ok(())
-}
-
-/// The configuration as it is installed.
-fn default_config() -> String {
-    "# What `dupip run` does; `dupip run --help` says what there is.\n".to_owned()
 }
 
 /// The changelog in Debian's form (deb-changelog(5)), as old as ours.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{
     clock,
@@ -17,7 +17,7 @@ use crate::{
         Wish, Witness, hand_out,
     },
     capture::Probing,
-    engine::{Incident, Row},
+    engine::{Config, Incident, Row},
     net::{Domain, IfName, Lease, Owner},
     telemetry::{EventLog, Telemetry},
     time::Timestamp,
@@ -38,6 +38,8 @@ pub(super) enum Query {
     Quarantined(oneshot::Sender<Vec<Quarantined>>),
     Release(Release, oneshot::Sender<Result<Quarantined, NotLifted>>),
     Overview(oneshot::Sender<Overview>),
+    /// The engine is to judge and act by this.
+    Reconfigure(Box<Config>, oneshot::Sender<()>),
     /// Brings the metrics up to date that nobody keeps while nobody looks.
     Gauges(oneshot::Sender<()>),
 }
@@ -88,7 +90,7 @@ pub struct Handle {
     pub(super) store: Arc<dyn Store>,
     pub(super) readiness: Readiness,
     pub(super) telemetry: Arc<Telemetry>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: watch::Receiver<Arc<Settings>>,
     /// Held by whoever writes down that the agent is paused.
     pub(super) pausing: Arc<Mutex<()>>,
 }
@@ -192,10 +194,18 @@ impl Handle {
         Self { store: self.store.on_behalf_of(actor), ..self.clone() }
     }
 
-    /// What the agent was told to do.
+    /// What the agent was told to do, last.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// Has the agent judge and act by `engine` from now on. The rest of its settings stays as it was.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn reconfigure(&self, engine: Config) -> Result<(), AskError> {
+        self.ask(|reply| Query::Reconfigure(Box::new(engine), reply)).await
     }
 
     /// The leases with how they stand, by domain and address.
@@ -223,7 +233,7 @@ impl Handle {
         if self.readiness.waits_for().contains(&Latch::Inventory) {
             return Err(AskError::NotReady);
         }
-        let watched = self.settings.bridges.contains(&wish.domain.bridge);
+        let watched = self.settings().bridges.contains(&wish.domain.bridge);
         let wire = (probe || !watched).then(|| Wire::new(Probing::default()));
         let queries = self.queries.clone();
         let began = clock::now();

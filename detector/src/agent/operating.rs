@@ -1,6 +1,6 @@
 //! What an operator asks of the running agent: who is in quarantine, to let somebody go, and to do nothing new for a while.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use humantime::format_rfc3339_millis;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     allocator::StoreError,
-    engine::{Containment, Engine, Input},
+    engine::{Config, Containment, Engine, Input},
     net::{Contained, IfName, VlanId},
     time::{Span, Timestamp},
 };
@@ -85,6 +85,12 @@ impl Agent {
     pub(super) fn pause(&mut self, until: Option<Timestamp>) {
         self.pause_told = true;
         self.tell(Input::Paused { until });
+    }
+
+    /// Judges and acts by this from now on.
+    pub(super) fn reconfigure(&mut self, engine: Config) {
+        self.settings.send_modify(|settings| Arc::make_mut(settings).engine.clone_from(&engine));
+        self.tell(Input::Reconfigured(Box::new(engine)));
     }
 
     pub(super) fn quarantined(&self) -> Vec<Quarantined> {

@@ -10,7 +10,7 @@ use std::{
 
 use caps::{CapSet, Capability};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -54,7 +54,7 @@ const QUERIES: usize = 64;
 
 /// Everything the loop owns.
 pub(super) struct Agent {
-    pub(super) settings: Settings,
+    pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) engine: Engine,
     pub(super) tapper: Tapper,
     /// How the tap hooks in.
@@ -146,16 +146,17 @@ pub async fn start(
     let (errands, errands_out) = mpsc::unbounded_channel();
     let (queries_in, queries) = mpsc::channel(QUERIES);
     let (latches, readiness) = latches();
+    let (settings_in, settings_out) = watch::channel(Arc::new(settings.clone()));
     let handle = Handle {
         queries: queries_in,
         store: Arc::clone(&store),
         readiness,
         telemetry: Arc::clone(&telemetry),
-        settings: Arc::new(settings.clone()),
+        settings: settings_out,
         pausing: Arc::default(),
     };
     let agent = Agent {
-        settings: settings.clone(),
+        settings: settings_in,
         engine: Engine::new(engine::Config {
             can_contain: quarantine.can_contain(),
             last_incident: last_incident(store.as_ref()),
@@ -355,6 +356,10 @@ impl Agent {
             Query::Quarantined(reply) => drop(reply.send(self.quarantined())),
             Query::Release(release, reply) => drop(reply.send(self.release(release))),
             Query::Overview(reply) => drop(reply.send(self.overview())),
+            Query::Reconfigure(engine, reply) => {
+                self.reconfigure(*engine);
+                let _ = reply.send(());
+            }
             Query::Gauges(reply) => {
                 self.set_gauges();
                 let _ = reply.send(());

@@ -3,7 +3,10 @@
 
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 use super::{
     clock,
@@ -56,6 +59,7 @@ impl StandIn {
             tap: TapSettings::default(),
             hooks: HookSettings::default(),
         });
+        let (_, settings) = watch::channel(settings);
         let handle =
             Handle { queries, store, readiness, telemetry: Arc::new(telemetry), settings, pausing: Arc::default() };
         Self { handle, latches, answers: tokio::spawn(answer(engine, asked)) }
@@ -166,6 +170,12 @@ async fn answer(mut engine: Engine, mut asked: mpsc::Receiver<Query>) {
                 drop(reply.send(engine.contained().map(of).collect()));
             }
             Query::Release(release, reply) => drop(reply.send(lift(&mut engine, release))),
+            Query::Reconfigure(config, reply) => {
+                engine.handle(Input::Reconfigured(config), clock::now());
+                let _ = reply.send(());
+            }
+            // Nobody sees to it that it runs.
+            Query::Overview(_) => {}
             Query::Gauges(reply) => drop(reply.send(())),
         }
     }

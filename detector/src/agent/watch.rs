@@ -69,7 +69,7 @@ impl Agent {
     fn ready(&mut self) {
         let there = self.bridges.iter().filter(|(_, watched)| watched.is_some()).map(|(name, _)| *name);
         there.collect::<Vec<_>>().into_iter().for_each(|bridge| self.tell(Input::ClaimsLost(bridge)));
-        let (mode, bridges) = (self.settings.engine.mode, self.bridges.values().flatten().count());
+        let (mode, bridges) = (self.settings.borrow().engine.mode, self.bridges.values().flatten().count());
         let (ports, hook) = (self.ports.len(), self.hook.map(tracing::field::debug));
         tracing::info!(event = "ready", ?mode, hook, bridges, ports, "watches every port");
         self.latches.release(Latch::Taps);
@@ -273,7 +273,8 @@ impl Agent {
 
     /// Whether the sources of packets from a port are those of whoever is behind it: not if that is the outside.
     fn may_watch_ipv4(&self, port: &Port) -> bool {
-        let policy = &self.settings.engine.policy;
+        let settings = self.settings.borrow();
+        let policy = &settings.engine.policy;
         let is_open = policy.is_external(&port.name) || policy.is_ignored(&port.name);
         port.kind != PortKind::Other && !is_open
     }
@@ -357,7 +358,7 @@ impl Agent {
         if new.is_empty() || !self.keeping.insert(bridge) {
             return;
         }
-        let (store, news, cooldown) = (Arc::clone(&self.store), self.news.clone(), self.settings.cooldown);
+        let (store, news, cooldown) = (Arc::clone(&self.store), self.news.clone(), self.settings.borrow().cooldown);
         let (kept, answer) = std::sync::mpsc::sync_channel(1);
         tokio::task::spawn_blocking(move || {
             let is_kept = |network: &Ipv4Net| is_kept(store.as_ref(), bridge, *network, cooldown);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use detector_ebpf::{Bucket, Claim, Fate, Limit, Malformed, Report, TapCounters, Tapped, Verdict, read_frame};
+use detector_ebpf::{Bucket, Claim, Fate, Frame, Limit, Malformed, Report, TapCounters, Tapped, Verdict, read_frame};
 use nix::errno::Errno;
 use rustix::{
     buffer::spare_capacity,
@@ -63,6 +63,9 @@ struct Listening {
 #[derive(Debug, Default)]
 struct Heard {
     news: Bucket,
+    /// The latest moment of a frame, in nanoseconds since boot. The kernel begins to stamp packets soon after it was asked to:
+    /// one without a stamp is as old as its reading, which may be later than the stamp of the next.
+    latest: u64,
     counters: TapCounters,
 }
 
@@ -207,7 +210,7 @@ impl Listening {
 
 impl Heard {
     /// What the tap does with a frame, but for what it knows.
-    fn hear(&mut self, frame: &HeardFrame, tapped: Tapped, limit: Limit) -> Option<engine::Claim> {
+    fn hear(&mut self, frame: &impl Frame, tapped: Tapped, limit: Limit) -> Option<engine::Claim> {
         let read = Read::default();
         read_frame(frame, &read);
         match read.0.into_inner()? {
@@ -216,7 +219,8 @@ impl Heard {
                 None
             }
             Ok(claim) => {
-                let is_let_through = self.news.take(tapped.nanos, limit);
+                self.latest = self.latest.max(tapped.nanos);
+                let is_let_through = self.news.take(self.latest, limit);
                 self.counters.add_arp(claim.kind, if is_let_through { Fate::Reported } else { Fate::Limited });
                 claim_of(tapped, &claim).filter(|_| is_let_through)
             }
@@ -274,6 +278,30 @@ fn packet_socket() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{ArpPacket, Mac};
+
+    struct Bytes(Vec<u8>);
+
+    impl Frame for Bytes {
+        fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+            self.0.get(offset..)?.first_chunk().copied()
+        }
+
+        fn taken_tag(&self) -> Option<u16> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_frame_without_a_stamp_takes_no_more_than_its_share() {
+        let announced = ArpPacket::announcement(Mac([2, 0, 0, 0, 0, 1]), [10, 8, 64, 2].into());
+        let frame = Bytes(announced.broadcast_frame(None));
+        let mut heard = Heard::default();
+        // The first is as old as its reading, which is later than the stamps of the rest.
+        let moments = [7_000_000].into_iter().chain([5_000_000; 10]);
+        let claims = moments.filter_map(|nanos| heard.hear(&frame, Tapped { nanos, ifindex: 1 }, Limit::new(1, 10)));
+        assert_eq!(claims.count(), 10);
+    }
 
     #[test]
     fn each_part_may_live_in_any_task() {

@@ -76,6 +76,13 @@ impl Failure {
     }
 }
 
+/// Without the hint, for whoever logs it.
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 /// Tells something on standard error that is no error.
 pub(super) fn note(what: impl Display) {
     to_stderr(&format!("dupip: note: {what}\n"));

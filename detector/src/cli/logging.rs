@@ -1,8 +1,7 @@
 //! How log lines look: for a terminal, for a file, and for the journal of systemd.
 
 use std::{
-    env,
-    fmt,
+    env, fmt,
     io::{self, IsTerminal as _},
 };
 

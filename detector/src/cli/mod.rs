@@ -4,6 +4,7 @@
 //! is known here that the API does not say. `exit` is how it all ends.
 
 mod completions;
+mod config;
 mod conflicts;
 mod doctor;
 mod drill;
@@ -20,6 +21,7 @@ mod policy;
 mod pool;
 mod preflight;
 mod quarantine;
+mod reload;
 mod render;
 mod replay;
 mod run;
@@ -102,6 +104,10 @@ enum Verb {
     Scan(scan::Args),
     /// Judge recorded frames as the agent would have: pcap and pcapng files
     Replay(replay::Args),
+    /// Print, check and show what the agent is told
+    Config(config::Args),
+    /// Have the agent read its configuration file again
+    Reload(reload::Args),
     /// Say what is there, what is missing, what that means and what to do
     Doctor(doctor::Args),
     /// Plant a harmless duplicate and see it named, contained and healed
@@ -118,7 +124,7 @@ impl Cli {
     pub fn run(self) -> Exit {
         let Self { socket, verb } = self;
         let done = panic::catch_unwind(|| match verb {
-            Verb::Run(args) => args.run(&socket),
+            Verb::Run(_) => run::run(&socket),
             Verb::Table(args) => args.run(&socket),
             Verb::Conflicts(args) => args.run(&socket),
             Verb::Explain(args) => args.run(socket),
@@ -129,6 +135,8 @@ impl Cli {
             Verb::Pool(args) => args.run(socket),
             Verb::Scan(args) => args.run(),
             Verb::Replay(args) => args.run(),
+            Verb::Config(args) => args.run(&socket),
+            Verb::Reload(args) => args.run(&socket),
             Verb::Doctor(args) => args.run(&socket),
             Verb::Drill(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -15,20 +16,23 @@ use rustix::process::setpriority_process;
 use tokio::{
     join, runtime, select,
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
 };
 use tracing::{debug, info};
 
 use super::{
+    config::{CONFIG, Layers, Told},
     exit::{self, Exit, Failure},
     healing::HealingArgs,
     hooks::HookArgs,
     logging::{self, LogFormat},
     policy::PolicyArgs,
-    preflight, service,
+    preflight,
+    reload::Reloader,
+    service,
 };
 use crate::{
-    agent::{self, Handle, Settings},
+    agent::{self, Settings},
     allocator::DATABASE,
     capture::{Hook, KeepQuarantine, TapSettings},
     engine::{Config, Mode},
@@ -61,8 +65,12 @@ const LAST_CHANGES: Duration = Duration::from_secs(3);
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A bridge to watch; may be given more than once
-    #[arg(long = "bridge", value_name = "NAME", required = true, env = "DUPIP_BRIDGE", value_delimiter = ',')]
+    /// The configuration file, whose keys are these flags without the dashes [default: /etc/dupip/dupip.toml, if it is
+    /// there]
+    #[arg(long, value_name = "PATH", env = "DUPIP_CONFIG")]
+    config: Option<PathBuf>,
+    /// A bridge to watch; may be given more than once, and must be named here or in the configuration file
+    #[arg(long = "bridge", value_name = "NAME", env = "DUPIP_BRIDGE", value_delimiter = ',')]
     bridges: Vec<BridgeName>,
     /// Whether to act on what is found
     #[arg(long, env = "DUPIP_MODE", default_value = "observe")]
@@ -187,24 +195,38 @@ pub(super) fn span(text: &str) -> Result<Span, String> {
     u64::try_from(duration.as_millis()).map(Span::from_millis).map_err(|_| "longer than anything lasts".to_owned())
 }
 
+/// Runs the agent by what this process's flags, its environment and the configuration file say.
+pub(super) fn run(socket: &Path) -> Result<Exit, Failure> {
+    let layers = Layers::of_process();
+    let told = layers.read()?;
+    preflight::check()?;
+    logging::start(told.args.log_format);
+    // The threads that are started from here on are as nice.
+    if let Err(errno) = setpriority_process(None, told.args.niceness.into()) {
+        debug!(event = "not_preferred", "the agent has to wait its turn among all others: {errno}");
+    }
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
+    let ended = runtime.block_on(live(socket, layers, told));
+    // A change that waits for another process's lock is none that anybody was promised.
+    runtime.shutdown_timeout(LAST_CHANGES);
+    ended.map(|()| Exit::Fine)
+}
+
 impl Args {
-    pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
-        preflight::check()?;
-        logging::start(self.log_format);
-        // The threads that are started from here on are as nice.
-        if let Err(errno) = setpriority_process(None, self.niceness.into()) {
-            debug!(event = "not_preferred", "the agent has to wait its turn among all others: {errno}");
-        }
-        let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
-        let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
-        let telemetry = telemetry.suppress(self.suppress.clone());
-        let ended = runtime.block_on(live(&self.settings()?, telemetry, socket, self.listen));
-        // A change that waits for another process's lock is none that anybody was promised.
-        runtime.shutdown_timeout(LAST_CHANGES);
-        ended.map(|()| Exit::Fine)
+    /// What is neither logged nor streamed.
+    pub(super) fn suppressed(&self) -> Vec<Suppressed> {
+        self.suppress.clone()
     }
 
-    fn settings(&self) -> Result<Settings, Failure> {
+    /// What the flags say, checked against each other.
+    ///
+    /// # Errors
+    /// When they say what cannot be together, or nothing of what must be said.
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        if self.bridges.is_empty() {
+            let hint = format!("dupip run --bridge rt0, or `bridge = [\"rt0\"]` in {CONFIG}");
+            return Err(Failure::new(Exit::Usage, "no bridge is named to be watched").hint(hint));
+        }
         let hooks = self.hooks.settings()?;
         Ok(Settings {
             bridges: self.bridges.clone(),
@@ -264,41 +286,48 @@ impl From<Attach> for Hook {
 }
 
 /// The whole life of the agent: it listens before it touches anything, and ends at a signal.
-async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listen: Listen) -> Result<(), Failure> {
+async fn live(socket: &Path, layers: Layers, told: Told) -> Result<(), Failure> {
+    let settings = told.args.settings()?;
+    let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
+    telemetry.suppress(told.args.suppressed());
     let end = Signals::new().map_err(exit::no_runtime)?;
-    let endpoints = Endpoints::bind(socket, listen.0).await?;
+    // From here on it ends nobody.
+    let hangup = signal(SignalKind::hangup()).map_err(exit::no_runtime)?;
+    let endpoints = Endpoints::bind(socket, told.args.listen.0).await?;
     let http = endpoints.tcp_address().map(tracing::field::display);
     info!(event = "listening", socket = %socket.display(), http, "answers questions");
     let telemetry = Arc::new(telemetry);
     let spool = Arc::new(Spool::beside(&settings.database));
     let hooks = Hooks::start(settings.hooks.clone(), spool, Arc::clone(&telemetry));
-    let told = hooks.ended();
-    let (handle, agent) = agent::start(settings, telemetry, hooks).await?;
-    let ended = until(end.come(), agent, endpoints, handle).await;
-    told.await;
+    let hooks_told = hooks.ended();
+    let (handle, agent) = agent::start(&settings, Arc::clone(&telemetry), hooks).await?;
+    let (reloads, wanted) = mpsc::channel(1);
+    let reloader = Reloader { layers, now: told, agent: handle.clone(), telemetry, wanted, hangup };
+    // It ends when nobody can ask for it any more.
+    tokio::spawn(reloader.run());
+    let agent = service::accompany(agent, handle.clone());
+    let ended = until(end.come(), agent, |stopped| serve(endpoints, handle, reloads, stopped)).await;
+    hooks_told.await;
     Ok(ended?)
 }
 
-/// Runs the agent and answers for it, until it fails or the end comes.
-async fn until<E>(
+/// Runs the agent and `serve` for it, until it fails or the end comes.
+async fn until<E, S: Future<Output = ()>>(
     end: impl Future<Output = ()>,
     agent: impl Future<Output = Result<(), E>>,
-    endpoints: Endpoints,
-    handle: Handle,
+    serve: impl FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>) -> S,
 ) -> Result<(), E> {
     let (running, stopped) = oneshot::channel::<()>();
-    let to_manager = service::tell(handle.clone());
     let agent = async {
         let ended = select! {
             ended = agent => ended,
             () = end => Ok(()),
-            never = to_manager => match never {},
         };
         drop(running);
         ended
     };
     // The sender says nothing: it is gone when the agent is.
-    let server = serve(endpoints, handle, async { drop(stopped.await) });
+    let server = serve(Box::pin(async { drop(stopped.await) }));
     join!(agent, server).0
 }
 
@@ -399,7 +428,6 @@ mod tests {
     fn nonsense_is_refused_with_the_reason() {
         for (flags, reason) in [
             (&["--bridge", "a/b"][..], "cannot be an interface's name"),
-            (&[], "--bridge <NAME>"),
             (&["--bridge", "rt0", "--mode", "heal"], "[possible values: observe, enforce]"),
             (&["--bridge", "rt0", "--cooldown", "soon"], "--cooldown <TIME>"),
             (&["--bridge", "rt0", "--cooldown", "600000000000y"], "--cooldown <TIME>"),

@@ -7,7 +7,10 @@
 use std::{convert::Infallible, env, future::pending, time::Duration};
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    select,
+    time::{Instant, sleep, timeout},
+};
 use tracing::debug;
 
 use crate::agent::{Handle, Latch, Overview};
@@ -18,8 +21,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// its status says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Tells how the agent does, for as long as it is asked to.
-pub(super) async fn tell(agent: Handle) -> Infallible {
+/// Tells how the agent does for as long as it runs.
+pub(super) async fn accompany<T>(run: impl Future<Output = T>, agent: Handle) -> T {
+    select! {
+        ended = run => ended,
+        never = tell(agent) => match never {},
+    }
+}
+
+async fn tell(agent: Handle) -> Infallible {
     if env::var_os("NOTIFY_SOCKET").is_some() {
         tell_until_the_end(&agent).await;
     }
@@ -53,6 +63,19 @@ async fn tell_until_the_end(agent: &Handle) {
 /// The agent ends, and it was asked to.
 pub(super) fn stopping() {
     send(&[NotifyState::Stopping, NotifyState::Status("stops")]);
+}
+
+/// The configuration is read again.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => debug!(event = "not_notified", "there is no time to tell: {error}"),
+    }
+}
+
+/// It has been read, for better or worse.
+pub(super) fn reloaded() {
+    send(&[NotifyState::Ready]);
 }
 
 /// Twice in the time after which the watchdog bites, at least.

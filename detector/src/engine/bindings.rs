@@ -107,6 +107,11 @@ impl Bindings {
         Self { all: BTreeMap::new(), by_port: BTreeMap::new(), claims_per_port }
     }
 
+    /// Lets every port claim so many addresses from now on; what there is already stays.
+    pub(super) const fn allow(&mut self, claims_per_port: usize) {
+        self.claims_per_port = claims_per_port;
+    }
+
     /// The binding of `station` to the address; one is made if there is none. `None` if the port has claimed too much.
     pub(super) fn entry(
         &mut self,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{
+    Config,
     incident::Incident,
     output::ActionId,
     topology::{Bridge, Port, Sandbox},
@@ -65,6 +66,8 @@ pub enum Input {
         /// Until when.
         until: Option<Timestamp>,
     },
+    /// An operator decides otherwise.
+    Reconfigured(Box<Config>),
     /// The store works, after it could not be asked or had failed.
     StoreRestored,
     /// An action was carried out.

@@ -34,7 +34,7 @@ impl Engine {
     }
 
     /// Has the store write down who is where, so that nobody else is given these addresses.
-    fn adopt_settled(&mut self) {
+    pub(super) fn adopt_settled(&mut self) {
         if self.config.mode == Mode::Observe {
             return;
         }

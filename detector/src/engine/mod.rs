@@ -15,7 +15,7 @@
 //!   one kind of verdict each. `contest`: who keeps an address.
 //! - `suspicion`: from a contradiction to an incident. `judgement`: incidents, from their beginning to their end; `leading`: those of several
 //!   addresses.
-//! - `plan`, `ways`, `strikes`, `pausing`: what may be done about a loser. `healing`: what is. `containment`: what the tap
+//! - `plan`, `ways`, `strikes`, `pausing`, `reconfiguring`: what may be done about a loser. `healing`: what is. `containment`: what the tap
 //!   drops. `saga`: the steps of an eviction; `verifying`: its last look; `settling`: its lease. `evidence`, `restoring`: what is written down of an
 //!   incident, and taken up by the next agent.
 
@@ -46,6 +46,7 @@ mod policy;
 mod probing;
 #[cfg(test)]
 mod properties;
+mod reconfiguring;
 mod restoring;
 mod rows;
 mod rules;
@@ -317,6 +318,7 @@ impl Engine {
             Input::LeftContained(entries) => self.left_contained.extend(entries),
             Input::Lifted(entry) => self.lifted_by_operator(entry),
             Input::Paused { until } => self.pause(until, now),
+            Input::Reconfigured(config) => self.reconfigure(*config, now),
             Input::StoreRestored => self.store_restored(now),
             Input::Done { action, outcome } => self.done(action, outcome, now),
             Input::Failed { action, failure } => self.failed(action, failure, now),

@@ -25,7 +25,7 @@ impl Engine {
         self.paused_until
     }
 
-    fn hold_all_contests(&mut self) {
+    pub(super) fn hold_all_contests(&mut self) {
         let open: std::collections::BTreeSet<IncidentId> = self.open.values().copied().collect();
         open.into_iter().for_each(|id| self.hold_contest(id));
     }

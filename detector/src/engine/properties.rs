@@ -76,7 +76,12 @@ enum Event {
     Lost,
     Paused(Option<u64>),
     Lifted(usize),
+    Mode(Mode),
     StoreRestored,
+}
+
+const fn mode(enforce: bool) -> Mode {
+    if enforce { Mode::Enforce } else { Mode::Observe }
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -107,6 +112,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::Lost),
         1 => prop::option::of(0u64..5_000).prop_map(Event::Paused),
         1 => any::<usize>().prop_map(Event::Lifted),
+        1 => any::<bool>().prop_map(|enforce| Event::Mode(mode(enforce))),
         1 => Just(Event::StoreRestored),
     ];
     prop::collection::vec(event, 1..120)
@@ -116,7 +122,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 struct Play {
     engine: Engine,
     now: Timestamp,
-    mode: Mode,
+    /// Whether it has been in enforce mode: what was begun then may be finished in the other.
+    may_act: bool,
     open: Vec<Action>,
     /// What the tap absorbs.
     known: BTreeSet<KnownClaim>,
@@ -126,7 +133,15 @@ struct Play {
 impl Play {
     fn new(mode: Mode) -> Self {
         let engine = Engine::new(Config { mode, ..Config::default() });
-        Self { engine, now: Timestamp::from_nanos(1), mode, open: Vec::new(), known: BTreeSet::new(), generation: 100 }
+        let may_act = mode == Mode::Enforce;
+        Self {
+            engine,
+            now: Timestamp::from_nanos(1),
+            may_act,
+            open: Vec::new(),
+            known: BTreeSet::new(),
+            generation: 100,
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -183,6 +198,10 @@ impl Play {
                 if let Some(entry) = all.get(which % all.len().max(1)) {
                     self.tell(Input::Lifted(*entry));
                 }
+            }
+            Event::Mode(mode) => {
+                self.may_act |= mode == Mode::Enforce;
+                self.tell(Input::Reconfigured(Box::new(Config { mode, ..Config::default() })));
             }
             Event::StoreRestored => self.tell(Input::StoreRestored),
         }
@@ -243,7 +262,7 @@ impl Play {
         match action {
             Action::Probe { .. } | Action::Sweep { .. } | Action::LookUpLeases { .. } => {}
             Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) | Action::Keep { .. } => {}
-            _ if self.mode == Mode::Observe => panic!("{action:?} in observe mode"),
+            _ if !self.may_act => panic!("{action:?} in observe mode"),
             Action::Readdress { port, from, to, .. } => {
                 assert_ne!(from, to);
                 let incident = self
@@ -271,7 +290,8 @@ impl Play {
         let incident = &self.engine.incidents[id];
         let winner = incident.contest.as_ref().and_then(|contest| contest.winner);
         assert!(entry.address != incident.address || winner.is_some_and(|winner| winner != entry.port), "{entry:?}");
-        assert!(self.engine.paused_until.is_none() || incident.evictions.contains_key(&entry.port));
+        let stands_back = self.engine.paused_until.is_some() || self.engine.config.mode == Mode::Observe;
+        assert!(!stands_back || incident.evictions.contains_key(&entry.port));
     }
 
     /// What the tap absorbs is known here, and nobody contests it: nothing that matters goes unheard.
@@ -307,7 +327,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_the_winner_is_not_touched(events in events(), enforce in any::<bool>()) {
-        let mut play = Play::new(if enforce { Mode::Enforce } else { Mode::Observe });
+        let mut play = Play::new(mode(enforce));
         play.event(Event::BridgeUp);
         events.into_iter().for_each(|event| play.event(event));
     }

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod changes;
+mod settings;
 
 pub use changes::{Adopt, Allocate, Lift, Pause, Release, Released};
+pub use settings::{Changed, Reloaded, Setting};
 
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ mod peer;
 mod problem;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod reload;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -26,5 +27,6 @@ pub use client::{Client, ClientError, encoded};
 pub use endpoints::{BindError, Endpoints};
 pub use explain::{Unexplained, explained};
 pub use live_table::{LiveTable, Witnesses};
+pub use reload::{Reloading, Reloads};
 pub use server::serve;
 pub use view::{LONGEST_PAUSE, Wall, incident, row, told};

@@ -26,6 +26,7 @@ use super::{
     events::{Waiting, events},
     explain::{explained, with_history},
     peer::Peer,
+    reload::{Reloads, reload, settings},
     view::{self, Wall},
 };
 use crate::{
@@ -39,13 +40,18 @@ const BODY_LIMIT: usize = 16 * 1024;
 const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What can be read. Who waits does so until the agent has `stopped`.
-pub(super) fn reading(agent: Handle, stopped: watch::Receiver<()>) -> Router {
-    finish(questions(stopped), agent, "this socket only answers questions; changes are made over the Unix socket")
+pub(super) fn reading(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
+    finish(
+        questions(stopped),
+        agent,
+        reloads,
+        "this socket only answers questions; changes are made over the Unix socket",
+    )
 }
 
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
-pub(super) fn changing(agent: Handle, stopped: watch::Receiver<()>) -> Router {
-    finish(questions(stopped).merge(changes()), agent, "there is such a resource, but not with this method")
+pub(super) fn changing(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
+    finish(questions(stopped).merge(changes()), agent, reloads, "there is such a resource, but not with this method")
 }
 
 fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
@@ -60,6 +66,7 @@ fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
         .route("/api/v1/pause", get(paused))
         .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
         .route("/api/v1/about", get(about))
+        .route("/api/v1/settings", get(settings))
         .route("/api/v1/leases", get(leases))
         .route("/api/v1/leases/history", get(history))
 }
@@ -71,14 +78,16 @@ fn changes() -> Router<Handle> {
         .route("/api/v1/leases/release", post(release))
         .route("/api/v1/quarantine/lift", post(lift))
         .route("/api/v1/pause", post(pause))
+        .route("/api/v1/reload", post(reload))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-fn finish(routes: Router<Handle>, agent: Handle, no_method: &'static str) -> Router {
+fn finish(routes: Router<Handle>, agent: Handle, reloads: Reloads, no_method: &'static str) -> Router {
     routes
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .method_not_allowed_fallback(move || async move { Problem::new(StatusCode::METHOD_NOT_ALLOWED, no_method) })
+        .layer(Extension(reloads))
         .with_state(agent)
 }
 
@@ -113,7 +122,8 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
 }
 
 async fn about(State(agent): State<Handle>) -> Json<About> {
-    let Settings { bridges, engine, database, .. } = agent.settings();
+    let settings = agent.settings();
+    let Settings { bridges, engine, database, .. } = settings.as_ref();
     let bridges = bridges.iter().map(ToString::to_string).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let waits_for = agent.readiness().waits_for().iter().map(|latch| latch.as_str().to_owned()).collect();

@@ -19,6 +19,7 @@ use tracing::debug;
 use super::{
     endpoints::Endpoints,
     peer::Peer,
+    reload::Reloads,
     routes::{changing, reading},
 };
 use crate::agent::Handle;
@@ -33,10 +34,11 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Answers on `endpoints` until `shutdown` comes, and removes the Unix socket then.
-pub async fn serve(endpoints: Endpoints, agent: Handle, shutdown: impl Future<Output = ()>) {
+pub async fn serve(endpoints: Endpoints, agent: Handle, reloads: Reloads, shutdown: impl Future<Output = ()>) {
     let Endpoints { unix, file, tcp } = endpoints;
     let (running, stopped) = watch::channel(());
-    let (readers, changers) = (reading(agent.clone(), stopped.clone()), changing(agent, stopped.clone()));
+    let (readers, changers) =
+        (reading(agent.clone(), reloads.clone(), stopped.clone()), changing(agent, reloads, stopped.clone()));
     let over_tcp = async {
         if let Some(tcp) = tcp {
             accept(tcp, |_| readers.clone(), stopped.clone()).await;

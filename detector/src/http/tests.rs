@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
 };
 
@@ -48,7 +48,8 @@ impl Served {
         let endpoints = Endpoints::bind(&directory.path().join("run/dupip.sock"), loopback).await.unwrap();
         let tcp = endpoints.tcp_address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(endpoints, agent.handle.clone(), async { drop(stopped.await) }));
+        let server =
+            tokio::spawn(serve(endpoints, agent.handle.clone(), mpsc::channel(1).0, async { drop(stopped.await) }));
         Self { directory, agent, tcp, stop, server }
     }
 

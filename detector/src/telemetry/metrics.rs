@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
+    sync::{Mutex, PoisonError, RwLock},
 };
 
 use prometheus::{
@@ -90,7 +90,7 @@ impl Feature {
 pub struct Telemetry {
     registry: Registry,
     pub(super) events: EventLog,
-    pub(super) suppressed: Vec<Suppressed>,
+    pub(super) suppressed: RwLock<Vec<Suppressed>>,
     pub(super) reasons: Mutex<Reasons>,
     pub(super) told: IntCounterVec,
     pub(super) reopened: IntCounterVec,
@@ -243,7 +243,7 @@ impl Telemetry {
             fenced: counter(at, "dupip_fenced_total", "Changes meant for a lease that is no more", &["op"])?,
             degraded: gauge(at, DEGRADED, "1 for what the agent cannot do fully", &["feature"])?,
             events: EventLog::new(),
-            suppressed: Vec::new(),
+            suppressed: RwLock::default(),
             reasons: Mutex::default(),
             registry,
         };
@@ -251,10 +251,9 @@ impl Telemetry {
         Ok(telemetry)
     }
 
-    /// Neither logs nor streams these kinds of events; they are still counted.
-    #[must_use]
-    pub fn suppress(self, kinds: impl IntoIterator<Item = Suppressed>) -> Self {
-        Self { suppressed: kinds.into_iter().collect(), ..self }
+    /// From now on, neither logs nor streams these kinds of events, and no others; they are still counted.
+    pub fn suppress(&self, kinds: Vec<Suppressed>) {
+        *self.suppressed.write().unwrap_or_else(PoisonError::into_inner) = kinds;
     }
 
     /// The latest events.

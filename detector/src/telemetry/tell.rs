@@ -17,11 +17,16 @@ pub(super) type Reasons = BTreeMap<Feature, String>;
 impl Telemetry {
     pub(super) fn tell(&self, event: Event) {
         self.told.with_label_values(&[event.kind.as_str()]).inc();
-        if self.suppressed.iter().any(|suppressed| suppressed.covers(&event)) {
+        if self.is_suppressed(&event) {
             return;
         }
         write_line(&event);
         self.events.push(event);
+    }
+
+    fn is_suppressed(&self, event: &Event) -> bool {
+        let suppressed = self.suppressed.read().unwrap_or_else(PoisonError::into_inner);
+        suppressed.iter().any(|suppressed| suppressed.covers(event))
     }
 
     /// The tap could not report packets; they are asked for anew.

@@ -170,7 +170,8 @@ fn whoever_claims_the_hosts_address_is_critical() {
 #[test]
 fn what_is_suppressed_is_counted_and_not_told() {
     let suppressed = ["martian:outside_subnet", "moved", "info"].map(|text| text.parse().unwrap());
-    let telemetry = Telemetry::new().unwrap().suppress(suppressed);
+    let telemetry = Telemetry::new().unwrap();
+    telemetry.suppress(suppressed.to_vec());
     let incident = duplicate(&[CONTESTED, CONTESTED]);
     let [from, to] = [0, 1].map(|place| Box::new(incident.parties[place].clone()));
     let lines = logged(|| {

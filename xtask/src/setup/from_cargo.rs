@@ -24,10 +24,7 @@ impl Program {
         let version = self
             .installed()
             .with_context(|| format!("{name} is installed and not found: put cargo's `bin` folder on your PATH"))?;
-        ensure!(
-            version >= *oldest,
-            "another {name}, {version}, stands before the new one on your PATH; remove it"
-        );
+        ensure!(version >= *oldest, "another {name}, {version}, stands before the new one on your PATH; remove it");
         Ok(format!("{version}, just installed"))
     }
 

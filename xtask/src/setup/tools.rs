@@ -35,7 +35,11 @@ const TOOLS: [Tool; 21] = [
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
     Tool { program: "dpkg-shlibdeps", package: "dpkg-dev", why: "tells which libraries the Debian package needs" },
     Tool { program: "lintian", package: "lintian", why: "judges the Debian package" },
-    Tool { program: "mmdebstrap", package: "mmdebstrap", why: "makes the small Debian that the package is installed into" },
+    Tool {
+        program: "mmdebstrap",
+        package: "mmdebstrap",
+        why: "makes the small Debian that the package is installed into",
+    },
     Tool { program: "systemd-analyze", package: "systemd", why: "judges how far the agent's unit is locked up" },
     Tool {
         program: "host-local",

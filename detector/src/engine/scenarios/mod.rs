@@ -7,6 +7,7 @@ mod healing;
 mod incidents;
 mod load;
 mod moves;
+mod reconfiguring;
 mod restarts;
 mod silent;
 mod verdicts;
