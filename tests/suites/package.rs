@@ -194,6 +194,7 @@ fn what_is_installed_does_its_work_and_goes_without_a_trace() -> Result<()> {
     machine.run(["systemctl", "stop", "dupip"])?;
     assert_eq!((lab.property("Result")?, lab.property("NRestarts")?), ("success".to_owned(), "0".to_owned()));
     machine.run(["dpkg", "--purge", "dupip"])?;
+    machine.run(["test", "!", "-e", "/sys/fs/bpf/dupip"])?;
     let before = fs::read_to_string(machine.outside("/srv/before"))?;
     let left: Vec<_> = lab.files()?.into_iter().filter(|file| !before.lines().any(|known| known == file)).collect();
     assert_eq!(left, [] as [String; 0]);
@@ -207,10 +208,11 @@ fn an_agent_that_dies_or_stands_still_is_started_anew() -> Result<()> {
     fs::create_dir(&dropin)?;
     fs::write(dropin.join("hasty.conf"), "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n")?;
     lab.machine.run(["systemctl", "daemon-reload"])?;
-    lab.told("DUPIP_BRIDGE=rt0,rt7\nDUPIP_WAIT=true\n")?;
+    lab.told("DUPIP_BRIDGE=rt0,rt7\nDUPIP_WAIT=true\nDUPIP_KEEP_QUARANTINE=/sys/fs/bpf/dupip\n")?;
     lab.start()?;
     let status = "watches 1 bridge with 0 ports; no duplicate; waits for rt7 to appear";
     assert_eq!(lab.property("StatusText")?, status);
+    lab.machine.run(["test", "-e", "/sys/fs/bpf/dupip/quarantine"])?;
     lab.bridge.runner().bridge("rt7", "10.8.70.1/24")?;
     lab.wait_for("StatusText", "watches 2 bridges with 0 ports; no duplicate")?;
 
