@@ -232,6 +232,12 @@ impl Dupip {
     fn spawned(&self, run: Command) -> Result<Agent> {
         Ok(Agent { dupip: self.clone(), process: run.env("DUPIP_LOG", &self.logs).spawn()? })
     }
+
+    /// An agent that somebody else has started with the lab's usual socket and port, as in a container.
+    #[must_use]
+    pub fn watching(&self, process: Process) -> Agent {
+        Agent { dupip: self.clone(), process }
+    }
 }
 
 impl Agent {

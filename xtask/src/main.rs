@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod lint;
+mod manifests;
 mod package;
 mod rooms;
 mod setup;
@@ -42,6 +43,10 @@ enum Verb {
     /// The room rules keep the architecture true: who may use whom, what stays pure, where unsafe code and metric names
     /// may stand, how long a file may be. Each violation is printed as `file:line`, with how to put it right.
     Lint,
+    /// Write what the Kubernetes manifests have from elsewhere
+    ///
+    /// The PrometheusRule has every group of `dashboards/prometheus/*.rules.yml`. A test fails until they are the same.
+    Manifests,
     /// Set up, build, and run every test
     ///
     /// The tests of packages `detector` and `tests` make network namespaces and load eBPF programs, so they need root:
@@ -71,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Demo(args) => demo::run(&args),
         Verb::Lint => lint::run(),
+        Verb::Manifests => manifests::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Package(args) => package::run(&args),
         Verb::Bench(args) => bench::run(&args),

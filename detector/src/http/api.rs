@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 mod changes;
 mod settings;
+mod stream;
 
 pub use changes::{Adopt, Allocate, Lift, Pause, Release, Released};
 pub use settings::{Changed, Reloaded, Setting};
+pub use stream::{Reload, StreamAfter, Viewed};
 
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,8 @@ mod endpoints;
 mod events;
 mod explain;
 mod live_table;
+mod look;
+mod page;
 mod peer;
 mod problem;
 #[cfg(any(test, fuzzing))]
@@ -16,6 +18,7 @@ pub mod properties;
 mod reload;
 mod routes;
 mod server;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::stream;
+use futures_util::stream::try_unfold;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tracing::info;
 
@@ -25,12 +25,15 @@ use super::{
     },
     events::{Waiting, events},
     explain::{explained, with_history},
+    look::Looks,
+    page,
     peer::Peer,
     reload::{Reloads, reload, settings},
+    stream::{Streaming, stream},
     view::{self, Wall},
 };
 use crate::{
-    agent::{self, Handle, Latch, Settings, TableRow, TableWalk},
+    agent::{self, Handle, Latch, TableRow, TableWalk},
     engine::Containment,
 };
 
@@ -42,7 +45,7 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 /// What can be read. Who waits does so until the agent has `stopped`.
 pub(super) fn reading(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
     finish(
-        questions(stopped),
+        questions(&agent, stopped),
         agent,
         reloads,
         "this socket only answers questions; changes are made over the Unix socket",
@@ -51,11 +54,19 @@ pub(super) fn reading(agent: Handle, reloads: Reloads, stopped: watch::Receiver<
 
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
 pub(super) fn changing(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
-    finish(questions(stopped).merge(changes()), agent, reloads, "there is such a resource, but not with this method")
+    finish(
+        questions(&agent, stopped).merge(changes()),
+        agent,
+        reloads,
+        "there is such a resource, but not with this method",
+    )
 }
 
-fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
+fn questions(agent: &Handle, stopped: watch::Receiver<()>) -> Router<Handle> {
+    let looks = Looks::at(agent.clone());
     Router::new()
+        .merge(page::routes(&looks))
+        .route("/api/v1/stream", get(stream).layer(Extension(Streaming::until(stopped.clone(), looks))))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -122,12 +133,7 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
 }
 
 async fn about(State(agent): State<Handle>) -> Json<About> {
-    let settings = agent.settings();
-    let Settings { bridges, engine, database, .. } = settings.as_ref();
-    let bridges = bridges.iter().map(ToString::to_string).collect();
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let waits_for = agent.readiness().waits_for().iter().map(|latch| latch.as_str().to_owned()).collect();
-    Json(About { version, database: database.clone(), mode: engine.mode.as_str().to_owned(), bridges, waits_for })
+    Json(view::about(&agent))
 }
 
 async fn table(
@@ -139,9 +145,8 @@ async fn table(
     // Whoever cannot be answered at all is told so.
     let first = walk.next().await?;
     let pieces = Pieces { walk, first: Some(first), before: Some(b'['), wall: Wall::read() };
-    let body = stream::try_unfold(pieces, async |mut pieces| {
-        Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces)))
-    });
+    let body =
+        try_unfold(pieces, async |mut pieces| Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces))));
     Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(body)))
 }
 

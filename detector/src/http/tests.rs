@@ -2,6 +2,8 @@
 
 mod events;
 mod operating;
+mod page;
+mod stream;
 
 use std::{
     fs, io,

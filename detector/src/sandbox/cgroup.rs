@@ -1,5 +1,8 @@
 //! What a process's control groups say of who it belongs to.
 
+/// How far a group is above the reader's own root, if the reader has a cgroup namespace, one of these for each step.
+const ABOVE: &str = "..";
+
 /// The names in `/proc/PID/cgroup`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupNames {
@@ -25,7 +28,7 @@ impl CgroupNames {
         let pod = paths().find_map(|(_, path)| pod(path));
         let unit = main.and_then(|(_, path)| unit(path)).filter(|_| container.is_none());
         let leaf = main.and_then(|(_, path)| path.rsplit('/').next()).map(str::to_owned);
-        let leaf = leaf.filter(|_| container.is_none() && pod.is_none() && unit.is_none());
+        let leaf = leaf.filter(|leaf| leaf != ABOVE && container.is_none() && pod.is_none() && unit.is_none());
         Self { container, pod, unit, leaf }
     }
 }
@@ -135,6 +138,7 @@ mod tests {
             "0::/kubepods.slice/kubepods-podU_U.slice/crio-ID.scope\n",
             "0::/kubepods.slice/kubepods-podU_U.slice/crio-ID.scope/container\n",
             "0::/kubepods/besteffort/podUUU/ID\n",
+            "0::/../../kubepods-podU_U.slice/cri-containerd-ID.scope\n",
             "11:memory:/kubepods/burstable/podUUU/ID\n1:name=systemd:/kubepods/burstable/podUUU/ID\n",
             "0::/system.slice/containerd.service/kubepods-besteffort-podU_U.slice:cri-containerd:ID\n",
             "0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podU_U.slice/cri-containerd-ID.scope\n",
@@ -176,7 +180,9 @@ mod tests {
             assert_eq!(CgroupNames::parse(lines).pod, None, "{lines:?}");
             assert_eq!(CgroupNames::parse(lines).unit, None, "{lines:?}");
         }
-        assert_eq!(CgroupNames::parse("0::/\n"), CgroupNames::default());
+        for root in ["0::/\n", "0::/../..\n"] {
+            assert_eq!(CgroupNames::parse(root), CgroupNames::default(), "{root}");
+        }
         check("0::/lxc.payload.\n", &names(None, None, None, Some("lxc.payload.")));
         check("0::/docker/IDff\n", &names(None, None, None, Some(&format!("{ID}ff"))));
     }

@@ -1,22 +1,22 @@
 //! The command line tools that the build, the lab and the demo call.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Result, bail, ensure};
 
 use super::apt;
 use crate::shell;
 
-/// A program that must be found, the Debian package that brings it, and what it is for.
+/// A program, or a file by its whole path, that must be found, the Debian package that brings it, and what it is for.
 struct Tool {
     program: &'static str,
     package: &'static str,
     why: &'static str,
 }
 
-/// Two of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
+/// Some of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
 /// arpwatch only on interfaces that somebody names.
-const TOOLS: [Tool; 21] = [
+const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -41,15 +41,25 @@ const TOOLS: [Tool; 21] = [
         why: "makes the small Debian that the package is installed into",
     },
     Tool { program: "systemd-analyze", package: "systemd", why: "judges how far the agent's unit is locked up" },
+    Tool { program: "chromium", package: "chromium", why: "shows the agent's page as a person would see it" },
     Tool {
         program: "host-local",
         package: "containernetworking-plugins",
         why: "gives containers addresses beside dupip, and brings the plugin that asks for them",
     },
+    Tool { program: "python3", package: "python3", why: "renders the manifests and checks them" },
+    Tool { program: "crun", package: "crun", why: "runs the image as a node of Kubernetes would" },
+    Tool {
+        program: "/usr/share/containers/seccomp.json",
+        package: "golang-github-containers-common",
+        why: "says which system calls runtimes let a container make",
+    },
+    Tool { program: "buildah", package: "buildah", why: "makes the image's last stage" },
+    Tool { program: "ldd", package: "libc-bin", why: "tells which libraries the image needs" },
 ];
 
 pub(super) fn ready() -> Result<String> {
-    let missing: Vec<_> = TOOLS.iter().filter(|tool| shell::find(tool.program).is_none()).collect();
+    let missing: Vec<_> = TOOLS.iter().filter(|tool| !is_there(tool)).collect();
     if missing.is_empty() {
         return Ok(format!("all {} found, nothing to do", TOOLS.len()));
     }
@@ -58,7 +68,7 @@ pub(super) fn ready() -> Result<String> {
         &format!("missing tools:\n{}", listed(&missing)),
         &packages(&missing).into_iter().collect::<Vec<_>>(),
     )?;
-    if let Some(tool) = missing.iter().find(|tool| shell::find(tool.program).is_none()) {
+    if let Some(tool) = missing.iter().find(|tool| !is_there(tool)) {
         bail!(
             "package {} is installed, and there is still no {} on PATH, in /usr/sbin or in /usr/lib/cni",
             tool.package,
@@ -66,6 +76,11 @@ pub(super) fn ready() -> Result<String> {
         );
     }
     Ok(format!("all {} found, {} of them just installed", TOOLS.len(), missing.len()))
+}
+
+fn is_there(tool: &Tool) -> bool {
+    let is_file = tool.program.starts_with('/') && Path::new(tool.program).is_file();
+    is_file || shell::find(tool.program).is_some()
 }
 
 fn listed(tools: &[&Tool]) -> String {
