@@ -49,7 +49,7 @@ set +e
 remove() {
     [ -e "$1/cgroup.kill" ] && echo 1 >"$1/cgroup.kill"
     tries=100
-    until rmdir "$1" || [ $((tries -= 1)) = 0 ]; do sleep 0.01; done
+    until find "$1" -depth -type d -exec rmdir {} + || [ $((tries -= 1)) = 0 ]; do sleep 0.01; done
 }
 trap 'for cgroup in $cgroups; do remove "$cgroup"; done' EXIT
 trap exit TERM

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt,
+    fmt, fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -98,6 +98,17 @@ impl Runner {
         let mut outside = PathBuf::from(format!("/proc/{}/root", self.holder()));
         outside.extend(path.components().skip_while(|part| *part == Component::RootDir));
         outside
+    }
+
+    /// Makes an empty control group that goes with the runner, together with those below it and all their processes.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn make_cgroup(&self, name: &str) -> Result<PathBuf> {
+        let cgroup = PathBuf::from(format!("/sys/fs/cgroup/lab-{}-{name}", self.holder()));
+        self.inside(|| fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display())))?;
+        self.place.host.remove_at_the_end(&cgroup)?;
+        Ok(cgroup)
     }
 
     /// The identity of the runner's network namespace.

@@ -17,6 +17,7 @@ mod life;
 mod logs;
 mod neighbours;
 mod operators;
+mod package;
 mod page;
 mod prometheus;
 mod reconcile;

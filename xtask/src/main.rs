@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod lint;
 mod manifests;
+mod package;
 mod rooms;
 mod setup;
 mod shell;
@@ -52,6 +53,11 @@ enum Verb {
     /// The tests of packages `detector` and `tests` make network namespaces and load eBPF programs, so they need root:
     /// without it, they (and only they) are run through sudo.
     Test(test::Args),
+    /// Make the Debian package: the program, its unit, configuration, manual pages and completions
+    ///
+    /// The program is built as it is shipped, which takes some minutes, unless `--profile dev` asks for the one that tests
+    /// run. Where the package is stands on standard output; `apt install ./dupip_….deb` installs it.
+    Package(package::Args),
     /// Measure how fast it is, beside the limit and beside others
     ///
     /// All that is compared is measured in turns in one run, on this machine. Nothing is asserted: a target that is missed
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::Manifests => manifests::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Package(args) => package::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
     };

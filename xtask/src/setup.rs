@@ -6,7 +6,9 @@
 mod apt;
 mod compiler;
 mod ebpf;
+mod from_cargo;
 mod linker;
+mod packager;
 mod python;
 mod rust;
 mod tools;
@@ -20,12 +22,13 @@ use anyhow::Result;
 type Ready = fn() -> Result<String>;
 
 /// In the order in which they need each other: packages may bring a compiler, the linker is built with Rust.
-const PARTS: [(&str, Ready); 5] = [
+const PARTS: [(&str, Ready); 6] = [
     ("rust", rust::ready),
     ("tools", tools::ready),
     ("python", python::ready),
     ("ebpf", ebpf::ready),
     ("bpf-linker", linker::ready),
+    ("cargo-deb", packager::ready),
 ];
 
 /// Brings every part to readiness.

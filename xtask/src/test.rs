@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{build, setup, shell};
+use crate::{
+    build,
+    package::{self, Profile},
+    setup, shell,
+};
 
 /// Packages whose tests make network namespaces and load eBPF programs.
 const NEED_ROOT: [&str; 3] = ["detector", "tests", "xtask"];
@@ -47,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::run()?;
     let start = Instant::now();
     let dupip = build::dupip()?;
+    let package = package::make(Profile::Dev)?;
     let mut tally = Tally::default();
     let mut worst = None;
     let host = host()?;
@@ -56,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     runs.extend(args.long.then(|| long_run(shell::is_root(), &host)));
     for mut tests in runs {
-        let status = pass_on(tests.env("DUPIP_BIN", &dupip), &mut tally)?;
+        let status = pass_on(tests.env("DUPIP_BIN", &dupip).env("DUPIP_DEB", &package), &mut tally)?;
         worst = worst.or((!status.success()).then_some(status));
     }
     eprintln!("test: {tally} in {:.0} s, with {}", start.elapsed().as_secs_f32(), dupip.display());

@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::{
     clock,
     operating::{NotLifted, Quarantined, Release},
+    overview::Overview,
     readiness::{Latch, Readiness},
     settings::Settings,
 };
@@ -36,6 +37,7 @@ pub(super) enum Query {
     PausedUntil(oneshot::Sender<Option<Timestamp>>),
     Quarantined(oneshot::Sender<Vec<Quarantined>>),
     Release(Release, oneshot::Sender<Result<Quarantined, NotLifted>>),
+    Overview(oneshot::Sender<Overview>),
     /// The engine is to judge and act by this.
     Reconfigure(Box<Config>, oneshot::Sender<()>),
     /// Brings the metrics up to date that nobody keeps while nobody looks.

@@ -7,7 +7,8 @@
 //! - `surveyor` looks into sandboxes and changes addresses there, `tapper` attaches the tap, both beside the loop. The
 //!   store is asked on threads that may wait. All of them answer by one channel, so that the loop itself never waits for
 //!   anything but its next input.
-//! - `handle` is how HTTP asks, `operating` what operators want of a running agent; `readiness` says when its answers count.
+//! - `handle` is how HTTP asks, `operating` what operators want of a running agent, `overview` what its service manager is
+//!   told; `readiness` says when its answers count.
 
 mod absorption;
 pub mod clock;
@@ -18,6 +19,7 @@ mod healing;
 mod keeper;
 mod kernel_log;
 mod operating;
+mod overview;
 mod readiness;
 mod restoring;
 mod run;
@@ -32,6 +34,7 @@ mod watch;
 pub use error::Error;
 pub use handle::{AskError, Handle, TableRow, TableWalk};
 pub use operating::{NotLifted, Pause, Quarantined, Release};
+pub use overview::Overview;
 pub use readiness::{Latch, Readiness};
 pub use run::start;
 pub use settings::Settings;

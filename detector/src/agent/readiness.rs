@@ -53,6 +53,12 @@ impl Readiness {
     pub fn waits_for(&self) -> Vec<Latch> {
         self.0.borrow().iter().copied().collect()
     }
+
+    /// Waits until nothing is waited for any more, or the agent has ended.
+    pub async fn ready(&self) {
+        // An agent that has ended waits for nothing.
+        let _ = self.0.clone().wait_for(BTreeSet::is_empty).await;
+    }
 }
 
 #[cfg(test)]

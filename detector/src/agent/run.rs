@@ -356,6 +356,7 @@ impl Agent {
             Query::PausedUntil(reply) => drop(reply.send(self.engine.paused_until())),
             Query::Quarantined(reply) => drop(reply.send(self.quarantined())),
             Query::Release(release, reply) => drop(reply.send(self.release(release))),
+            Query::Overview(reply) => drop(reply.send(self.overview())),
             Query::Reconfigure(engine, reply) => {
                 self.reconfigure(*engine);
                 let _ = reply.send(());

@@ -6,7 +6,9 @@ use std::{
     process::ExitCode,
 };
 
-use super::render::plain;
+use tracing::Level;
+
+use super::{logging::marked, render::plain};
 use crate::{
     agent,
     allocator::{AdoptError, AllocateError, OpenError, Refusal, StoreError},
@@ -64,7 +66,7 @@ impl Failure {
 
     /// Tells it on standard error.
     pub(super) fn tell(self) -> Exit {
-        to_stderr(&self.text());
+        to_stderr(&marked(Level::ERROR, &self.text()));
         self.exit
     }
 

@@ -14,6 +14,7 @@ mod explain;
 mod healing;
 mod hooks;
 mod lease;
+mod logging;
 mod man;
 mod pause;
 mod policy;
@@ -25,6 +26,7 @@ mod render;
 mod replay;
 mod run;
 mod scan;
+mod service;
 mod support_bundle;
 mod table;
 

@@ -11,7 +11,7 @@ use super::{
     config::{self, Layers, Told, Values, is_live, is_secret},
     exit::{Exit, Failure, note},
     render::{Format, Output, json, print},
-    small_runtime,
+    service, small_runtime,
 };
 use crate::{
     agent::Handle,
@@ -116,7 +116,9 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> Result<Reloaded, String> {
+        service::reloading();
         let done = self.apply().await;
+        service::reloaded();
         match &done {
             Ok(reloaded) => {
                 let keys = |of: &[Changed]| of.iter().map(|changed| changed.key.as_str()).collect::<Vec<_>>().join(",");

@@ -1,9 +1,8 @@
 //! `dupip run`: the agent as a process.
 
 use std::{
-    env,
     future::Future,
-    io::{self, IsTerminal as _},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::Pin,
@@ -20,16 +19,17 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tracing::{debug, info};
-use tracing_subscriber::EnvFilter;
 
 use super::{
     config::{CONFIG, Layers, Told},
     exit::{self, Exit, Failure},
     healing::HealingArgs,
     hooks::HookArgs,
+    logging::{self, LogFormat},
     policy::PolicyArgs,
     preflight,
     reload::Reloader,
+    service,
 };
 use crate::{
     agent::{self, Settings},
@@ -172,14 +172,6 @@ enum Attach {
     Clsact,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    /// For people and journals
-    Text,
-    /// One object for each line
-    Json,
-}
-
 /// Where to listen, if anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listen(Option<SocketAddr>);
@@ -208,7 +200,7 @@ pub(super) fn run(socket: &Path) -> Result<Exit, Failure> {
     let layers = Layers::of_process();
     let told = layers.read()?;
     preflight::check()?;
-    start_log(told.args.log_format);
+    logging::start(told.args.log_format);
     // The threads that are started from here on are as nice.
     if let Err(errno) = setpriority_process(None, told.args.niceness.into()) {
         debug!(event = "not_preferred", "the agent has to wait its turn among all others: {errno}");
@@ -293,21 +285,6 @@ impl From<Attach> for Hook {
     }
 }
 
-/// Log lines go to standard error; `DUPIP_LOG` says how much, as `RUST_LOG` does for other programs.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder().with_env_var("DUPIP_LOG").with_default_directive(tracing::Level::INFO.into());
-    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter.from_env_lossy())
-        .with_writer(io::stderr)
-        .with_ansi(colours)
-        .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-}
-
 /// The whole life of the agent: it listens before it touches anything, and ends at a signal.
 async fn live(socket: &Path, layers: Layers, told: Told) -> Result<(), Failure> {
     let settings = told.args.settings()?;
@@ -329,6 +306,7 @@ async fn live(socket: &Path, layers: Layers, told: Told) -> Result<(), Failure> 
         Reloader { layers, now: told, agent: handle.clone(), telemetry: Arc::clone(&telemetry), wanted, hangup };
     // It ends when nobody can ask for it any more.
     tokio::spawn(reloader.run());
+    let agent = service::accompany(agent, handle.clone());
     let ended = until(end.come(), agent, |stopped| serve(endpoints, handle, reloads, stopped)).await;
     hooks_told.await;
     telemetry.tell_last_repeats();
@@ -372,6 +350,7 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         };
         info!(event = "stopping", "got {name}");
+        service::stopping();
     }
 }
 

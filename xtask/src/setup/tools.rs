@@ -36,6 +36,14 @@ const TOOLS: &[Tool] = &[
     Tool { program: "prometheus", package: "prometheus", why: "scrapes the agent and judges the alert rules" },
     Tool { program: "promtool", package: "prometheus", why: "tests the alert rules" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
+    Tool { program: "dpkg-shlibdeps", package: "dpkg-dev", why: "tells which libraries the Debian package needs" },
+    Tool { program: "lintian", package: "lintian", why: "judges the Debian package" },
+    Tool {
+        program: "mmdebstrap",
+        package: "mmdebstrap",
+        why: "makes the small Debian that the package is installed into",
+    },
+    Tool { program: "systemd-analyze", package: "systemd", why: "judges how far the agent's unit is locked up" },
     Tool { program: "chromium", package: "chromium", why: "shows the agent's page as a person would see it" },
     Tool {
         program: "host-local",
