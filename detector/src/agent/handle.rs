@@ -280,6 +280,12 @@ impl Handle {
         self.telemetry.events()
     }
 
+    /// Where it is counted who was not answered.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
     /// Every metric as of now, in Prometheus' text format. A store that cannot be read takes only its own gauge with it.
     ///
     /// # Errors

@@ -4,9 +4,7 @@ use std::{
     env,
     future::Future,
     io::{self, IsTerminal as _},
-    net::SocketAddr,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +23,7 @@ use super::{
     exit::{self, Exit, Failure},
     healing::HealingArgs,
     hooks::HookArgs,
+    listening::ListeningArgs,
     policy::PolicyArgs,
     preflight,
 };
@@ -34,7 +33,7 @@ use crate::{
     capture::{Hook, KeepQuarantine, TapSettings},
     engine::{Config, Mode},
     hooks::{Hooks, Spool},
-    http::{Endpoints, serve},
+    http::{Endpoints, Listening, serve},
     net::BridgeName,
     telemetry::{Suppressed, Telemetry},
     time::Span,
@@ -71,9 +70,6 @@ pub(super) struct Args {
     /// The lease database
     #[arg(long, value_name = "PATH", env = "DUPIP_DATABASE", default_value = DATABASE)]
     database: PathBuf,
-    /// Where to answer over TCP, read only; `none` turns it off
-    #[arg(long, value_name = "ADDRESS:PORT", env = "DUPIP_LISTEN", default_value = "127.0.0.1:9477")]
-    listen: Listen,
     /// Wait for a bridge that is not there, instead of failing
     #[arg(long, env = "DUPIP_WAIT", value_parser = BoolishValueParser::new())]
     wait: bool,
@@ -127,6 +123,8 @@ pub(super) struct Args {
     healing: HealingArgs,
     #[command(flatten)]
     hooks: HookArgs,
+    #[command(flatten)]
+    listening: ListeningArgs,
     /// A kind of finding that is only counted, neither logged nor streamed, such as `martian:outside_subnet`, `info` or
     /// `moved`; what opens, changes or ends an incident cannot be suppressed
     #[arg(long, value_name = "KIND", env = "DUPIP_SUPPRESS", value_delimiter = ',')]
@@ -173,23 +171,6 @@ enum LogFormat {
     Json,
 }
 
-/// Where to listen, if anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listen(Option<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self(None)),
-            _ => text.parse().map(|at| Self(Some(at))).map_err(|_| {
-                "neither `none` nor an address and a port such as 127.0.0.1:9477 or [::1]:9477".to_owned()
-            }),
-        }
-    }
-}
-
 /// A length of time such as `90s` or `1h 30m`.
 pub(super) fn span(text: &str) -> Result<Span, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -199,6 +180,7 @@ pub(super) fn span(text: &str) -> Result<Span, String> {
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         preflight::check()?;
+        let listening = self.listening.listening()?;
         start_log(self.log_format);
         // The threads that are started from here on are as nice.
         if let Err(errno) = setpriority_process(None, self.niceness.into()) {
@@ -207,7 +189,7 @@ impl Args {
         let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(exit::no_runtime)?;
         let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
         let telemetry = telemetry.suppress(self.suppress.clone());
-        let ended = runtime.block_on(live(&self.settings()?, telemetry, socket, self.listen));
+        let ended = runtime.block_on(live(&self.settings()?, telemetry, socket, &listening));
         // A change that waits for another process's lock is none that anybody was promised.
         runtime.shutdown_timeout(LAST_CHANGES);
         ended.map(|()| Exit::Fine)
@@ -288,10 +270,11 @@ fn start_log(format: LogFormat) {
 }
 
 /// The whole life of the agent: it listens before it touches anything, and ends at a signal.
-async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listen: Listen) -> Result<(), Failure> {
+async fn live(settings: &Settings, telemetry: Telemetry, socket: &Path, listening: &Listening) -> Result<(), Failure> {
     let end = Signals::new().map_err(exit::no_runtime)?;
-    let endpoints = Endpoints::bind(socket, listen.0).await?;
-    let http = endpoints.tcp_address().map(tracing::field::display);
+    let endpoints = Endpoints::bind(socket, listening).await?;
+    let http: Vec<_> = endpoints.tcp_addresses().iter().map(ToString::to_string).collect();
+    let http = (!http.is_empty()).then(|| http.join(","));
     info!(event = "listening", socket = %socket.display(), http, "answers questions");
     let telemetry = Arc::new(telemetry);
     let spool = Arc::new(Spool::beside(&settings.database));
@@ -353,7 +336,12 @@ mod tests {
         cli::{Cli, Verb},
         engine::{Policy, Way, Ways},
         hooks::HookSettings,
+        http::Guards,
     };
+
+    fn on_loopback() -> Listening {
+        Listening::new(vec![([127, 0, 0, 1], 9477).into()], Guards::default()).unwrap()
+    }
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
         match Cli::try_parse_from([&["dupip", "run"], flags].concat())?.verb {
@@ -377,7 +365,7 @@ mod tests {
             },
             hooks: HookSettings::default(),
         };
-        assert_eq!((args.settings().unwrap(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
+        assert_eq!((args.settings().unwrap(), args.listening.listening().unwrap()), (want, on_loopback()));
     }
 
     #[test]
@@ -413,7 +401,7 @@ mod tests {
             },
             hooks,
         };
-        assert_eq!((args.settings().unwrap(), args.listen), (want, Listen(None)));
+        assert_eq!((args.settings().unwrap(), args.listening.listening().unwrap()), (want, Listening::default()));
     }
 
     #[test]

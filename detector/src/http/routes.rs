@@ -12,19 +12,24 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use futures_util::stream;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tracing::info;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 
 use super::{
     api::{
         About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Pause, Paused, Problem,
-        Quarantined, Release, Released, Standing, TableFilter,
+        Quarantined, Release, Released, Row, Standing, TableFilter,
     },
-    events::{Waiting, events},
+    events::{self, Waiting},
     explain::{explained, with_history},
+    openapi::{self, Refusal},
     peer::Peer,
     view::{self, Wall},
 };
@@ -48,35 +53,42 @@ pub(super) fn changing(agent: Handle, stopped: watch::Receiver<()>) -> Router {
     finish(questions(stopped).merge(changes()), agent, "there is such a resource, but not with this method")
 }
 
-fn questions(stopped: watch::Receiver<()>) -> Router<Handle> {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/api/v1/table", get(table))
-        .route("/api/v1/incidents", get(incidents))
-        .route("/api/v1/incidents/{number}", get(explain))
-        .route("/api/v1/quarantine", get(quarantine))
-        .route("/api/v1/pause", get(paused))
-        .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
-        .route("/api/v1/about", get(about))
-        .route("/api/v1/leases", get(leases))
-        .route("/api/v1/leases/history", get(history))
+/// Every question and every change, as they are described to programs.
+pub(super) fn described() -> OpenApi {
+    let (_, stopped) = watch::channel(());
+    openapi::router().merge(questions(stopped)).merge(changes()).into_openapi()
 }
 
-fn changes() -> Router<Handle> {
-    Router::new()
-        .route("/api/v1/leases", post(allocate))
-        .route("/api/v1/leases/adopt", post(adopt))
-        .route("/api/v1/leases/release", post(release))
-        .route("/api/v1/quarantine/lift", post(lift))
-        .route("/api/v1/pause", post(pause))
+fn questions(stopped: watch::Receiver<()>) -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(table))
+        .routes(routes!(incidents))
+        .routes(routes!(explain))
+        .routes(routes!(quarantine))
+        .routes(routes!(paused))
+        .routes(routes!(events::events).layer(Extension(Waiting::until(stopped))))
+        .routes(routes!(about))
+        .routes(routes!(leases))
+        .routes(routes!(history))
+        .routes(routes!(openapi::openapi))
+}
+
+fn changes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(allocate))
+        .routes(routes!(adopt))
+        .routes(routes!(release))
+        .routes(routes!(lift))
+        .routes(routes!(pause))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-fn finish(routes: Router<Handle>, agent: Handle, no_method: &'static str) -> Router {
-    routes
+fn finish(routes: OpenApiRouter<Handle>, agent: Handle, no_method: &'static str) -> Router {
+    Router::from(routes)
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .method_not_allowed_fallback(move || async move { Problem::new(StatusCode::METHOD_NOT_ALLOWED, no_method) })
         .with_state(agent)
@@ -90,18 +102,31 @@ async fn admit(Extension(peer): Extension<Peer>, request: Request, next: Next) -
     }
 }
 
+/// Every metric, in Prometheus' text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "The metrics as of now", body = String, content_type = "text/plain"), Refusal)
+)]
 async fn metrics(State(agent): State<Handle>) -> Result<impl IntoResponse, Problem> {
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], agent.metrics().await?))
 }
 
-/// Whether the loop still turns.
+/// Whether the agent's loop still turns. Needs no token.
+#[utoipa::path(
+    get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "It does: `ok`", body = String, content_type = "text/plain"), Refusal)
+)]
 async fn healthz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     let answer = timeout(HEALTH_PATIENCE, agent.incidents()).await;
     let late = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent's loop does not answer");
     answer.map_err(late)?.map(|_| "ok\n").map_err(Into::into)
 }
 
-/// Whether what the agent says can be taken for the whole truth.
+/// Whether what the agent says can be taken for the whole truth; if not, what it waits for. Needs no token.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, description = "It can: `ok`", body = String, content_type = "text/plain"), Refusal)
+)]
 async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     match agent.readiness().waits_for().as_slice() {
         [] => Ok("ok\n"),
@@ -112,6 +137,11 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     }
 }
 
+/// Which agent this is.
+#[utoipa::path(
+    get, path = "/api/v1/about", tag = "state",
+    responses((status = 200, description = "Its version, mode and bridges", body = About), Refusal)
+)]
 async fn about(State(agent): State<Handle>) -> Json<About> {
     let Settings { bridges, engine, database, .. } = agent.settings();
     let bridges = bridges.iter().map(ToString::to_string).collect();
@@ -120,6 +150,11 @@ async fn about(State(agent): State<Handle>) -> Json<About> {
     Json(About { version, database: database.clone(), mode: engine.mode.as_str().to_owned(), bridges, waits_for })
 }
 
+/// The live table: who has which address. A duplicate address has one row for each station.
+#[utoipa::path(
+    get, path = "/api/v1/table", tag = "state", params(TableFilter),
+    responses((status = 200, description = "The rows that were asked for", body = Vec<Row>), Refusal)
+)]
 async fn table(
     State(agent): State<Handle>,
     filter: Result<Query<TableFilter>, QueryRejection>,
@@ -167,12 +202,22 @@ impl Pieces {
     }
 }
 
+/// Duplicates, open and lately closed.
+#[utoipa::path(
+    get, path = "/api/v1/incidents", tag = "state",
+    responses((status = 200, description = "Those that the agent has in mind", body = Vec<Incident>), Refusal)
+)]
 async fn incidents(State(agent): State<Handle>) -> Result<Json<Vec<Incident>>, Problem> {
     let (incidents, wall) = (agent.incidents().await?, Wall::read());
     Ok(Json(incidents.iter().map(|incident| view::incident(incident, wall)).collect()))
 }
 
-/// What the agent has in mind is newer than what is kept.
+/// One incident with the history of its address. What the agent has in mind is newer than what is kept.
+#[utoipa::path(
+    get, path = "/api/v1/incidents/{number}", tag = "state",
+    params(("number" = u64, Path, description = "The incident's number, from 1")),
+    responses((status = 200, description = "The incident", body = Explained), Refusal)
+)]
 async fn explain(
     State(agent): State<Handle>,
     number: Result<Path<u64>, PathRejection>,
@@ -187,19 +232,39 @@ async fn explain(
     Ok(Json(with_history(view::incident(incident, wall), history.as_deref())))
 }
 
+/// Whose claims are dropped, and how many were.
+#[utoipa::path(
+    get, path = "/api/v1/quarantine", tag = "state",
+    responses((status = 200, description = "Who is in quarantine", body = Vec<Quarantined>), Refusal)
+)]
 async fn quarantine(State(agent): State<Handle>) -> Result<Json<Vec<Quarantined>>, Problem> {
     let (contained, wall) = (agent.quarantined().await?, Wall::read());
     Ok(Json(contained.iter().map(|of| view::quarantined(of, wall)).collect()))
 }
 
+/// Whether the agent is paused.
+#[utoipa::path(
+    get, path = "/api/v1/pause", tag = "state",
+    responses((status = 200, description = "Whether, and until when", body = Paused), Refusal)
+)]
 async fn paused(State(agent): State<Handle>) -> Result<Json<Paused>, Problem> {
     Ok(Json(view::paused(agent.paused_until().await?, Wall::read())))
 }
 
+/// Every row of the allocator's book.
+#[utoipa::path(
+    get, path = "/api/v1/leases", tag = "leases",
+    responses((status = 200, description = "The leases, with how long they are in their states", body = Vec<Standing>), Refusal)
+)]
 async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
     Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
 }
 
+/// What became of an address, oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/leases/history", tag = "leases", params(Address),
+    responses((status = 200, description = "The journal's lines", body = Vec<JournalEntry>), Refusal)
+)]
 async fn history(
     State(agent): State<Handle>,
     address: Result<Query<Address>, QueryRejection>,
@@ -208,6 +273,11 @@ async fn history(
     Ok(Json(agent.history(domain, address).await?.iter().map(Into::into).collect()))
 }
 
+/// Gives an owner an address, or says which it has.
+#[utoipa::path(
+    post, path = "/api/v1/leases", tag = "changes", request_body = Allocate,
+    responses((status = 200, description = "The lease", body = Lease), Refusal)
+)]
 async fn allocate(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -219,6 +289,11 @@ async fn allocate(
     Ok(Json((&lease).into()))
 }
 
+/// Writes down whose an address is that is in use already.
+#[utoipa::path(
+    post, path = "/api/v1/leases/adopt", tag = "changes", request_body = Adopt,
+    responses((status = 200, description = "The lease", body = Lease), Refusal)
+)]
 async fn adopt(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -230,6 +305,11 @@ async fn adopt(
     Ok(Json((&lease).into()))
 }
 
+/// Takes a lease back. A lease other than the one that is named stays as it is.
+#[utoipa::path(
+    post, path = "/api/v1/leases/release", tag = "changes", request_body = Release,
+    responses((status = 200, description = "What became of it", body = Released), Refusal)
+)]
 async fn release(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -242,6 +322,11 @@ async fn release(
     Ok(Json((&change).into()))
 }
 
+/// Lets a port claim an address again that is in quarantine there.
+#[utoipa::path(
+    post, path = "/api/v1/quarantine/lift", tag = "changes", request_body = Lift,
+    responses((status = 200, description = "What was in quarantine", body = Quarantined), Refusal)
+)]
 async fn lift(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -254,6 +339,11 @@ async fn lift(
     Ok(Json(view::quarantined(&lifted, Wall::read())))
 }
 
+/// Has the agent do nothing new for a while, or go on.
+#[utoipa::path(
+    post, path = "/api/v1/pause", tag = "changes", request_body = Pause,
+    responses((status = 200, description = "How it stands now", body = Paused), Refusal)
+)]
 async fn pause(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,

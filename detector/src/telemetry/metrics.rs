@@ -10,7 +10,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons};
+use super::{event::Kind, log::EventLog, suppressed::Suppressed, tell::Reasons, unanswered::Unanswered};
 use crate::{
     allocator::Pool,
     capture::Malformed,
@@ -107,6 +107,7 @@ pub struct Telemetry {
     pub(super) degraded: IntGaugeVec,
     pub(super) hooks: IntCounterVec,
     pub(super) paused: IntGauge,
+    pub(super) unanswered: IntCounterVec,
     fenced: IntCounterVec,
     active: IntGaugeVec,
     claims: IntCounterVec,
@@ -237,6 +238,12 @@ impl Telemetry {
                 &["occasion", "result"],
             )?,
             paused: registered(at, IntGauge::new("dupip_paused", "1 while an operator has the agent do nothing new")?)?,
+            unanswered: counter(
+                at,
+                "dupip_http_refused_total",
+                "Requests and connections turned away before anybody looked at the question, by why",
+                &["reason"],
+            )?,
             pool_size: gauge(at, "dupip_pool_size", "Addresses that can be leased, free or not", &["pool"])?,
             leases: gauge(at, "dupip_leases", "Leases by domain and state", &["pool", "state"])?,
             allocate: histogram(at, "dupip_allocate_seconds", "How long a lease took to be on disk")?,
@@ -271,6 +278,7 @@ impl Telemetry {
         Held::ALL.iter().for_each(|held| self.held.with_label_values(&[held.word()]).reset());
         Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
+        Unanswered::ALL.iter().for_each(|reason| self.unanswered.with_label_values(&[reason.as_str()]).reset());
         for op in ["bind", "release", "retire", "discard", "quarantine"] {
             self.fenced.with_label_values(&[op]).reset();
         }
