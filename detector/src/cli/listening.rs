@@ -65,3 +65,50 @@ impl ListeningArgs {
         Ok(Listening::new(addresses, guards)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        listening: ListeningArgs,
+    }
+
+    fn listening(flags: &[&str]) -> Result<Listening, Failure> {
+        Flags::try_parse_from([&["run"], flags].concat()).unwrap().listening.listening()
+    }
+
+    fn on(addresses: &[&str]) -> Listening {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Listening::new(addresses, Guards::default()).unwrap()
+    }
+
+    #[test]
+    fn several_addresses_or_none() {
+        assert_eq!(listening(&[]).unwrap(), on(&["127.0.0.1:9477"]));
+        assert_eq!(listening(&["--listen", "none"]).unwrap(), on(&[]));
+        let both = on(&["127.0.0.1:1", "[::1]:2"]);
+        assert_eq!(listening(&["--listen", "127.0.0.1:1", "--listen", "[::1]:2"]).unwrap(), both);
+        assert_eq!(listening(&["--listen", "127.0.0.1:1,[::1]:2"]).unwrap(), both);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let usage = |what: &str| Failure::new(Exit::Usage, what);
+        assert_eq!(
+            listening(&["--listen", "none", "--listen", "127.0.0.1:1"]).unwrap_err(),
+            usage("--listen none turns TCP off, so it stands alone").hint("leave out `none`, or the addresses")
+        );
+        assert_eq!(
+            listening(&["--listen", "127.0.0.1:1,[::]:2", "--tls-key", "key", "--token-file", "token"]).unwrap_err(),
+            usage(
+                "other machines can reach [::]:2, which takes a certificate and a token: add --tls-certificate FILE, or \
+                 listen on 127.0.0.1:2 only"
+            )
+        );
+    }
+}

@@ -46,6 +46,8 @@ Examples:
   dupip run --bridge rt0 --mode enforce --resolve contain --resolve-owner 'web-*=readdress'
   dupip run --bridge rt0 --wait                          before the bridge is there
   dupip run --bridge rt0 --listen none                   answer on the Unix socket only
+  dupip run --bridge rt0 --listen 0.0.0.0:9477 --tls-certificate runner.pem \\
+      --tls-key runner.key --token-file token            answer other machines, over HTTPS
   DUPIP_LOG=detector=debug dupip run --bridge rt0        say more
 
 SIGTERM and SIGINT end it; its taps go with it, however it ends (with clsact, a killed agent

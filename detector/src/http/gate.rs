@@ -19,10 +19,7 @@ use axum::{
 };
 
 use super::{api::Problem, secrets::Token};
-use crate::{
-    agent::Handle,
-    telemetry::Unanswered,
-};
+use crate::{agent::Handle, telemetry::Unanswered};
 
 /// What probes ask, which have no token.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -79,8 +76,12 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 fn unauthorized(has_token: bool) -> Response {
     let (challenge, detail) = match has_token {
-        true => ("Bearer realm=\"dupip\", error=\"invalid_token\"", "this is not the token of the agent's --token-file"),
-        false => ("Bearer realm=\"dupip\"", "say `Authorization: Bearer TOKEN`, with what the agent's --token-file has"),
+        true => {
+            ("Bearer realm=\"dupip\", error=\"invalid_token\"", "this is not the token of the agent's --token-file")
+        }
+        false => {
+            ("Bearer realm=\"dupip\"", "say `Authorization: Bearer TOKEN`, with what the agent's --token-file has")
+        }
     };
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

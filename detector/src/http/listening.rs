@@ -64,11 +64,8 @@ impl Guards {
                 Ok(SecretFiles { certificate, key, token })
             }
             Self { certificate, key, token } => {
-                let files = [
-                    ("--tls-certificate FILE", certificate),
-                    ("--tls-key FILE", key),
-                    ("--token-file FILE", token),
-                ];
+                let files =
+                    [("--tls-certificate FILE", certificate), ("--tls-key FILE", key), ("--token-file FILE", token)];
                 Err(files.into_iter().filter(|(_, file)| file.is_none()).map(|(flag, _)| flag).collect())
             }
         }

@@ -18,14 +18,19 @@ use super::{api::Problem, routes::described};
 const TOKEN: &str = "token";
 
 /// What holds of all of it.
-///
-/// The Unix socket serves everything, over plain HTTP. TCP serves questions only: on loopback plain HTTP without a token,
-/// anywhere else HTTPS with a bearer token. Changes are for root, group `dupip` and whoever runs the agent; others get
-/// 403. Every refusal is a problem of RFC 9457. Fields are added to answers, never renamed or taken away: pass over those
-/// that you do not know. Unknown fields of questions are refused.
+const ABOUT: &str = "\
+Who has which address on the bridges of a runner, who else has it, and what is done about that.
+
+The Unix socket serves everything, over plain HTTP. TCP serves questions only: on loopback over plain HTTP and without a \
+token, anywhere else over HTTPS and with a bearer token. Changes are for root, group `dupip` and whoever runs the agent; \
+others get 403. Every refusal is a problem of RFC 9457.
+
+Fields are added to answers, never renamed or taken away: pass over those that you do not know. Unknown fields of \
+questions are refused.";
+
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "dupip"),
+    info(title = "dupip", description = ABOUT),
     modifiers(&Token),
     components(schemas(Problem)),
     servers((url = "http://127.0.0.1:9477", description = "Questions, from the same machine")),
@@ -46,7 +51,10 @@ impl Modify for Token {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("Asked for beyond loopback: what the agent's --token-file has"))
             .build();
-        document.components.get_or_insert_with(Components::new).add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
+        document
+            .components
+            .get_or_insert_with(Components::new)
+            .add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
         let with_token = SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, []);
         document.security = Some(vec![SecurityRequirement::default(), with_token]);
     }

@@ -16,7 +16,7 @@ struct Tool {
 
 /// Two of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
 /// arpwatch only on interfaces that somebody names.
-const TOOLS: [Tool; 17] = [
+const TOOLS: [Tool; 18] = [
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -32,6 +32,7 @@ const TOOLS: [Tool; 17] = [
     Tool { program: "tshark", package: "tshark", why: "reads captures, for a second opinion" },
     Tool { program: "arpwatch", package: "arpwatch", why: "judges the same captures as dupip, to be compared" },
     Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
+    Tool { program: "curl", package: "curl", why: "asks the agent over HTTPS, as others would" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
     Tool {
         program: "host-local",

@@ -28,13 +28,19 @@ async fn a_bad_question_is_told_what_is_wrong() {
         ("/api/v2/table", (404, "there is no such resource")),
         ("/api/v1/incidents/x", (400, "Invalid URL: Cannot parse `x` to a `u64`")),
         ("/api/v1/incidents/9", (404, "there is no incident 9; the newest: 1")),
-        ("/api/v1/table?address=10.8.64", (400, "Failed to deserialize query string: address: invalid IPv4 address syntax")),
+        (
+            "/api/v1/table?address=10.8.64",
+            (400, "Failed to deserialize query string: address: invalid IPv4 address syntax"),
+        ),
         ("/api/v1/table?vlan=x", (400, "Failed to deserialize query string: vlan: invalid digit found in string")),
         ("/api/v1/table?bridge=a/b", (422, "`a/b` cannot be an interface's name…")),
         ("/api/v1/table?bridge=rt0&vlan=4095", (422, "4095 is not a VLAN…")),
         (
             "/api/v1/table?adress=10.8.64.2",
-            (400, "Failed to deserialize query string: adress: unknown field `adress`, expected one of `bridge`, `vlan`, `address`"),
+            (
+                400,
+                "Failed to deserialize query string: adress: unknown field `adress`, expected one of `bridge`, `vlan`, `address`",
+            ),
         ),
         ("/api/v1/leases/history", (400, "Failed to deserialize query string: missing field `address`")),
         ("/api/v1/events?after=7", (400, "`7` is no cursor: one reads STREAM:NUMBER…")),
@@ -57,17 +63,26 @@ async fn a_bad_change_is_told_what_is_wrong() {
     for (body, want) in [
         ("", (400, "Failed to parse the request body as JSON: EOF while parsing…")),
         ("{", (400, "Failed to parse the request body as JSON: EOF while parsing…")),
-        (r#"{"bridge": "rt0"}"#, (422, "Failed to deserialize the JSON body into the target type: missing field `owner`…")),
+        (
+            r#"{"bridge": "rt0"}"#,
+            (422, "Failed to deserialize the JSON body into the target type: missing field `owner`…"),
+        ),
         (
             r#"{"bridge": "rt0", "owner": "a", "vlna": 3}"#,
-            (422, "Failed to deserialize the JSON body into the target type: vlna: unknown field `vlna`, expected one of…"),
+            (
+                422,
+                "Failed to deserialize the JSON body into the target type: vlna: unknown field `vlna`, expected one of…",
+            ),
         ),
         (
             r#"{"bridge": "rt0", "owner": "a", "vlan": 65536}"#,
             (422, "Failed to deserialize the JSON body into the target type: vlan: invalid value: integer `65536`…"),
         ),
         (r#"{"bridge": "a/b", "owner": "a"}"#, (422, "`a/b` cannot be an interface's name…")),
-        (r#"{"bridge": "rt0", "owner": "a b"}"#, (422, "an owner's name is 1 to 512 bytes without white space or control characters")),
+        (
+            r#"{"bridge": "rt0", "owner": "a b"}"#,
+            (422, "an owner's name is 1 to 512 bytes without white space or control characters"),
+        ),
         (r#"{"bridge": "rt0", "owner": "a", "vlan": 4095}"#, (422, "4095 is not a VLAN…")),
         (r#"{"bridge": "rt0", "owner": "a", "vlan": 7}"#, (404, "rt0.7 has no pool…")),
         (long.as_str(), (413, "Failed to buffer the request body: length limit exceeded")),
