@@ -29,7 +29,7 @@ fn validator(document: &Value, schema: &Value) -> Result<Validator> {
 }
 
 fn assert_described(document: &Value, path: &str, status: &str, answer: &Value) -> Result<()> {
-    let content = &document["paths"][path]["get"]["responses"][status]["content"];
+    let content = ["paths", path, "get", "responses", status, "content"].into_iter().fold(document, field);
     let schema = content.as_object().and_then(|content| content.values().next()).context("no content")?;
     let validator = validator(document, field(schema, "schema"))?;
     let errors: Vec<_> =
@@ -152,7 +152,7 @@ impl Asked {
         let curl = curl.args(["--write-out", "%{http_code}", "--cacert", &self.file("certificate")]);
         let header = token.map(|token| format!("Authorization: Bearer {token}"));
         let curl = curl.args(header.iter().flat_map(|header| ["--header", header]));
-        Ok(curl.arg(format!("https://{OUTSIDE}{path}")).run()?)
+        curl.arg(format!("https://{OUTSIDE}{path}")).run()
     }
 }
 
