@@ -1,22 +1,8 @@
 //! Serves requests: one to a connection, within a bounded time, over a bounded number of connections.
 
-use std::{
-    future::{Future, ready},
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Router,
-    http::{HeaderValue, header::CONTENT_TYPE},
-    middleware,
-    response::Response,
-    serve::Listener,
-};
+use axum::{Extension, Router, middleware, serve::Listener};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -29,7 +15,7 @@ use tokio::{
     select,
     sync::{Semaphore, watch},
     task::{JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
@@ -49,8 +35,6 @@ use crate::{agent::Handle, telemetry::Unanswered};
 const CONNECTIONS: u32 = 64;
 /// How long a connection may last, from its first byte to its last. A lease may wait a minute for the database.
 const CONNECTION_LIFE: Duration = Duration::from_secs(90);
-/// How long a connection may last over which events stream. A browser comes back by itself.
-const STREAM_LIFE: Duration = Duration::from_secs(15 * 60);
 /// How long a peer may take to agree on keys.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a peer may take to say what it wants.
@@ -158,38 +142,19 @@ pub(super) async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin>(
 }
 
 pub(super) async fn converse(routes: Router, io: impl AsyncRead + AsyncWrite + Unpin, agent: Handle) {
-    let streams = Arc::new(AtomicBool::new(false));
-    let service = TowerToHyperService::new(noting_streams(routes, Arc::clone(&streams)));
+    let service = TowerToHyperService::new(routes);
     let mut http = http1::Builder::new();
     http.keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_PATIENCE)
         .max_buf_size(HEADER_LIMIT)
         .max_headers(HEADERS);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service));
-    let over = async {
-        sleep(CONNECTION_LIFE).await;
-        if streams.load(Ordering::Relaxed) {
-            sleep(STREAM_LIFE - CONNECTION_LIFE).await;
-        }
-    };
-    let reason = select! {
-        ended = &mut connection => match ended {
-            Ok(()) => return,
-            Err(error) => broken(&error),
-        },
-        () = over => Some(Unanswered::Slow),
+    let reason = match timeout(CONNECTION_LIFE, http.serve_connection(TokioIo::new(io), service)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => broken(&error),
+        Err(_) => Some(Unanswered::Slow),
     };
     reason.iter().for_each(|reason| agent.telemetry().unanswered(*reason));
-}
-
-/// Notes that an answer is a stream of events, which has no length and takes its time.
-fn noting_streams(routes: Router, streams: Arc<AtomicBool>) -> Router {
-    routes.layer(middleware::map_response(move |response: Response| {
-        let is_stream = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/event-stream");
-        streams.store(response.headers().get(CONTENT_TYPE).is_some_and(is_stream), Ordering::Relaxed);
-        ready(response)
-    }))
 }
 
 /// Whether a connection that ended early is one that could not be answered. Who only goes away is none.
