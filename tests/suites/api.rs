@@ -75,6 +75,10 @@ fn a_real_agent_answers_as_it_is_described() -> Result<()> {
     let incident = field(&json_at(&agent, "/api/v1/incidents")?[0], "id").to_string();
     let paths = document["paths"].as_object().context("no paths")?;
     for (path, _) in paths.iter().filter(|(_, item)| item.get("get").is_some()) {
+        // A stream has no end.
+        if path == "/api/v1/stream" {
+            continue;
+        }
         let query = if path.ends_with("/history") { "?address=10.8.64.2" } else { "" };
         let (status, body) = agent.http(&format!("{}{query}", path.replace("{number}", &incident)))?;
         assert_eq!(status, 200, "{path}: {body}");

@@ -15,6 +15,7 @@ mod leftovers;
 mod life;
 mod neighbours;
 mod operators;
+mod page;
 mod reconcile;
 mod replay;
 mod runner;

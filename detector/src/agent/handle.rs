@@ -286,6 +286,18 @@ impl Handle {
         &self.telemetry
     }
 
+    /// What the agent cannot do fully, each in one word and with the reason.
+    #[must_use]
+    pub fn shortcomings(&self) -> Vec<(&'static str, String)> {
+        self.telemetry.shortcomings()
+    }
+
+    /// Claims that the tap could not report, so far, on all bridges.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.settings.bridges.iter().map(|bridge| self.telemetry.lost_on(*bridge)).sum()
+    }
+
     /// Every metric as of now, in Prometheus' text format. A store that cannot be read takes only its own gauge with it.
     ///
     /// # Errors

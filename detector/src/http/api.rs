@@ -10,9 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 
 mod changes;
 mod events;
+mod stream;
 
 pub use changes::{Adopt, Allocate, Lift, Pause, Release, Released};
 pub use events::{Event, Events, EventsAfter};
+pub use stream::{Reload, StreamAfter, Viewed};
 
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

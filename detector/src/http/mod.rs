@@ -13,7 +13,9 @@ mod explain;
 mod gate;
 mod listening;
 mod live_table;
+mod look;
 mod openapi;
+mod page;
 mod peer;
 mod problem;
 #[cfg(any(test, fuzzing))]
@@ -23,6 +25,7 @@ mod routes;
 mod secrets;
 mod server;
 mod shield;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod view;

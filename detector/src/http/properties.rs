@@ -4,7 +4,7 @@ use axum::{extract::Query, http::Uri};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    api::{Address, Adopt, Allocate, EventsAfter, Lift, Pause, Release, TableFilter},
+    api::{Address, Adopt, Allocate, EventsAfter, Lift, Pause, Release, StreamAfter, TableFilter},
     encoded,
     view::Invalid,
 };
@@ -21,6 +21,7 @@ pub fn api(bytes: &[u8]) {
     query(&text, |address: Address| address.named());
     query(&text, |filter: TableFilter| filter.domain());
     query(&text, EventsAfter::asked);
+    query(&text, StreamAfter::place);
     let bridge: Option<TableFilter> = asked(&format!("bridge={}", encoded(&text)));
     assert_eq!(bridge.and_then(|filter| filter.bridge).as_deref(), Some(&*text));
 }

@@ -13,7 +13,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
+use futures_util::stream::try_unfold;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tracing::info;
 use utoipa::openapi::OpenApi;
@@ -29,12 +29,15 @@ use super::{
     },
     events::{self, Waiting},
     explain::{explained, with_history},
+    look::Looks,
     openapi::{self, Refusal},
+    page,
     peer::Peer,
+    stream::{self, Streaming},
     view::{self, Wall},
 };
 use crate::{
-    agent::{self, Handle, Latch, Settings, TableRow, TableWalk},
+    agent::{self, Handle, Latch, TableRow, TableWalk},
     engine::Containment,
 };
 
@@ -45,12 +48,22 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What can be read. Who waits does so until the agent has `stopped`.
 pub(super) fn reading(agent: Handle, stopped: watch::Receiver<()>) -> Router {
-    finish(questions(stopped), agent, "this socket only answers questions; changes are made over the Unix socket")
+    finish(
+        questions(stopped.clone()),
+        agent,
+        stopped,
+        "this socket only answers questions; changes are made over the Unix socket",
+    )
 }
 
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
 pub(super) fn changing(agent: Handle, stopped: watch::Receiver<()>) -> Router {
-    finish(questions(stopped).merge(changes()), agent, "there is such a resource, but not with this method")
+    finish(
+        questions(stopped.clone()).merge(changes()),
+        agent,
+        stopped,
+        "there is such a resource, but not with this method",
+    )
 }
 
 /// Every question and every change, as they are described to programs.
@@ -70,6 +83,7 @@ fn questions(stopped: watch::Receiver<()>) -> OpenApiRouter<Handle> {
         .routes(routes!(quarantine))
         .routes(routes!(paused))
         .routes(routes!(events::events).layer(Extension(Waiting::until(stopped))))
+        .routes(routes!(stream::stream))
         .routes(routes!(about))
         .routes(routes!(leases))
         .routes(routes!(history))
@@ -87,8 +101,17 @@ fn changes() -> OpenApiRouter<Handle> {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-fn finish(routes: OpenApiRouter<Handle>, agent: Handle, no_method: &'static str) -> Router {
+/// The page is not described: it is for people.
+fn finish(
+    routes: OpenApiRouter<Handle>,
+    agent: Handle,
+    stopped: watch::Receiver<()>,
+    no_method: &'static str,
+) -> Router {
+    let looks = Looks::at(agent.clone());
     Router::from(routes)
+        .merge(page::routes(&looks))
+        .layer(Extension(Streaming::until(stopped, looks)))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .method_not_allowed_fallback(move || async move { Problem::new(StatusCode::METHOD_NOT_ALLOWED, no_method) })
         .with_state(agent)
@@ -143,11 +166,7 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     responses((status = 200, description = "Its version, mode and bridges", body = About), Refusal)
 )]
 async fn about(State(agent): State<Handle>) -> Json<About> {
-    let Settings { bridges, engine, database, .. } = agent.settings();
-    let bridges = bridges.iter().map(ToString::to_string).collect();
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let waits_for = agent.readiness().waits_for().iter().map(|latch| latch.as_str().to_owned()).collect();
-    Json(About { version, database: database.clone(), mode: engine.mode.as_str().to_owned(), bridges, waits_for })
+    Json(view::about(&agent))
 }
 
 /// The live table: who has which address. A duplicate address has one row for each station.
@@ -164,9 +183,8 @@ async fn table(
     // Whoever cannot be answered at all is told so.
     let first = walk.next().await?;
     let pieces = Pieces { walk, first: Some(first), before: Some(b'['), wall: Wall::read() };
-    let body = stream::try_unfold(pieces, async |mut pieces| {
-        Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces)))
-    });
+    let body =
+        try_unfold(pieces, async |mut pieces| Ok::<_, BoxError>(pieces.next().await?.map(|piece| (piece, pieces))));
     Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(body)))
 }
 

@@ -34,7 +34,7 @@ use crate::{agent::Handle, telemetry::Unanswered};
 /// Connections that each socket serves at a time; more wait in the kernel.
 const CONNECTIONS: u32 = 64;
 /// How long a connection may last, from its first byte to its last. A lease may wait a minute for the database.
-const CONNECTION_LIFE: Duration = Duration::from_secs(90);
+pub(super) const CONNECTION_LIFE: Duration = Duration::from_secs(90);
 /// How long a peer may take to agree on keys.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a peer may take to say what it wants.

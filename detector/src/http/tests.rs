@@ -5,7 +5,9 @@ mod events;
 mod guarded;
 mod limits;
 mod operating;
+mod page;
 mod refusals;
+mod stream;
 
 use std::{
     fs, io,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::api;
 use crate::{
-    agent::{self, TableRow, clock},
+    agent::{self, Handle, Settings, TableRow, clock},
     allocator::{Change, Fence, JournalEntry, Standing, Wish},
     engine::{Containment, Eviction, Evidence, Incident, Party, Plan, Row, Sighting, Status, Way},
     net::{
@@ -83,9 +83,26 @@ impl Wall {
         format_rfc3339_millis(clock::beside(self.now, self.wall, at)).to_string()
     }
 
+    /// The moment of the reading.
+    pub(super) fn now(&self) -> String {
+        self.text(self.now)
+    }
+
     /// How long it is until then.
     pub(super) fn until(&self, at: Timestamp) -> Span {
         at.since(self.now)
+    }
+}
+
+/// Which agent this is, as the API shows it.
+pub(super) fn about(agent: &Handle) -> api::About {
+    let Settings { bridges, engine, database, .. } = agent.settings();
+    api::About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        database: database.clone(),
+        mode: engine.mode.as_str().to_owned(),
+        bridges: bridges.iter().map(ToString::to_string).collect(),
+        waits_for: agent.readiness().waits_for().iter().map(|latch| latch.as_str().to_owned()).collect(),
     }
 }
 
@@ -325,7 +342,7 @@ pub(super) fn events(page: &Page) -> api::Events {
     }
 }
 
-fn event(stream: &Stream, entry: &Entry) -> api::Event {
+pub(super) fn event(stream: &Stream, entry: &Entry) -> api::Event {
     let Entry { seq, at, time, event } = entry;
     let cursor = Cursor { stream: stream.clone(), seq: *seq }.to_string();
     api::Event { cursor, ..told(event, *seq, *at, Wall { now: *at, wall: *time }) }

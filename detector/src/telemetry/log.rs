@@ -172,6 +172,12 @@ impl EventLog {
         &self.stream
     }
 
+    /// The place after the last event that was told.
+    #[must_use]
+    pub fn newest(&self) -> Cursor {
+        self.cursor(self.ring.borrow().newest)
+    }
+
     /// How many wait for events now.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {

@@ -411,6 +411,12 @@ impl Telemetry {
         self.allocate.observe(took.as_secs_f64());
     }
 
+    /// Claims of a bridge that the tap could not report, so far.
+    #[must_use]
+    pub fn lost_on(&self, bridge: BridgeName) -> u64 {
+        self.lost.with_label_values(&[bridge.as_str()]).get()
+    }
+
     pub(super) fn count_lost(&self, bridge: BridgeName, count: u64) {
         self.lost.with_label_values(&[bridge.as_str()]).inc_by(count);
     }

@@ -41,6 +41,13 @@ impl Telemetry {
         self.tell(Event::new(Kind::Fenced, Severity::Warning, words).because(op));
     }
 
+    /// What the agent cannot do fully, each in one word and with the reason.
+    #[must_use]
+    pub fn shortcomings(&self) -> Vec<(&'static str, String)> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.iter().map(|(feature, reason)| (feature.as_str(), reason.clone())).collect()
+    }
+
     /// Something that the agent can do without has failed, or works again. Told only if that is news.
     pub fn degraded(&self, feature: Feature, reason: Option<&dyn fmt::Display>) {
         self.degraded.with_label_values(&[feature.as_str()]).set(i64::from(reason.is_some()));

@@ -34,6 +34,7 @@ const TOOLS: [Tool; 18] = [
     Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
     Tool { program: "curl", package: "curl", why: "asks the agent over HTTPS, as others would" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
+    Tool { program: "chromium", package: "chromium", why: "shows the agent's page as a person would see it" },
     Tool {
         program: "host-local",
         package: "containernetworking-plugins",

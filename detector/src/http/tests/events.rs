@@ -37,7 +37,7 @@ impl Served {
 }
 
 /// Has the agent find that a port claims what it cannot have.
-fn find_martian(agent: &StandIn, last: u8) {
+pub(super) fn find_martian(agent: &StandIn, last: u8) {
     let (mac, port) = (Mac([2, 0, 0, 0, 0, last]), IfIndex::new(7).unwrap());
     agent.telemetry().finding(&Finding::Martian {
         domain: domain(),
