@@ -3,6 +3,7 @@
 //! One module per topic: first the lab itself (what the others stand on), then dupip in it.
 
 mod agent;
+mod api;
 mod cni;
 mod config;
 mod doctor;

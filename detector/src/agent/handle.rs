@@ -292,6 +292,12 @@ impl Handle {
         self.telemetry.events()
     }
 
+    /// Where it is counted who was not answered.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
     /// What the agent cannot do fully, each in one word and with the reason.
     #[must_use]
     pub fn shortcomings(&self) -> Vec<(&'static str, String)> {

@@ -13,7 +13,7 @@ use crate::{
     agent,
     allocator::{AdoptError, AllocateError, OpenError, Refusal, StoreError},
     capture::{CaptureError, SendError},
-    http::{BindError, ClientError, Unexplained, api::Problem},
+    http::{BindError, ClientError, Flaw, Unexplained, Unguarded, Unusable, api::Problem},
     netlink,
     telemetry::with_causes,
 };
@@ -135,9 +135,17 @@ impl From<BindError> for Failure {
         let exit = match &error {
             BindError::Unix { source, .. } | BindError::Tcp { source, .. } => of_io(source),
             BindError::NotASocket(_) => Exit::Usage,
+            BindError::Unusable(Unusable { reason: Flaw::Unreadable(source), .. }) => of_io(source),
+            BindError::Unusable(_) => Exit::Usage,
             BindError::Running(_) => Exit::No,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<Unguarded> for Failure {
+    fn from(error: Unguarded) -> Self {
+        Self::new(Exit::Usage, error)
     }
 }
 

@@ -14,8 +14,10 @@ mod explain;
 mod healing;
 mod hooks;
 mod lease;
+mod listening;
 mod logging;
 mod man;
+mod openapi;
 mod pause;
 mod policy;
 mod pool;
@@ -119,6 +121,8 @@ enum Verb {
     Completions(completions::Args),
     /// Print the manual page, or write one for each verb
     Man(man::Args),
+    /// Print the description of the HTTP API, for programs (OpenAPI 3.1)
+    Openapi(openapi::Args),
 }
 
 impl Cli {
@@ -145,6 +149,7 @@ impl Cli {
             Verb::Drill(args) => args.run(&socket),
             Verb::Completions(args) => args.run(),
             Verb::Man(args) => args.run(),
+            Verb::Openapi(args) => args.run(),
         });
         // A panic has said already where it came from.
         done.unwrap_or(Ok(Exit::Bug)).unwrap_or_else(|failure| failure.tell())

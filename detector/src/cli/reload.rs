@@ -136,7 +136,7 @@ impl Reloader {
     async fn apply(&mut self) -> Result<Reloaded, Failure> {
         let wanted = self.layers.read()?;
         // Whatever cannot count now must be right all the same: the agent would not start with it.
-        wanted.args.settings()?;
+        wanted.args.check()?;
         let next = config::with(&merged(&self.now.values, &wanted.values))?;
         let engine = next.args.settings()?.engine;
         self.telemetry.suppress(next.args.suppressed());

@@ -3,10 +3,8 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     pin::Pin,
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +23,7 @@ use super::{
     exit::{self, Exit, Failure},
     healing::HealingArgs,
     hooks::HookArgs,
+    listening::ListeningArgs,
     logging::{self, LogFormat},
     policy::PolicyArgs,
     preflight,
@@ -50,6 +49,8 @@ Examples:
   dupip run --bridge rt0 --mode enforce --resolve contain --resolve-owner 'web-*=readdress'
   dupip run --bridge rt0 --wait                          before the bridge is there
   dupip run --bridge rt0 --listen none                   answer on the Unix socket only
+  dupip run --bridge rt0 --listen 0.0.0.0:9477 --tls-certificate runner.pem \\
+      --tls-key runner.key --token-file token            answer other machines, over HTTPS
   DUPIP_LOG=detector=debug dupip run --bridge rt0        say more
 
 SIGTERM and SIGINT end it; its taps go with it, however it ends (with clsact, a killed agent
@@ -78,9 +79,6 @@ pub(super) struct Args {
     /// The lease database
     #[arg(long, value_name = "PATH", env = "DUPIP_DATABASE", default_value = DATABASE)]
     database: PathBuf,
-    /// Where to answer over TCP, read only; `none` turns it off
-    #[arg(long, value_name = "ADDRESS:PORT", env = "DUPIP_LISTEN", default_value = "127.0.0.1:9477")]
-    listen: Listen,
     /// Wait for a bridge that is not there, instead of failing
     #[arg(long, env = "DUPIP_WAIT", value_parser = BoolishValueParser::new())]
     wait: bool,
@@ -134,6 +132,8 @@ pub(super) struct Args {
     healing: HealingArgs,
     #[command(flatten)]
     hooks: HookArgs,
+    #[command(flatten)]
+    listening: ListeningArgs,
     /// A kind of finding that is only counted, neither logged nor streamed, such as `martian:outside_subnet`, `info` or
     /// `moved`; what opens, changes or ends an incident cannot be suppressed
     #[arg(long, value_name = "KIND", env = "DUPIP_SUPPRESS", value_delimiter = ',')]
@@ -172,23 +172,6 @@ enum Attach {
     Clsact,
 }
 
-/// Where to listen, if anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listen(Option<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self(None)),
-            _ => text.parse().map(|at| Self(Some(at))).map_err(|_| {
-                "neither `none` nor an address and a port such as 127.0.0.1:9477 or [::1]:9477".to_owned()
-            }),
-        }
-    }
-}
-
 /// A length of time such as `90s` or `1h 30m`.
 pub(super) fn span(text: &str) -> Result<Span, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -216,6 +199,15 @@ impl Args {
     /// What is neither logged nor streamed.
     pub(super) fn suppressed(&self) -> Vec<Suppressed> {
         self.suppress.clone()
+    }
+
+    /// Whether an agent could go by the flags.
+    ///
+    /// # Errors
+    /// When they say what cannot be together, nothing of what must be said, or name files that are of no use.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.listening.listening()?;
+        self.settings().map(drop)
     }
 
     /// What the flags say, checked against each other.
@@ -293,8 +285,9 @@ async fn live(socket: &Path, layers: Layers, told: Told) -> Result<(), Failure> 
     let end = Signals::new().map_err(exit::no_runtime)?;
     // From here on it ends nobody.
     let hangup = signal(SignalKind::hangup()).map_err(exit::no_runtime)?;
-    let endpoints = Endpoints::bind(socket, told.args.listen.0).await?;
-    let http = endpoints.tcp_address().map(tracing::field::display);
+    let endpoints = Endpoints::bind(socket, &told.args.listening.listening()?).await?;
+    let http: Vec<_> = endpoints.tcp_addresses().iter().map(ToString::to_string).collect();
+    let http = (!http.is_empty()).then(|| http.join(","));
     info!(event = "listening", socket = %socket.display(), http, "answers questions");
     let telemetry = Arc::new(telemetry);
     let spool = Arc::new(Spool::beside(&settings.database));
@@ -363,7 +356,12 @@ mod tests {
         cli::{Cli, Verb},
         engine::{Policy, Way, Ways},
         hooks::HookSettings,
+        http::{Guards, Listening},
     };
+
+    fn on_loopback() -> Listening {
+        Listening::new(vec![([127, 0, 0, 1], 9477).into()], Guards::default()).unwrap()
+    }
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
         match Cli::try_parse_from([&["dupip", "run"], flags].concat())?.verb {
@@ -387,7 +385,7 @@ mod tests {
             },
             hooks: HookSettings::default(),
         };
-        assert_eq!((args.settings().unwrap(), args.listen.0), (want, Some(([127, 0, 0, 1], 9477).into())));
+        assert_eq!((args.settings().unwrap(), args.listening.listening().unwrap()), (want, on_loopback()));
     }
 
     #[test]
@@ -423,7 +421,7 @@ mod tests {
             },
             hooks,
         };
-        assert_eq!((args.settings().unwrap(), args.listen), (want, Listen(None)));
+        assert_eq!((args.settings().unwrap(), args.listening.listening().unwrap()), (want, Listening::default()));
     }
 
     #[test]

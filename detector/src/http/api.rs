@@ -6,24 +6,27 @@
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
 mod changes;
+mod events;
 mod settings;
 mod stream;
 
 pub use changes::{Adopt, Allocate, Lift, Pause, Release, Released};
+pub use events::{Event, Events, EventsAfter};
 pub use settings::{Changed, Reloaded, Setting};
 pub use stream::{Reload, StreamAfter, Viewed};
 
 /// One row of the live table: a station that uses an address. A duplicate address has one row for each station.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Row {
     /// The bridge.
     pub bridge: String,
     /// The VLAN on it; null is what goes untagged.
     pub vlan: Option<u16>,
     /// The address.
+    #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
     /// The station's hardware address.
     pub mac: String,
@@ -68,7 +71,7 @@ const fn yes() -> bool {
 }
 
 /// Who holds an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Holding {
     /// In whose name.
     pub owner: String,
@@ -79,13 +82,14 @@ pub struct Holding {
 }
 
 /// One row of the allocator's book.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lease {
     /// The bridge.
     pub bridge: String,
     /// The VLAN on it; null is what goes untagged.
     pub vlan: Option<u16>,
     /// The address.
+    #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
     /// In whose name.
     pub owner: String,
@@ -96,11 +100,12 @@ pub struct Lease {
     /// `reserved`, `bound`, `draining`, `cooldown` or `quarantined`.
     pub state: String,
     /// The address that the owner is being moved away from.
+    #[schema(value_type = Option<String>, format = Ipv4)]
     pub replaces: Option<Ipv4Addr>,
 }
 
 /// A row of the allocator's book, with how long it has been and will be where it stands in its life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Standing {
     /// The row.
     #[serde(flatten)]
@@ -117,7 +122,7 @@ pub struct Standing {
 }
 
 /// A line of the allocator's journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JournalEntry {
     /// Its number; a later entry has a greater one.
     pub number: u64,
@@ -136,6 +141,7 @@ pub struct JournalEntry {
     /// The VLAN on it; null is what goes untagged.
     pub vlan: Option<u16>,
     /// On which address; on a pool's network address, for changes of the pool.
+    #[schema(value_type = Option<String>, format = Ipv4)]
     pub address: Option<Ipv4Addr>,
     /// Whose lease.
     pub owner: Option<String>,
@@ -152,11 +158,12 @@ pub struct JournalEntry {
 }
 
 /// Which agent this is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct About {
     /// Its version.
     pub version: String,
     /// Where it keeps the leases.
+    #[schema(value_type = String)]
     pub database: PathBuf,
     /// `observe` or `enforce`.
     pub mode: String,
@@ -167,31 +174,35 @@ pub struct About {
 }
 
 /// Which rows of the live table are asked for; all that is absent is any.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct TableFilter {
     /// The bridge.
     pub bridge: Option<String>,
     /// The VLAN on it; with a bridge, absent is what goes untagged.
     pub vlan: Option<u16>,
     /// The address.
+    #[param(value_type = Option<String>, format = Ipv4)]
     pub address: Option<Ipv4Addr>,
 }
 
 /// Whose history is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Address {
     /// The bridge; absent is any.
     pub bridge: Option<String>,
     /// The VLAN on it; with a bridge, absent is what goes untagged.
     pub vlan: Option<u16>,
     /// The address.
+    #[param(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
 }
 
 /// One duplicate, from first sight to its end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Incident {
     /// Its number, from 1.
     pub id: u64,
@@ -200,9 +211,11 @@ pub struct Incident {
     /// The VLAN on it; null is what goes untagged.
     pub vlan: Option<u16>,
     /// The contested address, or the first of several.
+    #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
     /// Every contested address: more than one if somebody claims what many others have.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     /// `duplicate` (two have the address) or `spoof` (somebody claims the host's own address, or only says on the wire
     /// that it has what is another's by right).
@@ -256,7 +269,7 @@ pub struct Incident {
 }
 
 /// An incident, with all that is known of how it came and went.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
     /// The incident.
     pub incident: Incident,
@@ -268,11 +281,12 @@ pub struct Explained {
 }
 
 /// A claim to a contested address, as it was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sighting {
     /// When the kernel saw it.
     pub time: String,
     /// Which address.
+    #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
     /// The bridge port's interface name; null if it is not known any more.
     pub port: Option<String>,
@@ -285,7 +299,7 @@ pub struct Sighting {
 }
 
 /// One of those who claim a contested address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Party {
     /// The sandbox's name, if it is known; null for the host.
     pub sandbox: Option<String>,
@@ -312,11 +326,12 @@ pub struct Party {
     /// `winner`, `loser`, or `party` as long as there is no winner.
     pub role: String,
     /// The address that it is being moved to, or was.
+    #[schema(value_type = Option<String>, format = Ipv4)]
     pub new_address: Option<Ipv4Addr>,
 }
 
 /// How far a loser has been moved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Eviction {
     /// The loser's sandbox, if its name is known.
     pub sandbox: Option<String>,
@@ -342,7 +357,7 @@ pub struct Eviction {
 }
 
 /// What enforce mode would do about one loser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// The loser's sandbox, if its name is known.
     pub sandbox: Option<String>,
@@ -357,7 +372,7 @@ pub struct Plan {
 }
 
 /// A step of an eviction that succeeded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StepTaken {
     /// Which one.
     pub step: String,
@@ -366,13 +381,14 @@ pub struct StepTaken {
 }
 
 /// Who is kept from saying what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Quarantined {
     /// The bridge.
     pub bridge: String,
     /// The VLAN on it; null is what goes untagged.
     pub vlan: Option<u16>,
     /// The address that may not be claimed.
+    #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
     /// Where it may not: the bridge port's interface name.
     pub port: String,
@@ -389,7 +405,7 @@ pub struct Quarantined {
 }
 
 /// Whether anything new is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Paused {
     /// Whether the agent is paused: it tells of duplicates, finishes what is under way, and does nothing new.
     pub paused: bool,
@@ -402,75 +418,8 @@ pub struct Paused {
     pub lost_with_agent: Option<String>,
 }
 
-/// Which events are asked for; all that is absent is any.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventsAfter {
-    /// Those after this cursor; absent: from the oldest that is kept.
-    pub after: Option<String>,
-    /// How long to wait until there is one, in seconds, at most 30; absent is not at all.
-    pub wait: Option<u64>,
-    /// How many at most, up to 1024; absent is 256.
-    pub limit: Option<usize>,
-    /// Of which kinds, with commas between them.
-    pub kind: Option<String>,
-}
-
-/// Some events, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Events {
-    /// Names this start of the agent: numbers begin anew with each.
-    pub stream: String,
-    /// The events.
-    pub events: Vec<Event>,
-    /// After what to ask next.
-    pub next: String,
-    /// How many events, of any kind, are not kept any more that came after the cursor and before those that are.
-    pub missed: u64,
-    /// Whether the cursor is of another start of the agent; these are then from the oldest that is kept.
-    pub restarted: bool,
-}
-
-/// One thing that the agent told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its number, from 1, without gaps, for as long as the agent runs.
-    pub seq: u64,
-    /// Its place: what to ask after for those that follow.
-    pub cursor: String,
-    /// When it was told, by the wall clock.
-    pub time: String,
-    /// When it was told, in microseconds since the machine's start: later events never have a smaller one.
-    pub boot_us: u64,
-    /// What it tells of, in one word.
-    pub kind: String,
-    /// `info`, `warning`, `error` or `critical`.
-    pub severity: String,
-    /// The bridge.
-    pub bridge: Option<String>,
-    /// The VLAN on it; null is what goes untagged.
-    pub vlan: Option<u16>,
-    /// The address that it is about.
-    pub address: Option<Ipv4Addr>,
-    /// The incident that it belongs to.
-    pub incident: Option<u64>,
-    /// The interface name of the bridge port that did it, if it is known.
-    pub port: Option<String>,
-    /// The port's interface index.
-    pub ifindex: Option<u32>,
-    /// The hardware address that did it.
-    pub mac: Option<String>,
-    /// Why, or of which sort it is.
-    pub reason: Option<String>,
-    /// All of it in one sentence, as the log has it.
-    pub message: String,
-    /// What only some kinds tell: for a duplicate, the incident as it then stood, without sightings; `parties`, `step`,
-    /// `after_us`, `count`, `owner`, `feature`, `source_mac`, `target` and `device` where there are such.
-    pub detail: Map<String, Value>,
-}
-
 /// Why there is no answer (RFC 9457).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The status code's own words.
     pub title: String,

@@ -5,18 +5,32 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::peer;
+use super::{
+    listening::{Listening, is_beyond_loopback},
+    peer,
+    reread::Unusable,
+    secrets::Secrets,
+};
 
 /// The sockets that the agent listens on. The Unix socket's file goes with it.
 #[derive(Debug)]
 pub struct Endpoints {
     pub(super) unix: UnixListener,
     pub(super) file: SocketFile,
-    pub(super) tcp: Option<TcpListener>,
+    pub(super) tcp: Vec<OverTcp>,
+}
+
+/// A TCP socket that the agent listens on.
+#[derive(Debug)]
+pub(super) struct OverTcp {
+    pub(super) listener: TcpListener,
+    /// What is asked of whoever comes from another machine; nothing on loopback.
+    pub(super) secrets: Option<Arc<Secrets>>,
 }
 
 /// Why the agent cannot listen.
@@ -44,6 +58,9 @@ pub enum BindError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is nothing to keep strangers out with.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }
 
 /// A Unix socket's file, removed with its value.
@@ -58,29 +75,35 @@ impl Drop for SocketFile {
 }
 
 impl Endpoints {
-    /// Listens on a Unix socket, for root and group `dupip`, and on TCP if an address is given. A socket that a dead
-    /// agent has left behind is replaced.
+    /// Listens on a Unix socket, for root and group `dupip`, and on TCP where `listening` says. A socket that a dead agent
+    /// has left behind is replaced.
     ///
     /// # Errors
-    /// When another agent answers there, something else is in the way, or the kernel refuses.
-    pub async fn bind(socket: &Path, listen: Option<SocketAddr>) -> Result<Self, BindError> {
+    /// When another agent answers there, something else is in the way, a certificate or token is of no use, or the kernel
+    /// refuses.
+    pub async fn bind(socket: &Path, listening: &Listening) -> Result<Self, BindError> {
         // A second agent is told of the first, not of the port that the first has.
         clear(socket).await?;
-        let tcp = match listen {
-            Some(address) => {
-                Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?)
-            }
-            None => None,
-        };
+        let tcp = over_tcp(listening).await?;
         let unix = open(socket).map_err(|source| BindError::Unix { path: socket.to_owned(), source })?;
         Ok(Self { unix, file: SocketFile(socket.to_owned()), tcp })
     }
 
-    /// Where TCP is listened on, with the port that the kernel chose if 0 was asked for.
+    /// Where TCP is listened on, with the ports that the kernel chose if 0 was asked for.
     #[must_use]
-    pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref()?.local_addr().ok()
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.tcp.iter().filter_map(|tcp| tcp.listener.local_addr().ok()).collect()
     }
+}
+
+async fn over_tcp(listening: &Listening) -> Result<Vec<OverTcp>, BindError> {
+    let secrets = listening.secrets().cloned().map(Secrets::open).transpose()?.map(Arc::new);
+    let mut tcp = Vec::new();
+    for &address in listening.addresses() {
+        let listener = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+        tcp.push(OverTcp { listener, secrets: secrets.clone().filter(|_| is_beyond_loopback(&address)) });
+    }
+    Ok(tcp)
 }
 
 /// Removes what a dead agent has left at `socket`, and nothing else.

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     api::{Events, EventsAfter, Problem},
+    openapi::Refusal,
     view::{self, Invalid},
 };
 use crate::{
@@ -57,6 +58,11 @@ impl Waiting {
     }
 }
 
+/// What was told, oldest first, after a cursor. With `wait`, the answer comes when there is something, or the time is over.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "state", params(EventsAfter),
+    responses((status = 200, description = "Some events, and what to ask next", body = Events), Refusal)
+)]
 pub(super) async fn events(
     State(agent): State<Handle>,
     Extension(waiting): Extension<Waiting>,

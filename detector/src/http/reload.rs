@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::{
     api::{Problem, Reloaded, Setting},
+    openapi::Refusal,
     peer::Peer,
 };
 
@@ -21,6 +22,11 @@ pub enum Reloading {
 /// Where it is asked for.
 pub type Reloads = mpsc::Sender<Reloading>;
 
+/// Has the agent read its configuration again; what is wrong in it changes nothing.
+#[utoipa::path(
+    post, path = "/api/v1/reload", tag = "changes",
+    responses((status = 200, description = "What counts from now on, and what after a restart", body = Reloaded), Refusal)
+)]
 pub(super) async fn reload(
     Extension(reloads): Extension<Reloads>,
     Extension(peer): Extension<Peer>,
@@ -30,6 +36,11 @@ pub(super) async fn reload(
     done.map(Json).map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))
 }
 
+/// What the agent goes by, and who says so.
+#[utoipa::path(
+    get, path = "/api/v1/settings", tag = "state",
+    responses((status = 200, description = "Every key of the configuration", body = Vec<Setting>), Refusal)
+)]
 pub(super) async fn settings(Extension(reloads): Extension<Reloads>) -> Result<Json<Vec<Setting>>, Problem> {
     ask(&reloads, Reloading::Show).await.map(Json)
 }

@@ -12,24 +12,29 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use futures_util::stream::try_unfold;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tracing::info;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 
 use super::{
     api::{
         About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Pause, Paused, Problem,
-        Quarantined, Release, Released, Standing, TableFilter,
+        Quarantined, Release, Released, Row, Standing, TableFilter,
     },
-    events::{Waiting, events},
+    events::{self, Waiting},
     explain::{explained, with_history},
     look::Looks,
+    openapi::{self, Refusal},
     page,
     peer::Peer,
-    reload::{Reloads, reload, settings},
-    stream::{Streaming, stream},
+    reload::{self, Reloads},
+    stream::{self, Streaming},
     view::{self, Wall},
 };
 use crate::{
@@ -45,9 +50,10 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 /// What can be read. Who waits does so until the agent has `stopped`.
 pub(super) fn reading(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
     finish(
-        questions(&agent, stopped),
+        questions(stopped.clone()),
         agent,
         reloads,
+        stopped,
         "this socket only answers questions; changes are made over the Unix socket",
     )
 }
@@ -55,47 +61,63 @@ pub(super) fn reading(agent: Handle, reloads: Reloads, stopped: watch::Receiver<
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
 pub(super) fn changing(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
     finish(
-        questions(&agent, stopped).merge(changes()),
+        questions(stopped.clone()).merge(changes()),
         agent,
         reloads,
+        stopped,
         "there is such a resource, but not with this method",
     )
 }
 
-fn questions(agent: &Handle, stopped: watch::Receiver<()>) -> Router<Handle> {
-    let looks = Looks::at(agent.clone());
-    Router::new()
-        .merge(page::routes(&looks))
-        .route("/api/v1/stream", get(stream).layer(Extension(Streaming::until(stopped.clone(), looks))))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/api/v1/table", get(table))
-        .route("/api/v1/incidents", get(incidents))
-        .route("/api/v1/incidents/{number}", get(explain))
-        .route("/api/v1/quarantine", get(quarantine))
-        .route("/api/v1/pause", get(paused))
-        .route("/api/v1/events", get(events).layer(Extension(Waiting::until(stopped))))
-        .route("/api/v1/about", get(about))
-        .route("/api/v1/settings", get(settings))
-        .route("/api/v1/leases", get(leases))
-        .route("/api/v1/leases/history", get(history))
+/// Every question and every change, as they are described to programs.
+pub(super) fn described() -> OpenApi {
+    let (_, stopped) = watch::channel(());
+    openapi::router().merge(questions(stopped)).merge(changes()).into_openapi()
 }
 
-fn changes() -> Router<Handle> {
-    Router::new()
-        .route("/api/v1/leases", post(allocate))
-        .route("/api/v1/leases/adopt", post(adopt))
-        .route("/api/v1/leases/release", post(release))
-        .route("/api/v1/quarantine/lift", post(lift))
-        .route("/api/v1/pause", post(pause))
-        .route("/api/v1/reload", post(reload))
+fn questions(stopped: watch::Receiver<()>) -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(table))
+        .routes(routes!(incidents))
+        .routes(routes!(explain))
+        .routes(routes!(quarantine))
+        .routes(routes!(paused))
+        .routes(routes!(events::events).layer(Extension(Waiting::until(stopped))))
+        .routes(routes!(stream::stream))
+        .routes(routes!(about))
+        .routes(routes!(reload::settings))
+        .routes(routes!(leases))
+        .routes(routes!(history))
+        .routes(routes!(openapi::openapi))
+}
+
+fn changes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(allocate))
+        .routes(routes!(adopt))
+        .routes(routes!(release))
+        .routes(routes!(lift))
+        .routes(routes!(pause))
+        .routes(routes!(reload::reload))
         .route_layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-fn finish(routes: Router<Handle>, agent: Handle, reloads: Reloads, no_method: &'static str) -> Router {
-    routes
+/// The page is not described: it is for people.
+fn finish(
+    routes: OpenApiRouter<Handle>,
+    agent: Handle,
+    reloads: Reloads,
+    stopped: watch::Receiver<()>,
+    no_method: &'static str,
+) -> Router {
+    let looks = Looks::at(agent.clone());
+    Router::from(routes)
+        .merge(page::routes(&looks))
+        .layer(Extension(Streaming::until(stopped, looks)))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .method_not_allowed_fallback(move || async move { Problem::new(StatusCode::METHOD_NOT_ALLOWED, no_method) })
         .layer(Extension(reloads))
@@ -110,18 +132,31 @@ async fn admit(Extension(peer): Extension<Peer>, request: Request, next: Next) -
     }
 }
 
+/// Every metric, in Prometheus' text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "The metrics as of now", body = String, content_type = "text/plain"), Refusal)
+)]
 async fn metrics(State(agent): State<Handle>) -> Result<impl IntoResponse, Problem> {
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], agent.metrics().await?))
 }
 
-/// Whether the loop still turns.
+/// Whether the agent's loop still turns. Needs no token.
+#[utoipa::path(
+    get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "It does: `ok`", body = String, content_type = "text/plain"), Refusal)
+)]
 async fn healthz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     let answer = timeout(HEALTH_PATIENCE, agent.incidents()).await;
     let late = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent's loop does not answer");
     answer.map_err(late)?.map(|_| "ok\n").map_err(Into::into)
 }
 
-/// Whether what the agent says can be taken for the whole truth.
+/// Whether what the agent says can be taken for the whole truth; if not, what it waits for. Needs no token.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, description = "It can: `ok`", body = String, content_type = "text/plain"), Refusal)
+)]
 async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     match agent.readiness().waits_for().as_slice() {
         [] => Ok("ok\n"),
@@ -132,10 +167,20 @@ async fn readyz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
     }
 }
 
+/// Which agent this is.
+#[utoipa::path(
+    get, path = "/api/v1/about", tag = "state",
+    responses((status = 200, description = "Its version, mode and bridges", body = About), Refusal)
+)]
 async fn about(State(agent): State<Handle>) -> Json<About> {
     Json(view::about(&agent))
 }
 
+/// The live table: who has which address. A duplicate address has one row for each station.
+#[utoipa::path(
+    get, path = "/api/v1/table", tag = "state", params(TableFilter),
+    responses((status = 200, description = "The rows that were asked for", body = Vec<Row>), Refusal)
+)]
 async fn table(
     State(agent): State<Handle>,
     filter: Result<Query<TableFilter>, QueryRejection>,
@@ -182,12 +227,22 @@ impl Pieces {
     }
 }
 
+/// Duplicates, open and lately closed.
+#[utoipa::path(
+    get, path = "/api/v1/incidents", tag = "state",
+    responses((status = 200, description = "Those that the agent has in mind", body = Vec<Incident>), Refusal)
+)]
 async fn incidents(State(agent): State<Handle>) -> Result<Json<Vec<Incident>>, Problem> {
     let (incidents, wall) = (agent.incidents().await?, Wall::read());
     Ok(Json(incidents.iter().map(|incident| view::incident(incident, wall)).collect()))
 }
 
-/// What the agent has in mind is newer than what is kept.
+/// One incident with the history of its address. What the agent has in mind is newer than what is kept.
+#[utoipa::path(
+    get, path = "/api/v1/incidents/{number}", tag = "state",
+    params(("number" = u64, Path, description = "The incident's number, from 1")),
+    responses((status = 200, description = "The incident", body = Explained), Refusal)
+)]
 async fn explain(
     State(agent): State<Handle>,
     number: Result<Path<u64>, PathRejection>,
@@ -202,19 +257,39 @@ async fn explain(
     Ok(Json(with_history(view::incident(incident, wall), history.as_deref())))
 }
 
+/// Whose claims are dropped, and how many were.
+#[utoipa::path(
+    get, path = "/api/v1/quarantine", tag = "state",
+    responses((status = 200, description = "Who is in quarantine", body = Vec<Quarantined>), Refusal)
+)]
 async fn quarantine(State(agent): State<Handle>) -> Result<Json<Vec<Quarantined>>, Problem> {
     let (contained, wall) = (agent.quarantined().await?, Wall::read());
     Ok(Json(contained.iter().map(|of| view::quarantined(of, wall)).collect()))
 }
 
+/// Whether the agent is paused.
+#[utoipa::path(
+    get, path = "/api/v1/pause", tag = "state",
+    responses((status = 200, description = "Whether, and until when", body = Paused), Refusal)
+)]
 async fn paused(State(agent): State<Handle>) -> Result<Json<Paused>, Problem> {
     Ok(Json(view::paused(agent.paused_until().await?, Wall::read())))
 }
 
+/// Every row of the allocator's book.
+#[utoipa::path(
+    get, path = "/api/v1/leases", tag = "leases",
+    responses((status = 200, description = "The leases, with how long they are in their states", body = Vec<Standing>), Refusal)
+)]
 async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
     Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
 }
 
+/// What became of an address, oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/leases/history", tag = "leases", params(Address),
+    responses((status = 200, description = "The journal's lines", body = Vec<JournalEntry>), Refusal)
+)]
 async fn history(
     State(agent): State<Handle>,
     address: Result<Query<Address>, QueryRejection>,
@@ -223,6 +298,11 @@ async fn history(
     Ok(Json(agent.history(domain, address).await?.iter().map(Into::into).collect()))
 }
 
+/// Gives an owner an address, or says which it has.
+#[utoipa::path(
+    post, path = "/api/v1/leases", tag = "changes", request_body = Allocate,
+    responses((status = 200, description = "The lease", body = Lease), Refusal)
+)]
 async fn allocate(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -234,6 +314,11 @@ async fn allocate(
     Ok(Json((&lease).into()))
 }
 
+/// Writes down whose an address is that is in use already.
+#[utoipa::path(
+    post, path = "/api/v1/leases/adopt", tag = "changes", request_body = Adopt,
+    responses((status = 200, description = "The lease", body = Lease), Refusal)
+)]
 async fn adopt(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -245,6 +330,11 @@ async fn adopt(
     Ok(Json((&lease).into()))
 }
 
+/// Takes a lease back. A lease other than the one that is named stays as it is.
+#[utoipa::path(
+    post, path = "/api/v1/leases/release", tag = "changes", request_body = Release,
+    responses((status = 200, description = "What became of it", body = Released), Refusal)
+)]
 async fn release(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -257,6 +347,11 @@ async fn release(
     Ok(Json((&change).into()))
 }
 
+/// Lets a port claim an address again that is in quarantine there.
+#[utoipa::path(
+    post, path = "/api/v1/quarantine/lift", tag = "changes", request_body = Lift,
+    responses((status = 200, description = "What was in quarantine", body = Quarantined), Refusal)
+)]
 async fn lift(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,
@@ -269,6 +364,11 @@ async fn lift(
     Ok(Json(view::quarantined(&lifted, Wall::read())))
 }
 
+/// Has the agent do nothing new for a while, or go on.
+#[utoipa::path(
+    post, path = "/api/v1/pause", tag = "changes", request_body = Pause,
+    responses((status = 200, description = "How it stands now", body = Paused), Refusal)
+)]
 async fn pause(
     State(agent): State<Handle>,
     Extension(peer): Extension<Peer>,

@@ -30,6 +30,7 @@ use tokio::{
 use super::{
     api::{Problem, Reload, StreamAfter, Viewed},
     look::{HOLDS, Looks, PAUSE},
+    openapi::Refusal,
     server::CONNECTION_LIFE,
     view::{self, Invalid},
 };
@@ -108,6 +109,13 @@ impl StreamAfter {
     }
 }
 
+/// What happens, as it happens, as server-sent events: without a name, an event as `/api/v1/events` has it; `view`, that
+/// the table, the incidents or the agent's state have changed; `reload`, that something was missed. A stream ends by itself
+/// after a minute; come again with the header `Last-Event-ID`.
+#[utoipa::path(
+    get, path = "/api/v1/stream", tag = "state", params(StreamAfter),
+    responses((status = 200, description = "Events", body = String, content_type = "text/event-stream"), Refusal)
+)]
 pub(super) async fn stream(
     State(agent): State<Handle>,
     Extension(streaming): Extension<Streaming>,

@@ -10,7 +10,9 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use super::{event::Kind, log::EventLog, repeats::Repeats, suppressed::Suppressed, tell::Reasons};
+use super::{
+    event::Kind, log::EventLog, repeats::Repeats, suppressed::Suppressed, tell::Reasons, unanswered::Unanswered,
+};
 use crate::{
     allocator::Pool,
     capture::Malformed,
@@ -113,6 +115,7 @@ pub struct Telemetry {
     pub(super) hooks: IntCounterVec,
     pub(super) paused: IntGauge,
     ready: IntGauge,
+    pub(super) unanswered: IntCounterVec,
     fenced: IntCounterVec,
     active: IntGaugeVec,
     quarantined: IntGaugeVec,
@@ -252,6 +255,12 @@ impl Telemetry {
                 &["occasion", "result"],
             )?,
             paused: registered(at, IntGauge::new("dupip_paused", "1 while an operator has the agent do nothing new")?)?,
+            unanswered: counter(
+                at,
+                "dupip_http_refused_total",
+                "Requests and connections turned away before anybody looked at the question, by why",
+                &["reason"],
+            )?,
             ready: registered(
                 at,
                 IntGauge::new("dupip_ready", "1 once every port has a tap and every sandbox has been looked at")?,
@@ -290,6 +299,7 @@ impl Telemetry {
         Held::ALL.iter().for_each(|held| self.held.with_label_values(&[held.word()]).reset());
         Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
+        Unanswered::ALL.iter().for_each(|reason| self.unanswered.with_label_values(&[reason.as_str()]).reset());
         for op in ["bind", "release", "retire", "discard", "quarantine"] {
             self.fenced.with_label_values(&[op]).reset();
         }

@@ -17,6 +17,7 @@ mod suppressed;
 mod tell;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unanswered;
 mod words;
 
 pub use event::{Event, Facts, Kind, Severity, UnknownKind};
@@ -25,4 +26,5 @@ pub use log::{Asked, BadCursor, Cursor, Entry, EventLog, Page, Stream};
 pub use metrics::{BridgeGauges, Feature, Telemetry, degraded_in};
 pub use rooms::{PoolRoom, rooms_in};
 pub use suppressed::{NotSuppressed, Suppressed};
+pub use unanswered::Unanswered;
 pub use words::with_causes;

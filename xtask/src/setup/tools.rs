@@ -35,6 +35,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
     Tool { program: "prometheus", package: "prometheus", why: "scrapes the agent and judges the alert rules" },
     Tool { program: "promtool", package: "prometheus", why: "tests the alert rules" },
+    Tool { program: "curl", package: "curl", why: "asks the agent over HTTPS, as others would" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
     Tool { program: "dpkg-shlibdeps", package: "dpkg-dev", why: "tells which libraries the Debian package needs" },
     Tool { program: "lintian", package: "lintian", why: "judges the Debian package" },

@@ -79,7 +79,7 @@ impl Args {
 fn check(path: PathBuf) -> Result<String, Failure> {
     let shown = path.display().to_string();
     let told = Layers::of_file(Some(path)).read()?;
-    told.args.settings()?;
+    told.args.check()?;
     let keys = told.from.values().filter(|from| **from == "file").count();
     let (keys, bridges) = (format!("{keys} {}", if keys == 1 { "key" } else { "keys" }), told.values.get("bridge"));
     let bridges = bridges.map(|bridges| bridges.join(", ")).unwrap_or_default();

@@ -1,9 +1,10 @@
 //! What the agent goes by, and what became of it when that was read again.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One thing that the agent is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Setting {
     /// The key in the configuration file, which is the flag's name.
     pub key: String,
@@ -18,7 +19,7 @@ pub struct Setting {
 }
 
 /// A setting that says something else than before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
     /// The key.
     pub key: String,
@@ -31,7 +32,7 @@ pub struct Changed {
 }
 
 /// What came of reading the configuration again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// The file; null if there is none.
     pub file: Option<String>,

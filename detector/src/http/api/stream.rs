@@ -1,10 +1,12 @@
 //! What goes over the stream of events (`/api/v1/stream`), besides the events themselves.
 
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 /// Where a stream is to begin.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct StreamAfter {
     /// After this cursor; absent: with what comes next. The header `Last-Event-ID` comes before it.
     pub after: Option<String>,
