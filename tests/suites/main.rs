@@ -20,3 +20,4 @@ mod runner;
 mod sandbox;
 mod scan;
 mod scenarios;
+mod watch;

@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
 use super::{
     exit::{Exit, Failure},
-    render::{Column, columns, json, or_dash, plain, print},
+    render::{Column, List, Listed, Output, json, or_dash, plain, print},
     small_runtime,
 };
 use crate::{
@@ -19,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   dupip doctor                       everything, on every bridge
   dupip doctor --bridge rt0          on this bridge only
+  dupip doctor --filter status!=ok   only what is not as it should be
   dupip doctor -o json | jq '.checks[] | select(.status == \"missing\")'
 
 Each line is ok, warning (dupip works and does less than it could), missing (`dupip run` cannot
@@ -37,17 +36,8 @@ pub(super) struct Args {
     /// The lease database
     #[arg(long, value_name = "PATH", env = "DUPIP_DATABASE", default_value = DATABASE)]
     database: PathBuf,
-    /// How to show it
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Form,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// Lines, for people
-    Text,
-    /// JSON, for programs
-    Json,
+    #[command(flatten)]
+    list: List<Check>,
 }
 
 /// What was found, as JSON.
@@ -62,11 +52,14 @@ impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let questions = Questions { bridges: self.bridges, database: self.database, socket: socket.to_owned() };
         let checks = small_runtime()?.block_on(examine(&questions));
-        print(match self.output {
-            Form::Json => json(&Answer { status: worst(&checks), checks: &checks })?,
-            Form::Text => text(&checks),
+        let (status, exit) = (worst(&checks), exit(&checks));
+        let checks = self.list.pick(checks);
+        print(match self.list.output {
+            Output::Json => json(&Answer { status, checks: &checks })?,
+            Output::Csv => self.list.text(&checks, self.list.look())?,
+            _ => self.list.text(&checks, self.list.look())? + &todo(&checks),
         })?;
-        Ok(exit(&checks))
+        Ok(exit)
     }
 }
 
@@ -85,19 +78,60 @@ fn exit(checks: &[Check]) -> Exit {
     }
 }
 
-fn text(checks: &[Check]) -> String {
-    let all: [Column<'_, Check>; 4] = [
-        ("STATUS", false, &|check| check.status.as_str().to_owned()),
-        ("CHECK", false, &|check| check.name.to_owned()),
-        ("OF", false, &|check| or_dash(check.subject.as_ref())),
-        ("WHAT IT MEANS", false, &|check| check.meaning.clone()),
+impl Listed for Check {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::word("STATUS", |check| check.status.as_str().to_owned()),
+        Column::text("CHECK", |check| check.name.to_owned()),
+        Column::text("OF", |check| or_dash(check.subject.as_ref())),
+        Column::prose("WHAT IT MEANS", |check| check.meaning.clone()),
     ];
+}
+
+fn todo(checks: &[Check]) -> String {
     let todo: String = checks.iter().filter(|check| check.status != Status::Ok).filter_map(remedy).collect();
     let head = if todo.is_empty() { "" } else { "\nWhat to do:\n" };
-    columns(&all, checks, false) + head + &todo
+    head.to_owned() + &todo
 }
 
 fn remedy(check: &Check) -> Option<String> {
     let of = check.subject.as_ref().map(|subject| format!(" of {subject}")).unwrap_or_default();
     Some(plain(&format!("  {}{of}: {}", check.name, check.remedy.as_ref()?)) + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::*;
+    use crate::cli::render::golden::forms;
+
+    #[test]
+    fn a_person_sees_what_is_missing_and_what_to_do() {
+        let check = |name, status, meaning: &str| Check {
+            name,
+            subject: None,
+            status,
+            meaning: meaning.to_owned(),
+            remedy: None,
+            lack: None,
+        };
+        let lacking = Check {
+            subject: Some("rt0".to_owned()),
+            remedy: Some("give dupip what it needs".to_owned()),
+            lack: Some(Lack::Permission),
+            ..check(
+                "right.net_raw",
+                Status::Missing,
+                "nobody can be asked whether an address is theirs, so nothing is sure",
+            )
+        };
+        let checks = [
+            check("kernel.release", Status::Ok, "6.18 has all that dupip uses"),
+            check("kernel.log", Status::Skipped, "it could not be looked at"),
+            check("agent.paused", Status::Warning, "nothing new is done"),
+            lacking,
+        ];
+        expect_file!["golden/doctor.txt"].assert_eq(&(forms(&checks) + "--- what to do\n" + &todo(&checks)));
+        assert_eq!((worst(&checks), exit(&checks)), (Status::Missing, Exit::NotPermitted));
+    }
 }
