@@ -115,9 +115,7 @@ impl Terminal {
         let (screen, after) = (self.screen(), tcgetattr(&self.slave)?);
         ensure!(!screen.alternate_screen(), "the alternate screen was not left");
         ensure!(!screen.hide_cursor(), "the cursor is hidden");
-        let modes = |of: &Termios| {
-            (of.input_modes, of.output_modes, of.local_modes, of.control_modes)
-        };
+        let modes = |of: &Termios| (of.input_modes, of.output_modes, of.local_modes, of.control_modes);
         ensure!(modes(&after) == modes(&self.before), "the modes are {after:?}, and were {:?}", self.before);
         Ok(())
     }

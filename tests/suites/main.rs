@@ -20,4 +20,5 @@ mod runner;
 mod sandbox;
 mod scan;
 mod scenarios;
+mod shells;
 mod watch;

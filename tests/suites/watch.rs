@@ -165,10 +165,16 @@ fn a_list_fits_the_terminal_and_has_colours_only_there() -> Result<()> {
     let (bridge, dupip) = runner()?;
     let _duplicate = bridge.duplicate(["a-sandbox-with-a-very-long-name", "reviewagent"], "10.8.64.9/24")?;
     let mut agent = dupip.start(Mode::Observe)?;
-    agent.wait_until(crate::agent::DEADLINE, "an incident", |agent| Ok((!agent.conflicts()?.is_empty()).then_some(())))?;
+    agent.wait_until(crate::agent::DEADLINE, "an incident", |agent| {
+        Ok((!agent.conflicts()?.is_empty()).then_some(()))
+    })?;
     let piped = dupip.say(&["table"])?;
-    assert!(piped.contains("a-sandbox-with-a-very-long-name") && !piped.contains('\x1b') && !piped.contains('…'), "{piped}");
-    let mut terminal = Terminal::start(dupip.command(["--socket", "/run/dupip/dupip.sock", "table"]).env("NO_COLOR", ""), ROWS, 90)?;
+    assert!(
+        piped.contains("a-sandbox-with-a-very-long-name") && !piped.contains('\x1b') && !piped.contains('…'),
+        "{piped}"
+    );
+    let mut terminal =
+        Terminal::start(dupip.command(["--socket", "/run/dupip/dupip.sock", "table"]).env("NO_COLOR", ""), ROWS, 90)?;
     assert_eq!(terminal.end()?, Some(0));
     let screen = terminal.screen();
     let lines: Vec<_> = screen.rows(0, 90).filter(|line| !line.trim().is_empty()).collect();

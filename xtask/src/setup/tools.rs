@@ -16,7 +16,7 @@ struct Tool {
 
 /// Two of the packages bring services. As installed they do nothing: keepalived starts only where it finds a configuration,
 /// arpwatch only on interfaces that somebody names.
-const TOOLS: [Tool; 17] = [
+const TOOLS: [Tool; 20] = [
     Tool { program: "cc", package: "gcc", why: "compiles the SQLite that the allocator bundles" },
     Tool { program: "ip", package: "iproute2", why: "makes the lab's namespaces, bridge and sandboxes" },
     Tool { program: "ping", package: "iputils-ping", why: "shows that a sandbox reaches its gateway" },
@@ -33,6 +33,9 @@ const TOOLS: [Tool; 17] = [
     Tool { program: "arpwatch", package: "arpwatch", why: "judges the same captures as dupip, to be compared" },
     Tool { program: "keepalived", package: "keepalived", why: "moves a virtual address between sandboxes" },
     Tool { program: "bpftool", package: "bpftool", why: "shows which programs hang on which port" },
+    Tool { program: "zsh", package: "zsh", why: "completes commands, to see that it does" },
+    Tool { program: "fish", package: "fish", why: "completes commands, to see that it does" },
+    Tool { program: "mandoc", package: "mandoc", why: "reads the manual pages, and says what is wrong with them" },
     Tool {
         program: "host-local",
         package: "containernetworking-plugins",

@@ -1,7 +1,8 @@
 //! Columns: what stands in each, and how they fit a terminal.
 
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row as Line, Table, presets};
-use crossterm::style::Stylize as _;
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
+use crossterm::style::{Stylize as _, force_color_output};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::{Look, ago, plain};
 
@@ -88,6 +89,13 @@ impl<Row> Column<Row> {
     }
 }
 
+/// Characters between two columns.
+const GAP: u16 = 2;
+/// The narrowest that a column is made, in characters.
+const NARROWEST: usize = 6;
+/// The least that sentences are to have, in characters.
+const PROSE: usize = 20;
+
 /// Aligned columns below their headers, without lines between them. Every line ends with a line feed.
 pub(in crate::cli) fn columns<'a, Row>(
     all: &[Column<Row>],
@@ -95,56 +103,109 @@ pub(in crate::cli) fn columns<'a, Row>(
     look: Look,
 ) -> String {
     let shown: Vec<_> = all.iter().filter(|column| column.is_shown(look.wide)).collect();
+    let lines: Vec<Vec<String>> =
+        rows.into_iter().map(|row| shown.iter().map(|column| column.shown(row, look)).collect()).collect();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).force_no_tty();
-    if look.header {
-        table.set_header(shown.iter().map(|column| header(column.name, look)));
+    if look.colour {
+        // Otherwise NO_COLOR would outdo `--color always` here.
+        force_color_output(true);
+        table.enforce_styling();
     }
+    let widths = |at: usize| lines.iter().filter_map(move |line| line.get(at)).map(|cell| cell.width()).max();
+    let natural: Vec<_> = (0..)
+        .zip(&shown)
+        .map(|(at, column)| {
+            (widths(at).unwrap_or_default().max(if look.header { column.name.width() } else { 0 }), column.is_cut())
+        })
+        .collect();
     let wraps = shown.iter().any(|column| column.kind == Kind::Prose);
-    table.add_rows(rows.into_iter().map(|row| line(&shown, row, look, wraps)));
+    let chosen = match look.width.filter(|_| !wraps) {
+        Some(width) => fitted(&natural, width),
+        None => natural.iter().map(|(width, _)| *width).enumerate().collect(),
+    };
+    let cells = |line: &[String], cell: fn(&Column<Row>, String, Look) -> Cell| {
+        let cut = chosen.iter().filter_map(|(at, width)| Some((shown.get(*at)?, cut(line.get(*at)?, *width))));
+        cut.map(|(column, text)| cell(column, text, look)).collect::<Vec<_>>()
+    };
+    if look.header {
+        let names: Vec<_> = shown.iter().map(|column| column.name.to_owned()).collect();
+        table.set_header(cells(&names, |_, name, look| header(name, look)));
+    }
+    table.add_rows(lines.iter().map(|line| cells(line, cell)));
     if table.is_empty() && !look.header {
         return String::new();
     }
-    fit(&mut table, &shown, look);
+    if let Some(width) = look.width.filter(|_| wraps) {
+        wrap(&mut table, &shown, &natural, width);
+    }
+    let last = chosen.len().saturating_sub(1);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if at == last { 0 } else { GAP }));
+    }
     table.trim_fmt() + "\n"
 }
 
-fn header(name: &str, look: Look) -> Cell {
+fn header(name: String, look: Look) -> Cell {
     if look.colour { Cell::new(name).add_attribute(Attribute::Bold) } else { Cell::new(name) }
 }
 
-fn line<Row>(shown: &[&Column<Row>], row: &Row, look: Look, wraps: bool) -> Line {
-    let mut line = Line::from(shown.iter().map(|column| cell(column, row, look)).collect::<Vec<_>>());
-    if look.width.is_some() && !wraps {
-        line.max_height(1);
-    }
-    line
-}
-
-fn cell<Row>(column: &Column<Row>, row: &Row, look: Look) -> Cell {
-    let text = column.shown(row, look);
+fn cell<Row>(column: &Column<Row>, text: String, look: Look) -> Cell {
     match tone(&text).filter(|_| look.colour && column.is_coloured()) {
         Some(tone) => Cell::new(text).fg(tone),
         None => Cell::new(text),
     }
 }
 
-fn fit<Row>(table: &mut Table, shown: &[&Column<Row>], look: Look) {
-    if look.colour {
-        // Otherwise NO_COLOR would outdo `--color always` here.
-        crossterm::style::force_color_output(true);
-        table.enforce_styling();
-    }
-    if let Some(width) = look.width {
-        table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic).set_truncation_indicator("…");
-    }
-    let last = shown.len().saturating_sub(1);
-    for (at, (column, of)) in table.column_iter_mut().zip(shown).enumerate() {
-        column.set_padding((0, if at == last { 0 } else { 2 }));
-        if look.width.is_some() && matches!(of.kind, Kind::Address | Kind::Word) {
+/// Lets sentences go on in the next line, and the other columns be whole if that leaves room for sentences.
+fn wrap<Row>(table: &mut Table, shown: &[&Column<Row>], natural: &[(usize, bool)], width: u16) {
+    table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
+    let others = shown.iter().zip(natural).filter(|(column, _)| column.kind != Kind::Prose);
+    let taken: usize = others.map(|(_, (natural, _))| natural + usize::from(GAP)).sum();
+    let is_room = taken + PROSE <= usize::from(width);
+    for (column, of) in table.column_iter_mut().zip(shown) {
+        if !matches!(of.kind, Kind::Prose) && (is_room || !of.is_cut()) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
+}
+
+/// Which columns there is room for, as indices, and how wide each is made. Each is given as its natural width and whether
+/// it may be cut. What is taken is taken from the widest of those that may be; if that is not enough, they are left out
+/// from the right.
+pub(in crate::cli) fn fitted(columns: &[(usize, bool)], width: u16) -> Vec<(usize, usize)> {
+    let mut left: Vec<(usize, (usize, bool))> = columns.iter().copied().enumerate().collect();
+    loop {
+        let widths = narrowed(&left, width);
+        match (widths, left.iter().rposition(|(_, (_, is_cut))| *is_cut)) {
+            (Some(widths), _) => return left.iter().map(|(at, _)| *at).zip(widths).collect(),
+            (None, Some(last)) => drop(left.remove(last)),
+            (None, None) => return left.into_iter().map(|(at, (natural, _))| (at, natural)).collect(),
+        }
+    }
+}
+
+fn narrowed(columns: &[(usize, (usize, bool))], width: u16) -> Option<Vec<usize>> {
+    let mut widths: Vec<usize> = columns.iter().map(|(_, (natural, _))| *natural).collect();
+    let room = usize::from(width).saturating_sub(usize::from(GAP) * columns.len().saturating_sub(1));
+    while widths.iter().sum::<usize>() > room {
+        let cut = widths.iter_mut().zip(columns).filter(|(_, (_, (_, is_cut)))| *is_cut).map(|(width, _)| width);
+        *cut.max_by_key(|width| **width).filter(|width| **width > NARROWEST)? -= 1;
+    }
+    Some(widths)
+}
+
+/// As much of a text as fits so many characters of a terminal, and `…` for the rest.
+pub(in crate::cli) fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut taken = 0;
+    let fits = |c: &char| {
+        taken += c.width().unwrap_or_default();
+        taken < width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// A word that says whether all is well, in its colour.
@@ -152,7 +213,7 @@ pub(in crate::cli) fn paint(word: &str, look: Look) -> String {
     match tone(word.trim_end()).filter(|_| look.colour) {
         Some(tone) => {
             // Otherwise NO_COLOR would outdo `--color always` here.
-            crossterm::style::force_color_output(true);
+            force_color_output(true);
             word.with(tone).to_string()
         }
         None => word.to_owned(),

@@ -22,7 +22,7 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 pub(super) use self::{
-    column::{Column, columns, paint, tone},
+    column::{Column, columns, cut, fitted, paint, tone},
     list::{Filter, List, Listed, Sort, csv, filter},
 };
 use super::exit::{Exit, Failure};

@@ -15,7 +15,7 @@ use super::model::{Model, is_duplicate};
 use crate::{
     cli::{
         conflicts::{decision, label},
-        render::{Column, Listed as _, Look, ago, domain, plain, tone},
+        render::{Column, Listed as _, Look, ago, cut, domain, fitted, plain, tone},
     },
     http::api::{Incident, Row},
 };
@@ -114,12 +114,20 @@ fn foot(model: &Model) -> String {
 }
 
 fn table(model: &Model, area: Rect, colour: bool, now: SystemTime) -> Table<'static> {
-    let chosen = chosen(model, area.width);
-    let shown: Vec<_> = chosen.iter().filter_map(|(at, _)| Some((*at, Row::COLUMNS.get(*at)?))).collect();
+    let all: Vec<_> = Row::COLUMNS.iter().zip(&model.widths).enumerate().filter(|(at, _)| model.shows(*at)).collect();
+    let natural: Vec<_> = all.iter().map(|(_, (column, width))| (**width, column.is_cut())).collect();
+    let chosen = fitted(&natural, area.width);
+    let shown: Vec<_> = chosen
+        .iter()
+        .filter_map(|(at, width)| {
+            let (index, (column, _)) = all.get(*at)?;
+            Some((*index, *column, *width))
+        })
+        .collect();
     let look = Look { now, ..model.look() };
-    let header = shown.iter().map(|(at, column)| format!("{}{}", column.name, mark(model, *at)));
+    let header = shown.iter().map(|(at, column, _)| format!("{}{}", column.name, mark(model, *at)));
     let rows = model.visible().map(|row| {
-        let cells = shown.iter().map(|(_, column)| cell(column, row, look, colour));
+        let cells = shown.iter().map(|(_, column, width)| cell(column, *width, row, look, colour));
         TableRow::new(cells).style(if is_duplicate(row) { paint(colour, Color::Red) } else { Style::new() })
     });
     let widths = chosen.iter().map(|(_, width)| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
@@ -136,8 +144,8 @@ fn mark(model: &Model, column: usize) -> &'static str {
     }
 }
 
-fn cell(column: &Column<Row>, row: &Row, look: Look, colour: bool) -> Cell<'static> {
-    let text = column.shown(row, look);
+fn cell(column: &Column<Row>, width: usize, row: &Row, look: Look, colour: bool) -> Cell<'static> {
+    let text = cut(&column.shown(row, look), width);
     let tone = tone(&text).filter(|_| colour && column.is_coloured());
     let style = tone.map_or_else(Style::new, |tone| Style::new().fg(Color::from_crossterm(tone)));
     Cell::new(Span::styled(text, style))
@@ -146,33 +154,3 @@ fn cell(column: &Column<Row>, row: &Row, look: Look, colour: bool) -> Cell<'stat
 fn paint(colour: bool, of: Color) -> Style {
     if colour { Style::new().fg(of) } else { Style::new() }
 }
-
-/// How wide each column is made: what is taken is taken from the widest of those that may be cut. `None` if there is no
-/// room for all of them even so.
-fn fitted(columns: &[(usize, bool)], width: u16) -> Option<Vec<usize>> {
-    let mut widths: Vec<usize> = columns.iter().map(|(width, _)| *width).collect();
-    let room = usize::from(width).saturating_sub(usize::from(GAP) * columns.len().saturating_sub(1));
-    while widths.iter().sum::<usize>() > room {
-        let cut = widths.iter_mut().zip(columns).filter(|(_, (_, is_cut))| *is_cut).map(|(width, _)| width);
-        *cut.max_by_key(|width| **width).filter(|width| **width > NARROWEST)? -= 1;
-    }
-    Some(widths)
-}
-
-/// The columns that there is room for, with their widths: those that may be cut are left out from the right.
-fn chosen(model: &Model, width: u16) -> Vec<(usize, usize)> {
-    let is_cut = |column: usize| Row::COLUMNS.get(column).is_some_and(Column::is_cut);
-    let wide = |column: usize| model.widths.get(column).copied().unwrap_or_default();
-    let mut shown: Vec<usize> = (0..Row::COLUMNS.len()).filter(|column| model.shows(*column)).collect();
-    loop {
-        let columns: Vec<_> = shown.iter().map(|column| (wide(*column), is_cut(*column))).collect();
-        match (fitted(&columns, width), shown.iter().rposition(|column| is_cut(*column))) {
-            (Some(widths), _) => return shown.into_iter().zip(widths).collect(),
-            (None, Some(last)) => drop(shown.remove(last)),
-            (None, None) => return shown.iter().map(|column| (*column, wide(*column))).collect(),
-        }
-    }
-}
-
-/// The narrowest that a column is made, in characters.
-const NARROWEST: usize = 6;
