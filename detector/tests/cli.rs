@@ -530,7 +530,7 @@ fn following_ends_with_its_reader() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("dupip.sock");
     let agent = Teller::listen(&socket, "aa");
-    let mut follower = follow(&socket, "-f");
+    let mut follower = follow(&socket, "-f --no-header");
     agent.answer(&[1], 1, 0, false);
     agent.answer(&[], 1, 0, false);
     let waits = agent.listener.accept().unwrap();

@@ -31,7 +31,7 @@ fn offers_everything(terminal: &mut Terminal, tab: &str) -> Result<()> {
     offers(terminal, &format!("dupip table --sort {tab}"), &["last-seen", "sandbox", "ifindex"])?;
     offers(terminal, &format!("dupip lease list --output {tab}"), &["wide", "csv", "json"])?;
     offers(terminal, &format!("dupip pool list --color {tab}"), &["auto", "always", "never"])?;
-    offers(terminal, &format!("dupip quarantine l{tab}"), &["list", "lift"])
+    offers(terminal, &format!("dupip quarantine {tab}"), &["list", "lift"])
 }
 
 #[test]

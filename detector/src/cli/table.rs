@@ -65,7 +65,7 @@ impl Listed for Row {
         Column::text("SANDBOX", sandbox),
         Column::text("NETNS", |row| or_dash(row.netns)),
         Column::wide(Column::text("REACH", |row| or_dash(row.reach.as_ref()))),
-        Column::text("LEASE", |row| holder(row)),
+        Column::text("LEASE", holder),
         Column::wide(Column::text("GENERATION", |row| or_dash(row.lease.as_ref().map(|lease| lease.generation)))),
         Column::wide(Column::text("EVIDENCE", |row| row.evidence.clone())),
         Column::wide(Column::text("HITS", |row| row.hits.to_string())),

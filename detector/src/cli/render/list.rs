@@ -25,6 +25,7 @@ pub(in crate::cli) trait Listed: Sized + 'static {
 
 /// How to show a list, as flags.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(in crate::cli) struct List<Row: Listed> {
     /// How to show it
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]

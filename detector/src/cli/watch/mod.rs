@@ -139,3 +139,56 @@ fn press(model: &mut Model, event: &Event) -> Next {
 fn broken(error: &io::Error) -> Failure {
     Failure::new(Exit::No, format_args!("cannot draw on the terminal: {error}")).hint("dupip table")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs::File, io::Read as _, process::Command};
+
+    use rustix::{
+        fs::{Mode, OFlags, open},
+        pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+        termios::{Winsize, tcgetattr, tcsetwinsize},
+    };
+
+    use super::*;
+
+    /// What the next test runs on a terminal.
+    #[test]
+    #[ignore = "takes the terminal and panics"]
+    fn panics_on_the_terminal() {
+        let _screen = Screen::take().unwrap();
+        panic!("as it should");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        tcsetwinsize(&slave, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let modes = || {
+            let of = tcgetattr(&slave).unwrap();
+            (of.input_modes, of.output_modes, of.local_modes)
+        };
+        let before = modes();
+        let end = || slave.try_clone().unwrap();
+        let test = "cli::watch::tests::panics_on_the_terminal";
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", test, "--ignored", "--nocapture"]).stdin(end()).stdout(end()).stderr(end());
+        let status = child.status().unwrap();
+        drop(child);
+        assert!(!status.success());
+        assert_eq!(modes(), before);
+        drop(slave);
+        let mut said = Vec::new();
+        // Linux ends what a terminal without a program says by EIO.
+        let _ = File::from(master).read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said);
+        let at = |sequence: &str| said.rfind(sequence);
+        assert!(at("\u{1b}[?1049h") < at("\u{1b}[?1049l") && at("\u{1b}[?1049h").is_some(), "{said}");
+        assert!(at("\u{1b}[?1049l") < at("as it should"), "the reason is not on the screen that stays: {said}");
+        assert!(at("\u{1b}[?25l") <= at("\u{1b}[?25h"), "{said}");
+    }
+}
