@@ -98,7 +98,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        // A panic has left the screen already; to leave it twice would write over the reason.
+        if !thread::panicking() {
+            ratatui::restore();
+        }
         // Nothing helps if even that cannot be written.
         let _ = self.terminal.show_cursor();
     }
@@ -121,7 +124,10 @@ async fn show(mut screen: Screen, mut model: Model, mut news: Receiver<News>) ->
                 Some(Err(error)) => return Err(broken(&error)),
                 None => return Ok(Exit::Fine),
             },
-            Some(told) = news.recv() => model.hear(told, SystemTime::now()),
+            told = news.recv() => match told {
+                Some(told) => model.hear(told, SystemTime::now()),
+                None => return Err(Failure::new(Exit::Bug, "nobody asks the agent any more")),
+            },
             _ = tick.tick() => {}
         }
     }
