@@ -147,7 +147,10 @@ fn broken(error: &io::Error) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod panics {
     use std::{env, fs::File, io::Read as _, process::Command};
 
     use rustix::{
@@ -180,7 +183,7 @@ mod tests {
         };
         let before = modes();
         let end = || slave.try_clone().unwrap();
-        let test = "cli::watch::tests::panics_on_the_terminal";
+        let test = "cli::watch::panics::panics_on_the_terminal";
         let mut child = Command::new(env::current_exe().unwrap());
         child.args(["--exact", test, "--ignored", "--nocapture"]).stdin(end()).stdout(end()).stderr(end());
         let status = child.status().unwrap();

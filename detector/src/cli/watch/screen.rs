@@ -27,8 +27,7 @@ const GAP: u16 = 2;
 
 const KEYS: &str = "q quit  / filter  < > sort  r reverse  w wide  space pause  ? help";
 
-const HELP: &str = "\
-  q, Ctrl-C            end
+const HELP: &str = "  q, Ctrl-C            end
   /                    filter as you type: a part of any cell, or COLUMN=VALUE, COLUMN!=VALUE,
                        COLUMN~PART, address=NETWORK; Enter keeps it, Esc drops it
   > < (or s, S)        sort by the next column, or the one before; r the other way round
