@@ -59,33 +59,27 @@ fn offline(verb: &str, database: &Path, rest: &str) -> Ran {
     dupip(&format!("lease {verb} --offline --database {} {rest}", database.display()))
 }
 
+/// Every verb and the verbs below it, as one types them.
+fn verbs() -> Vec<String> {
+    fn below(command: &clap::Command, before: &str) -> Vec<String> {
+        let verbs = command.get_subcommands().map(|verb| (format!("{before}{} ", verb.get_name()), verb));
+        verbs.flat_map(|(name, verb)| [vec![name.trim().to_owned()], below(verb, &name)].concat()).collect()
+    }
+    below(&<detector::cli::Cli as clap::CommandFactory>::command(), "")
+}
+
 #[test]
 fn every_verb_explains_itself_with_examples() {
-    for verb in [
-        "",
-        "run",
-        "table",
-        "conflicts",
-        "explain",
-        "quarantine",
-        "quarantine list",
-        "quarantine lift",
-        "pause",
-        "events",
-        "lease",
-        "lease list",
-        "lease allocate",
-        "lease release",
-        "drill",
-        "completions",
-        "man",
-    ] {
+    let verbs = verbs();
+    for verb in ["lease list", "quarantine lift", "pool create", "man"] {
+        assert!(verbs.iter().any(|found| found == verb), "no {verb} in {verbs:?}");
+    }
+    for verb in [String::new()].iter().chain(&verbs) {
         let help = dupip(&format!("{verb} --help"));
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{verb}");
-        assert!(
-            help.out.contains("Usage: dupip") && help.out.contains(&format!("Examples:\n  dupip {verb}")),
-            "{verb}"
-        );
+        assert!(help.out.contains("Usage: dupip"), "{}", help.out);
+        let examples = help.out.split_once("Examples:\n").map(|(_, examples)| examples).unwrap_or_default();
+        assert!(examples.contains(&format!("  dupip {verb}")), "no example of `{verb}` in {}", help.out);
     }
     assert_eq!(dupip("--version").out, format!("dupip {}\n", env!("CARGO_PKG_VERSION")));
 }
@@ -96,7 +90,7 @@ fn wrong_usage_is_exit_2() {
         ("", "Usage: dupip"),
         ("tabel", "a similar subcommand exists: 'table'"),
         ("table --out json", "unexpected argument '--out'"),
-        ("table -o yaml", "[possible values: table, wide, json]"),
+        ("table -o yaml", "[possible values: table, wide, csv, json]"),
         ("run", "--bridge <NAME>"),
         ("run --bridge a/b", "cannot be an interface's name"),
         ("run --bridge rt0 --mode heal", "[possible values: observe, enforce]"),
@@ -106,6 +100,25 @@ fn wrong_usage_is_exit_2() {
         ("scan --bridge a/b", "cannot be an interface's name"),
         ("scan --timeout soon", "--timeout <TIME>"),
         ("explain", "<INCIDENT>"),
+        ("explain 3 -o csv", "[possible values: table, wide, json]"),
+        ("explain 3 --sort address", "unexpected argument '--sort'"),
+        (
+            "table --sort adress",
+            "there is no column `adress`; did you mean `address`? Columns are: bridge, address, mac",
+        ),
+        ("table --sort -colour", "there is no column `colour`; columns are: bridge, address, mac"),
+        ("lease list --sort sandbox", "there is no column `sandbox`; columns are: bridge, address, owner"),
+        ("table --filter duplicate", "write COLUMN=VALUE, COLUMN!=VALUE or COLUMN~PART, such as state=duplicate"),
+        ("conflicts --filter stauts=open", "there is no column `stauts`; did you mean `status`?"),
+        ("events --filter address=10.8", "`10.8` is neither an address nor a network, such as address=10.8.64.0/28"),
+        ("pool list --filter gateway=x", "`x` is neither an address nor a network, such as gateway=10.8.64.0/28"),
+        ("events -f --sort time", "--sort needs an end, and --follow has none"),
+        ("table --watch", "--watch needs a terminal to draw on\ntry: dupip table, or dupip events --follow"),
+        (
+            "table --watch -o json",
+            "--watch is for people; a program follows what happens\ntry: dupip events --follow -o json",
+        ),
+        ("table --color red", "[possible values: auto, always, never]"),
         ("explain one", "invalid digit found"),
         ("drill", "--bridge <NAME>"),
         ("quarantine lift veth0", "<ADDRESS>"),
@@ -116,7 +129,7 @@ fn wrong_usage_is_exit_2() {
         ("run --bridge rt0 --resolve-on rt1", "write DOMAIN=WAY"),
         ("scan --resolve contain", "unexpected argument '--resolve'"),
         ("replay a.pcap --protect-port eth0", "unexpected argument '--protect-port'"),
-        ("doctor -o yaml", "[possible values: text, json]"),
+        ("doctor -o yaml", "[possible values: table, wide, csv, json]"),
         ("lease allocate --bridge rt0 --owner a --vlan 4095", "VLANs go from 1 to 4094"),
         ("lease allocate --bridge rt0 --owner a --pool 10.0.0.0/24", "--offline"),
         ("lease release --bridge rt0 --address 10.8.64.2 --owner a", "--generation <NUMBER>"),
@@ -268,6 +281,20 @@ rt0     10.8.64.3  reviewagent  2           bound  -
     let list = offline("list", &database, "");
     assert_eq!((list.code, list.out.as_str(), list.err.as_str()), (Some(0), shown, ""));
 
+    let list = |flags: &str| offline("list", &database, flags);
+    let sorted = list("--sort -address --filter state=bound --filter address=10.8.64.0/28 --no-header");
+    assert_eq!(sorted.out, "rt0  10.8.64.3  reviewagent  2  bound  -\nrt0  10.8.64.2  sportsagent  1  bound  -\n");
+    let csv = list("-o csv --filter owner~SPORTS");
+    let want = "bridge,address,owner,interface,generation,state,since,left,replaces,reason\r\nrt0,10.8.64.2,sportsagent,,1,bound,";
+    assert!(csv.out.starts_with(want), "{csv:?}");
+    let names = list("-o json --sort owner").json();
+    assert_eq!([&names[0]["owner"], &names[1]["owner"]], ["reviewagent", "sportsagent"]);
+    let none = list("--filter owner=nobody --no-header");
+    let want = "dupip: note: no row matches --filter; without it there are 2\n";
+    assert_eq!(none, Ran { code: Some(0), out: String::new(), err: want.to_owned() });
+    let coloured = list("--color always");
+    assert!(coloured.out.starts_with("\u{1b}[1mBRIDGE") && !coloured.out.contains('…'), "{coloured:?}");
+
     let release = "--bridge rt0 --address 10.8.64.2 --owner sportsagent --generation 1";
     let released = offline("release", &database, release);
     assert_eq!((released.code, released.err.as_str()), (Some(0), ""));
@@ -399,28 +426,14 @@ fn every_verb_has_a_manual_page() {
     assert!(page.code == Some(0) && page.out.contains(".TH dupip 1") && page.out.contains("Exit codes:"), "{page:?}");
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("share/man1");
-    assert_eq!(dupip(&format!("man --dir {}", pages.display())).code, Some(0));
-    for verb in [
-        "",
-        "-run",
-        "-table",
-        "-conflicts",
-        "-explain",
-        "-quarantine",
-        "-quarantine-lift",
-        "-pause",
-        "-events",
-        "-lease",
-        "-lease-list",
-        "-lease-allocate",
-        "-completions",
-        "-man",
-    ] {
-        let page = fs::read_to_string(pages.join(format!("dupip{verb}.1"))).unwrap();
-        assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples:"), "dupip{verb}.1");
+    assert_eq!(dupip(&format!("man --directory {}", pages.display())).code, Some(0));
+    for verb in [String::new()].iter().chain(&verbs()) {
+        let name = format!("dupip {verb}").trim().replace(' ', "-");
+        let page = fs::read_to_string(pages.join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples:"), "{name}.1");
     }
     fs::write(directory.path().join("file"), "").unwrap();
-    assert_eq!(dupip(&format!("man --dir {}/file", directory.path().display())).code, Some(1));
+    assert_eq!(dupip(&format!("man --directory {}/file", directory.path().display())).code, Some(1));
 }
 
 #[test]
@@ -517,7 +530,7 @@ fn following_ends_with_its_reader() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("dupip.sock");
     let agent = Teller::listen(&socket, "aa");
-    let mut follower = follow(&socket, "-f");
+    let mut follower = follow(&socket, "-f --no-header");
     agent.answer(&[1], 1, 0, false);
     agent.answer(&[], 1, 0, false);
     let waits = agent.listener.accept().unwrap();

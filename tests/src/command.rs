@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
+    os::fd::OwnedFd,
     process::{self, Child, ExitStatus, Output, Stdio},
     sync::{
         Arc,
@@ -113,6 +114,23 @@ impl Command {
         let (child, log) = self.place.parent(|| {
             let log = log_file(inner.get_program())?;
             inner.stdout(log.try_clone()?).stderr(log.try_clone()?);
+            Ok((inner.spawn().map_err(|error| not_started(&title, error))?, log))
+        })?;
+        Ok(Process { title, child, log, host: self.place.host })
+    }
+
+    /// Starts the command on a terminal, which is its controlling terminal: all it reads and writes.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) fn spawn_on(self, terminal: &OwnedFd) -> Result<Process> {
+        let title = self.title();
+        let mut inner = process::Command::new("setsid");
+        inner.arg("--ctty").arg(self.inner.get_program()).args(self.inner.get_args()).current_dir("/");
+        inner.envs(self.inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let (child, log) = self.place.parent(|| {
+            let log = log_file(self.inner.get_program())?;
+            inner.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal.try_clone()?);
             Ok((inner.spawn().map_err(|error| not_started(&title, error))?, log))
         })?;
         Ok(Process { title, child, log, host: self.place.host })

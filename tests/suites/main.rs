@@ -27,4 +27,6 @@ mod runner;
 mod sandbox;
 mod scan;
 mod scenarios;
+mod shells;
 mod support_bundle;
+mod watch;

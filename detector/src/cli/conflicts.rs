@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{
     ask,
-    exit::{Exit, Failure},
-    render::{Column, Format, Output, columns, domain, json, or_dash, plain, print},
+    exit::{Exit, Failure, note},
+    render::{Column, List, Listed, Look, Output, columns, csv, domain, json, or_dash, paint, plain, print},
 };
 use crate::http::{
     Client,
@@ -17,9 +17,12 @@ Examples:
   dupip conflicts
   dupip conflicts -o wide                  also namespaces, evidence and each step of healing
   dupip conflicts --plan                   what enforce mode would do about those that are open
+  dupip conflicts --filter status=open --sort -opened
+  dupip conflicts -o csv                   one line for each, for a spreadsheet
   dupip conflicts --fail || page-somebody  exit 1 while a duplicate is open
 
-Open incidents come first, then closed ones, the newest of each first. A spoof is a claim to the
+Open incidents come first, then closed ones, the newest of each first, unless --sort says otherwise.
+--fail asks only about those that --filter leaves. A spoof is a claim to the
 host's own address, or one on the wire only, to an address that is another's by right.";
 
 /// Contested addresses of one incident that are listed, if not all are asked for.
@@ -37,18 +40,31 @@ pub(super) struct Args {
     #[arg(long)]
     fail: bool,
     #[command(flatten)]
-    format: Format,
+    list: List<Incident>,
 }
 
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let mut incidents: Vec<Incident> = ask(&Client::new(socket), "/api/v1/incidents")?;
         incidents.sort_by_key(|incident| (!is_open(incident), std::cmp::Reverse(incident.id)));
-        print(match self.plan && self.format.output != Output::Json {
-            true => plans(&incidents),
-            false => show(&incidents, self.format.output)?,
-        })?;
+        let all = incidents.len();
+        let incidents = self.list.pick(incidents);
+        print(self.text(&incidents)?)?;
+        match self.plan && all > 0 {
+            true if !incidents.iter().any(is_open) => note("no duplicate is open, so there is nothing to do"),
+            _ => self.list.tell_if_empty(incidents.len(), all, "no duplicate is open, and none was lately"),
+        }
         Ok(if self.fail && incidents.iter().any(is_open) { Exit::No } else { Exit::Fine })
+    }
+
+    fn text(&self, incidents: &[Incident]) -> Result<String, Failure> {
+        let look = self.list.look();
+        match self.list.output {
+            Output::Json => json(&incidents),
+            Output::Csv => csv(incidents, look.header),
+            _ if self.plan => Ok(plans(incidents)),
+            _ => Ok(show(incidents, look)),
+        }
     }
 }
 
@@ -56,21 +72,42 @@ fn is_open(incident: &Incident) -> bool {
     incident.closed.is_none()
 }
 
-fn show(incidents: &[Incident], output: Output) -> Result<String, Failure> {
-    match output {
-        Output::Json => json(&incidents),
-        _ if incidents.is_empty() => Ok("no duplicate is open, and none was lately\n".to_owned()),
-        _ => {
-            let shown: Vec<_> = incidents.iter().map(|incident| tell(incident, output == Output::Wide)).collect();
-            Ok(shown.join("\n"))
-        }
-    }
+/// What CSV has, and what can be sorted and filtered by.
+impl Listed for Incident {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("INCIDENT", |of| of.id.to_string()),
+        Column::text("BRIDGE", |of| domain(&of.bridge, of.vlan)),
+        Column::address("ADDRESS", |of| of.address.to_string()),
+        Column::word("STATUS", |of| of.status.clone()),
+        Column::text("VERDICT", |of| of.verdict.clone()),
+        Column::word("SEVERITY", |of| of.severity.clone()),
+        Column::text("OPENED", |of| of.opened.clone()),
+        Column::text("CLOSED", |of| or_dash(of.closed.as_ref())),
+        Column::text("TIMES", |of| of.times.to_string()),
+        Column::text("CLAIMS", |of| of.claims.to_string()),
+        Column::text("NAMED US", |of| of.named_us.to_string()),
+        Column::text("HEAL MS", |of| or_dash(of.heal_ms)),
+        Column::text("WINNER", |of| or_dash(of.parties.iter().find(|party| party.role == "winner").map(label))),
+        Column::text("PARTIES", |of| each(of, label)),
+        Column::text("PORTS", |of| each(of, |party| party.port.clone())),
+        Column::text("MACS", |of| each(of, |party| party.mac.clone())),
+        Column::text("REASON", |of| or_dash(of.reason.as_ref())),
+    ];
+}
+
+fn each(incident: &Incident, of: fn(&Party) -> String) -> String {
+    incident.parties.iter().map(of).collect::<Vec<_>>().join(" ")
+}
+
+fn show(incidents: &[Incident], look: Look) -> String {
+    let shown: Vec<_> = incidents.iter().map(|incident| tell(incident, look)).collect();
+    shown.join("\n")
 }
 
 /// What would be done about each open incident.
 fn plans(incidents: &[Incident]) -> String {
     let told: Vec<_> = incidents.iter().filter(|incident| is_open(incident)).map(planned).collect();
-    if told.is_empty() { "no duplicate is open, so there is nothing to do\n".to_owned() } else { told.join("\n") }
+    told.join("\n")
 }
 
 fn planned(incident: &Incident) -> String {
@@ -102,20 +139,21 @@ fn prospect(incident: &Incident, plan: &Plan) -> Vec<String> {
 }
 
 /// One incident as a paragraph: a headline, when, who, and what came of it.
-pub(super) fn tell(incident: &Incident, wide: bool) -> String {
+pub(super) fn tell(incident: &Incident, look: Look) -> String {
     let Incident { id, address, status, opened, named_us, .. } = incident;
     let place = domain(&incident.bridge, incident.vlan);
     let spoof = if incident.verdict == "spoof" { ", spoof" } else { "" };
-    let mut lines = vec![format!("{address} on {place}: {status}{spoof} (incident {id})")];
-    lines.push(format!("  opened {opened}{}, named after {named_us} us{}", again(incident), ending(incident)));
-    lines.extend(others(incident, wide));
-    lines.extend((incident.claims > 0).then(|| format!("  claimed {} times while it was contested", incident.claims)));
-    lines.extend(parties(incident, wide).lines().map(|line| format!("  {line}")));
-    lines.extend(decision(incident).map(|decision| format!("  {decision}")));
-    lines.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
+    let mut head = vec![format!("  opened {opened}{}, named after {named_us} us{}", again(incident), ending(incident))];
+    head.extend(others(incident, look.wide));
+    head.extend((incident.claims > 0).then(|| format!("  claimed {} times while it was contested", incident.claims)));
+    let mut tail: Vec<_> = decision(incident).map(|decision| format!("  {decision}")).into_iter().collect();
+    tail.extend(incident.held.iter().filter(|_| is_open(incident)).map(|held| format!("  not healed: {held}")));
     let losers = incident.evictions.iter().chain(&incident.contained);
-    losers.for_each(|eviction| lines.extend(moves(eviction, wide)));
-    lines.iter().map(|line| plain(line) + "\n").collect()
+    losers.for_each(|eviction| tail.extend(moves(eviction, look.wide)));
+    let text = |lines: Vec<String>| lines.iter().map(|line| plain(line) + "\n").collect::<String>();
+    let (place, status) = (plain(&place), paint(&plain(status), look));
+    let table: String = parties(incident, look.indented(2)).lines().map(|line| format!("  {line}\n")).collect();
+    format!("{address} on {place}: {status}{spoof} (incident {id})\n{}{table}{}", text(head), text(tail))
 }
 
 pub(super) fn again(incident: &Incident) -> String {
@@ -142,19 +180,20 @@ fn ending(incident: &Incident) -> String {
     }
 }
 
-pub(super) fn parties(incident: &Incident, wide: bool) -> String {
-    let all: [Column<'_, Party>; 9] = [
-        ("PARTY", false, &label),
-        ("PORT", false, &|party| party.port.clone()),
-        ("MAC", false, &|party| party.mac.clone()),
-        ("IFINDEX", true, &|party| party.ifindex.to_string()),
-        ("NETNS", true, &|party| or_dash(party.netns)),
-        ("EVIDENCE", true, &|party| party.evidence.clone()),
-        ("FIRST SEEN", true, &|party| party.first_seen.clone()),
-        ("ROLE", false, &|party| party.role.clone()),
-        ("NEW ADDRESS", false, &|party| or_dash(party.new_address)),
-    ];
-    columns(&all, &incident.parties, wide)
+const PARTY: &[Column<Party>] = &[
+    Column::text("PARTY", label),
+    Column::text("PORT", |party| party.port.clone()),
+    Column::text("MAC", |party| party.mac.clone()),
+    Column::wide(Column::text("IFINDEX", |party| party.ifindex.to_string())),
+    Column::wide(Column::text("NETNS", |party| or_dash(party.netns))),
+    Column::wide(Column::text("EVIDENCE", |party| party.evidence.clone())),
+    Column::wide(Column::text("FIRST SEEN", |party| party.first_seen.clone())),
+    Column::word("ROLE", |party| party.role.clone()),
+    Column::address("NEW ADDRESS", |party| or_dash(party.new_address)),
+];
+
+pub(super) fn parties(incident: &Incident, look: Look) -> String {
+    columns(PARTY, &incident.parties, look)
 }
 
 /// The name that says most.
@@ -209,9 +248,13 @@ fn fate(eviction: &Eviction) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use expect_test::expect_file;
     use serde_json::{Value, from_str, json};
 
-    use super::*;
+    use super::{
+        super::render::{golden::visible, json as as_json},
+        *,
+    };
 
     pub(in crate::cli) fn healed() -> Value {
         json!({
@@ -263,7 +306,7 @@ pub(super) mod tests {
 
     fn shown(incidents: Value, output: Output) -> String {
         let incidents: Vec<Incident> = serde_json::from_value(incidents).unwrap();
-        show(&incidents, output).unwrap()
+        show(&incidents, Look::piped(output))
     }
 
     #[test]
@@ -305,7 +348,6 @@ pub(super) mod tests {
   not healed: the agent observes and does not act (run with --mode enforce to heal)
 ";
         assert_eq!(shown(json!([open()]), Output::Table), want);
-        assert_eq!(shown(json!([]), Output::Table), "no duplicate is open, and none was lately\n");
     }
 
     #[test]
@@ -402,12 +444,31 @@ pub(super) mod tests {
         assert!(told.contains("\n  sportsagent gets 10.8.64.4, generation 4: done\n"), "{told}");
         let nobody = plans(&incidents(json!([open()])));
         assert!(nobody.contains("\n  nobody would be contained or moved\n"), "{nobody}");
-        assert_eq!(plans(&incidents(json!([healed()]))), "no duplicate is open, so there is nothing to do\n");
+        assert_eq!(plans(&incidents(json!([healed()]))), "");
+    }
+
+    #[test]
+    fn what_a_person_sees_is_kept() {
+        let mut hostile = open();
+        hostile["parties"][1]["sandbox"] = json!("=cmd|' /C calc'!A0\u{1b}[2J\u{202e}");
+        let incidents: Vec<Incident> = serde_json::from_value(json!([hostile, healed()])).unwrap();
+        let look = Look::piped(Output::Table);
+        let looks = [
+            look,
+            Look { wide: true, ..look },
+            Look { header: false, ..look },
+            Look { width: Some(60), ..look },
+            Look { colour: true, ..look },
+        ];
+        let shown = looks.map(|look| show(&incidents, look) + "\n").concat();
+        let csv = csv(&incidents, true).unwrap();
+        expect_file!["golden/conflicts.txt"].assert_eq(&visible(&format!("{shown}{csv}\n{}", plans(&incidents))));
     }
 
     #[test]
     fn json_is_what_the_agent_says() {
-        let value: Value = from_str(&shown(json!([open(), healed()]), Output::Json)).unwrap();
+        let incidents: Vec<Incident> = serde_json::from_value(json!([open(), healed()])).unwrap();
+        let value: Value = from_str(&as_json(&incidents).unwrap()).unwrap();
         assert_eq!(value, json!([open(), healed()]));
     }
 }

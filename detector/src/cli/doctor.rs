@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
 use super::{
     config::{CONFIG, validate},
     exit::{Exit, Failure},
-    render::{Column, columns, json, or_dash, plain, print},
+    render::{Column, List, Listed, Output, json, or_dash, plain, print},
     small_runtime,
 };
 use crate::{
@@ -21,6 +19,7 @@ Examples:
   dupip doctor                       everything, on every bridge
   dupip doctor --bridge rt0          on this bridge only
   dupip doctor --explain arp_ignore  what a check looks at, why, and how to mend it
+  dupip doctor --filter status!=ok   only what is not as it should be
   dupip doctor -o json | jq '.checks[] | select(.status == \"missing\")'
 
 Each line is ok, warning (dupip works and does less than it could), missing (`dupip run` cannot
@@ -42,12 +41,11 @@ pub(super) struct Args {
     /// The agent's configuration
     #[arg(long, value_name = "PATH", env = "DUPIP_CONFIG", default_value = CONFIG)]
     config: PathBuf,
-    /// How to show it
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Form,
     /// Look at nothing, and say of one check what it looks at, why, and how to mend it; `all` for each
     #[arg(long, value_name = "CHECK", value_parser = topics)]
     explain: Option<Topics>,
+    #[command(flatten)]
+    list: List<Check>,
 }
 
 /// The checks that are to be explained.
@@ -61,14 +59,6 @@ fn topics(name: &str) -> Result<Topics, String> {
     found.map(Topics).ok_or_else(|| format!("there is no such check; there are all, {}", all()))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// Lines, for people
-    Text,
-    /// JSON, for programs
-    Json,
-}
-
 /// What was found, as JSON.
 #[derive(Debug, serde::Serialize)]
 struct Answer<'a> {
@@ -80,7 +70,7 @@ struct Answer<'a> {
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         if let Some(Topics(topics)) = self.explain {
-            print(explained(topics, self.output)?)?;
+            print(explained(topics, self.list.output)?)?;
             return Ok(Exit::Fine);
         }
         let questions = Questions {
@@ -91,21 +81,24 @@ impl Args {
             validate,
         };
         let checks = small_runtime()?.block_on(examine(&questions));
-        print(match self.output {
-            Form::Json => json(&Answer { status: worst(&checks), checks: &checks })?,
-            Form::Text => text(&checks),
+        let (status, exit) = (worst(&checks), exit(&checks));
+        let checks = self.list.pick(checks);
+        print(match self.list.output {
+            Output::Json => json(&Answer { status, checks: &checks })?,
+            Output::Csv => self.list.text(&checks, self.list.look())?,
+            _ => self.list.text(&checks, self.list.look())? + &todo(&checks),
         })?;
-        Ok(exit(&checks))
+        Ok(exit)
     }
 }
 
-fn explained(topics: &[Topic], output: Form) -> Result<String, Failure> {
+fn explained(topics: &[Topic], output: Output) -> Result<String, Failure> {
     let text = |Topic { name, what, why, mend }: &Topic| {
         format!("{name}\n  What it looks at: {what}\n  Why it matters:   {why}\n  How to mend it:   {mend}\n")
     };
     match output {
-        Form::Json => json(&topics),
-        Form::Text => Ok(topics.iter().map(text).collect::<Vec<_>>().join("\n")),
+        Output::Json => json(&topics),
+        _ => Ok(topics.iter().map(text).collect::<Vec<_>>().join("\n")),
     }
 }
 
@@ -124,16 +117,19 @@ fn exit(checks: &[Check]) -> Exit {
     }
 }
 
-fn text(checks: &[Check]) -> String {
-    let all: [Column<'_, Check>; 4] = [
-        ("STATUS", false, &|check| check.status.as_str().to_owned()),
-        ("CHECK", false, &|check| check.name.to_owned()),
-        ("OF", false, &|check| or_dash(check.subject.as_ref())),
-        ("WHAT IT MEANS", false, &|check| check.meaning.clone()),
+impl Listed for Check {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::word("STATUS", |check| check.status.as_str().to_owned()),
+        Column::text("CHECK", |check| check.name.to_owned()),
+        Column::text("OF", |check| or_dash(check.subject.as_ref())),
+        Column::prose("WHAT IT MEANS", |check| check.meaning.clone()),
     ];
+}
+
+fn todo(checks: &[Check]) -> String {
     let todo: String = checks.iter().filter(|check| check.status != Status::Ok).filter_map(remedy).collect();
     let head = if todo.is_empty() { "" } else { "\nWhat to do:\n" };
-    columns(&all, checks, false) + head + &todo
+    head.to_owned() + &todo
 }
 
 fn remedy(check: &Check) -> Option<String> {
@@ -143,28 +139,10 @@ fn remedy(check: &Check) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
+
     use super::*;
-
-    fn check(name: &'static str, of: Option<&str>, status: Status, meaning: &str, remedy: Option<&str>) -> Check {
-        let [subject, remedy] = [of, remedy].map(|text| text.map(str::to_owned));
-        Check { name, subject, status, meaning: meaning.to_owned(), remedy, lack: None }
-    }
-
-    #[test]
-    fn what_is_fine_is_a_line_and_what_is_not_says_what_to_do() {
-        let good = check("kernel.tap", None, Status::Ok, "the tap loads, and hooks in by TCX", None);
-        let bad = check("arp_ignore", Some("rt0"), Status::Warning, "is 8: silent", Some("sysctl -w x=1"));
-        let want = "STATUS  CHECK       OF  WHAT IT MEANS\n\
-                    ok      kernel.tap  -   the tap loads, and hooks in by TCX\n";
-        assert_eq!(text(std::slice::from_ref(&good)), want);
-        let want = "STATUS   CHECK       OF   WHAT IT MEANS\n\
-                    ok       kernel.tap  -    the tap loads, and hooks in by TCX\n\
-                    warning  arp_ignore  rt0  is 8: silent\n\
-                    \n\
-                    What to do:\n  \
-                    arp_ignore of rt0: sysctl -w x=1\n";
-        assert_eq!(text(&[good, bad]), want);
-    }
+    use crate::cli::render::golden::forms;
 
     #[test]
     fn a_check_is_explained_in_four_lines() {
@@ -173,24 +151,44 @@ mod tests {
                     What it looks at: Whether eBPF programs are compiled (net.core.bpf_jit_enable).\n  \
                     Why it matters:   Each frame passes the tap: interpreted, that takes several times as much of the processor.\n  \
                     How to mend it:   sysctl -w net.core.bpf_jit_enable=1\n";
-        assert_eq!(explained(topics, Form::Text).unwrap(), want);
+        assert_eq!(explained(topics, Output::Table).unwrap(), want);
     }
 
     #[test]
     fn all_can_be_explained_and_nonsense_lists_what_there_is() {
         let Topics(all) = topics("all").unwrap();
-        assert_eq!(explained(all, Form::Text).unwrap().matches("How to mend it:").count(), TOPICS.len());
+        assert_eq!(explained(all, Output::Table).unwrap().matches("How to mend it:").count(), TOPICS.len());
         let error = topics("kernel").unwrap_err();
         assert!(error.starts_with("there is no such check; there are all, kernel.version, kernel.bpf, "), "{error}");
     }
 
     #[test]
-    fn a_configuration_with_keys_that_there_are_not_is_wrong() {
-        assert_eq!(validate("mode = \"enforce\"\nevictions-per-minute = 5"), Ok(()));
-        assert_eq!(
-            validate("evictions-per-minut = 5").unwrap_err(),
-            "it has keys that there are not: `evictions-per-minut`"
-        );
-        assert!(validate("mode = ").is_err());
+    fn a_person_sees_what_is_missing_and_what_to_do() {
+        let check = |name, status, meaning: &str| Check {
+            name,
+            subject: None,
+            status,
+            meaning: meaning.to_owned(),
+            remedy: None,
+            lack: None,
+        };
+        let lacking = Check {
+            subject: Some("rt0".to_owned()),
+            remedy: Some("give dupip what it needs".to_owned()),
+            lack: Some(Lack::Permission),
+            ..check(
+                "right.net_raw",
+                Status::Missing,
+                "nobody can be asked whether an address is theirs, so nothing is sure",
+            )
+        };
+        let checks = [
+            check("kernel.release", Status::Ok, "6.18 has all that dupip uses"),
+            check("kernel.log", Status::Skipped, "it could not be looked at"),
+            check("agent.paused", Status::Warning, "nothing new is done"),
+            lacking,
+        ];
+        expect_file!["golden/doctor.txt"].assert_eq(&(forms(&checks) + "--- what to do\n" + &todo(&checks)));
+        assert_eq!((worst(&checks), exit(&checks)), (Status::Missing, Exit::NotPermitted));
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     exit::{self, Exit, Failure, note},
-    render::{Format, Output, domain, or_dash, plain, print},
+    render::{Column, List, Listed, Look, Output, csv, domain, or_dash, paint, print},
     small_runtime,
 };
 use crate::http::{
@@ -34,9 +34,12 @@ Examples:
   dupip events                                       what was told lately, oldest first
   dupip events -f                                    the last ten, and each one as it comes
   dupip events -f --kind duplicate,reopened,healed   only these kinds
+  dupip events --filter severity=error --sort address
+  dupip events -f -o csv --filter address=10.8.64.2
   dupip events -n 1 -o json | jq -r .cursor          where the stream stands
   dupip events --after CURSOR -f -o json             from there on, nothing twice
 
+--filter looks at what has come; --kind also spares the agent sending the rest. -n counts what is shown.
 With -o json each line is one event with its cursor. The agent keeps some thousand events; what was
 dropped before it could be shown, and that the agent was restarted, is told on standard error.";
 
@@ -67,7 +70,7 @@ pub(super) struct Args {
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
     kinds: Vec<String>,
     #[command(flatten)]
-    format: Format,
+    list: List<Event>,
 }
 
 impl Args {
@@ -84,20 +87,27 @@ impl Args {
 
     async fn show(self, socket: &Path) -> Result<(), Failure> {
         let last = self.lines.or((self.follow && self.after.is_none()).then_some(LAST));
-        let output = self.format.output;
+        if self.follow && self.list.sort.is_some() {
+            return Err(Failure::new(Exit::Usage, "--sort needs an end, and --follow has none"));
+        }
+        let (list, mut seen) = (self.list, 0);
         let mut source = Source::new(socket, self.after, &self.kinds);
         let mut kept = VecDeque::new();
         while let Some(events) = source.more().await? {
-            kept.extend(events);
+            seen += events.len();
+            kept.extend(events.into_iter().filter(|event| list.is_asked_for(event)));
             let surplus = last.map_or(0, |last| kept.len().saturating_sub(last));
             kept.drain(..surplus);
         }
-        write(kept.make_contiguous(), output)?;
+        print(head(&list)?)?;
+        let kept = list.pick(kept.into());
+        write(&kept, &list)?;
         if !self.follow {
+            list.tell_if_empty(kept.len(), seen, "the agent has told of nothing yet");
             return Ok(());
         }
         loop {
-            write(&source.next().await?, output)?;
+            write(&list.pick(source.next().await?), &list)?;
         }
     }
 }
@@ -207,48 +217,71 @@ async fn nobody_reads() {
     }
 }
 
-fn write(events: &[Event], output: Output) -> Result<(), Failure> {
-    let lines: Vec<String> = events.iter().map(|event| show(event, output)).collect::<Result<_, _>>()?;
-    if lines.is_empty() { Ok(()) } else { print(lines.concat()) }
+impl Listed for Event {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("TIME", |event| event.time.clone()),
+        Column::word("SEVERITY", |event| event.severity.clone()),
+        Column::text("KIND", |event| event.kind.clone()),
+        Column::wide(Column::text("BRIDGE", |event| {
+            or_dash(event.bridge.as_ref().map(|bridge| domain(bridge, event.vlan)))
+        })),
+        Column::wide(Column::address("ADDRESS", |event| or_dash(event.address))),
+        Column::wide(Column::text("INCIDENT", |event| or_dash(event.incident))),
+        Column::wide(Column::text("PORT", |event| {
+            or_dash(event.port.clone().or(event.ifindex.map(|index| index.to_string())))
+        })),
+        Column::wide(Column::text("MAC", |event| or_dash(event.mac.as_ref()))),
+        Column::prose("MESSAGE", |event| event.message.clone()),
+    ];
 }
 
-/// One event: a line for a person, or JSON on a line.
-pub(super) fn show(event: &Event, output: Output) -> Result<String, Failure> {
-    match output {
-        Output::Json => one_line(event),
-        Output::Table => Ok(line(event, "")),
-        Output::Wide => Ok(line(event, &format!("{}  ", place(event)))),
+/// How wide each column is, since nobody knows what is to come.
+const WIDTHS: [usize; 9] = [24, 8, 15, 12, 15, 8, 15, 17, 0];
+
+/// What stands above the events.
+fn head(list: &List<Event>) -> Result<String, Failure> {
+    match (list.output, list.look()) {
+        (Output::Json, _) | (_, Look { header: false, .. }) => Ok(String::new()),
+        (Output::Csv, _) => csv::<Event>([], true),
+        (_, look) => Ok(padded(look, |column| column.name.to_owned())),
     }
+}
+
+fn write(events: &[Event], list: &List<Event>) -> Result<(), Failure> {
+    let look = list.look();
+    let text = match list.output {
+        Output::Json => events.iter().map(one_line).collect::<Result<_, _>>()?,
+        Output::Csv => csv(events, false)?,
+        _ => events.iter().map(|event| line(event, look)).collect::<String>(),
+    };
+    if text.is_empty() { Ok(()) } else { print(text) }
 }
 
 fn one_line(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map(|text| text + "\n").map_err(|error| Failure::new(Exit::Bug, error))
 }
 
-/// Columns of a fixed width, since nobody knows what is to come.
-fn line(event: &Event, place: &str) -> String {
-    let Event { time, severity, kind, message, .. } = event;
-    plain(&format!("{time}  {severity:<8}  {kind:<15}  {place}{message}")).replace('\n', " ") + "\n"
+/// One event as a person reads it, all of it.
+pub(super) fn line(event: &Event, look: Look) -> String {
+    padded(look, |column| column.shown(event, look))
 }
 
-fn place(event: &Event) -> String {
-    let bridge = event.bridge.as_ref().map(|bridge| domain(bridge, event.vlan));
-    let port = event.port.clone().or(event.ifindex.map(|index| index.to_string()));
-    format!(
-        "{:<12}  {:<15}  {:<8}  {:<15}  {:<17}",
-        or_dash(bridge),
-        or_dash(event.address),
-        or_dash(event.incident),
-        or_dash(port),
-        or_dash(event.mac.as_ref()),
-    )
+fn padded(look: Look, cell: impl Fn(&Column<Event>) -> String) -> String {
+    let shown = Event::COLUMNS.iter().zip(WIDTHS).filter(|(column, _)| column.is_shown(look.wide));
+    let cells = shown.map(|(column, width)| {
+        let text = format!("{:<width$}", cell(column));
+        if column.is_coloured() { paint(&text, look) } else { text }
+    });
+    cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
 }
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
     use serde_json::{Value, from_str, json};
 
     use super::*;
+    use crate::cli::render::golden::visible;
 
     fn martian() -> Value {
         json!({
@@ -259,23 +292,18 @@ mod tests {
         })
     }
 
-    fn shown(output: Output) -> String {
-        show(&serde_json::from_value(martian()).unwrap(), output).unwrap()
-    }
-
     #[test]
     fn a_person_reads_one_line_for_each_event() {
-        assert_eq!(shown(Output::Table), "2026-06-12T09:00:00.120Z  warning   martian          so it\u{fffd} is\n");
-        assert_eq!(
-            shown(Output::Wide),
-            "2026-06-12T09:00:00.120Z  warning   martian          rt0.12        192.0.2.1        -         7                \
-             02:00:00:00:00:07  so it\u{fffd} is\n"
-        );
+        let event: Event = serde_json::from_value(martian()).unwrap();
+        let look = Look::piped(Output::Table);
+        let looks = [look, Look { wide: true, ..look }, Look { colour: true, ..look }];
+        let shown = looks.map(|look| padded(look, |column| column.name.to_owned()) + &line(&event, look)).concat();
+        expect_file!["golden/events.txt"].assert_eq(&visible(&(shown + &csv([&event], true).unwrap())));
     }
 
     #[test]
     fn json_is_one_line_and_what_the_agent_says() {
-        let text = shown(Output::Json);
+        let text = one_line(&serde_json::from_value::<Event>(martian()).unwrap()).unwrap();
         assert_eq!((text.matches('\n').count(), text.ends_with('\n')), (1, true));
         assert_eq!(from_str::<Value>(&text).unwrap(), martian());
     }

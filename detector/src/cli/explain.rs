@@ -11,7 +11,7 @@ use super::{
     conflicts::{again, decision, label, moves, others, parties},
     exit::{Exit, Failure},
     lease::Place,
-    render::{Column, Format, Output, columns, domain, json, plain, print},
+    render::{Column, Format, Look, Output, columns, domain, json, plain, print},
 };
 use crate::http::api::{Eviction, Explained, Incident, JournalEntry, Party, Sighting};
 
@@ -46,19 +46,19 @@ impl Args {
         let explained = self.place.book(socket, false)?.explained(self.number)?;
         print(match self.format.output {
             Output::Json => json(&explained)?,
-            output => tell(&explained, output == Output::Wide),
+            _ => tell(&explained, Look { colour: false, ..self.format.look() }),
         })?;
         Ok(Exit::Fine)
     }
 }
 
-fn tell(explained: &Explained, wide: bool) -> String {
+fn tell(explained: &Explained, look: Look) -> String {
     let Explained { incident, history, history_known } = explained;
     let told = [
-        headline(incident, wide),
-        parties(incident, wide),
-        time_line(incident),
-        leases(incident, history, *history_known, wide),
+        headline(incident, look.wide),
+        parties(incident, look),
+        time_line(incident, look),
+        leases(incident, history, *history_known, look),
         contest(incident),
         outcome(incident),
     ];
@@ -87,19 +87,28 @@ struct Moment {
     what: String,
 }
 
-fn time_line(incident: &Incident) -> String {
+/// A moment by the wall clock.
+struct Dated {
+    time: String,
+    moment: Moment,
+}
+
+const DATED: &[Column<Dated>] = &[
+    Column::text("TIME", |dated| dated.time.clone()),
+    Column::text("AFTER", |dated| after(dated.moment.after_ms)),
+    Column::prose("WHAT", |dated| dated.moment.what.clone()),
+];
+
+fn time_line(incident: &Incident, look: Look) -> String {
     let opened = parse_rfc3339(&incident.opened).ok();
     let mut moments: Vec<Moment> = first_sights(incident, opened).chain(claims(incident, opened)).collect();
     moments.push(Moment { after_ms: micros(incident.named_us), what: named(incident) });
     moments.extend(incident.evictions.iter().flat_map(|eviction| steps(incident, eviction)));
     moments.extend(end(incident, opened));
     moments.sort_by(|one, other| one.after_ms.total_cmp(&other.after_ms));
-    let all: [Column<'_, Moment>; 3] = [
-        ("TIME", false, &|moment| opened.map_or_else(|| "-".to_owned(), |opened| wall(opened, moment.after_ms))),
-        ("AFTER", false, &|moment| after(moment.after_ms)),
-        ("WHAT", false, &|moment| moment.what.clone()),
-    ];
-    columns(&all, &moments, false)
+    let time = |moment: &Moment| opened.map_or_else(|| "-".to_owned(), |opened| wall(opened, moment.after_ms));
+    let dated: Vec<_> = moments.into_iter().map(|moment| Dated { time: time(&moment), moment }).collect();
+    columns(DATED, &dated, Look { wide: false, ..look })
 }
 
 /// When each came, unless the claim that it came with is told anyway.
@@ -184,26 +193,27 @@ fn end(incident: &Incident, opened: Option<SystemTime>) -> Option<Moment> {
     Some(Moment { after_ms: after_ms?, what }).filter(|_| incident.closed.is_some())
 }
 
-fn leases(incident: &Incident, history: &[JournalEntry], is_known: bool, wide: bool) -> String {
+const CHANGES: &[Column<JournalEntry>] = &[
+    Column::text("TIME", |entry| entry.time.clone()),
+    Column::text("LEASE", lease_of),
+    Column::text("CHANGE", change),
+    Column::prose("WHY", |entry| entry.reason.clone()),
+];
+
+fn leases(incident: &Incident, history: &[JournalEntry], is_known: bool, look: Look) -> String {
     let Incident { address, .. } = incident;
     match history {
         _ if !is_known => return format!("What became of {address} is not known: the lease database cannot be read\n"),
         [] => return format!("Nobody ever had a lease on {address}\n"),
         _ => {}
     }
-    let left_out = if wide { 0 } else { history.len().saturating_sub(SHOWN) };
-    let all: [Column<'_, JournalEntry>; 4] = [
-        ("TIME", false, &|entry| entry.time.clone()),
-        ("LEASE", false, &lease_of),
-        ("CHANGE", false, &change),
-        ("WHY", false, &|entry| entry.reason.clone()),
-    ];
+    let left_out = if look.wide { 0 } else { history.len().saturating_sub(SHOWN) };
     let earlier = match left_out {
         0 => String::new(),
         count => format!(" ({count} earlier changes: dupip lease history {address})"),
     };
     let shown = history.get(left_out..).unwrap_or_default();
-    format!("What became of {address}{earlier}\n{}", columns(&all, shown, false))
+    format!("What became of {address}{earlier}\n{}", columns(CHANGES, shown, Look { wide: false, ..look }))
 }
 
 fn lease_of(entry: &JournalEntry) -> String {
@@ -275,6 +285,7 @@ fn after(ms: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
     use serde_json::{Value, json};
 
     use super::{
@@ -291,7 +302,8 @@ mod tests {
     }
 
     fn told(incident: Value, history: &[Value], wide: bool) -> String {
-        tell(&serde_json::from_value(json!({"incident": incident, "history": history})).unwrap(), wide)
+        let look = Look { wide, ..Look::piped(Output::Table) };
+        tell(&serde_json::from_value(json!({"incident": incident, "history": history})).unwrap(), look)
     }
 
     /// Its lines, whatever the width of the columns in them.
@@ -394,7 +406,16 @@ Outcome: healed 44.3 ms after the first contradiction; every loser was verified 
         assert!(!text.contains("generation 8 ") && text.contains("generation 9 "), "{text}");
         assert!(told(healed(), &history, true).contains("generation 8 "));
         let unknown = json!({"incident": healed(), "history": [], "history_known": false});
-        let text = tell(&serde_json::from_value(unknown).unwrap(), false);
+        let text = tell(&serde_json::from_value(unknown).unwrap(), Look::piped(Output::Table));
         assert_lines(&text, &["What became of 10.8.64.2 is not known: the lease database cannot be read"]);
+    }
+
+    #[test]
+    fn a_story_fits_a_narrow_terminal() {
+        let explained = serde_json::from_value(
+            json!({"incident": healed(), "history": [entry(1, "reserve", 1, None, Some("reserved"))]}),
+        );
+        let look = Look { width: Some(70), ..Look::piped(Output::Table) };
+        expect_file!["golden/explain.txt"].assert_eq(&tell(&explained.unwrap(), look));
     }
 }

@@ -17,20 +17,20 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   dupip man | man -l -
-  dupip man --dir /usr/local/share/man/man1";
+  dupip man --directory /usr/local/share/man/man1";
 
 /// Print the manual page, or write one for each verb
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Write dupip.1, dupip-run.1 and so on into this directory, which is made if need be
-    #[arg(long, value_name = "PATH")]
-    dir: Option<PathBuf>,
+    /// Write dupip.1, dupip-run.1, dupip-lease-list.1 and so on into this directory, which is made if need be
+    #[arg(long, alias = "dir", value_name = "PATH")]
+    directory: Option<PathBuf>,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        match self.dir {
+        match self.directory {
             Some(dir) => write(&dir).map_err(|error| failed(&dir, &error))?,
             None => print(page()?)?,
         }

@@ -17,6 +17,7 @@ mod lease;
 mod listening;
 mod logging;
 mod man;
+mod meant;
 mod openapi;
 mod pause;
 mod policy;
@@ -31,10 +32,11 @@ mod scan;
 mod service;
 mod support_bundle;
 mod table;
+mod watch;
 
 use std::{panic, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{self, Runtime};
 
@@ -51,6 +53,7 @@ Examples:
   dupip run --bridge rt0                   watch rt0 and tell; change nothing
   dupip run --bridge rt0 --mode enforce    also move the loser of a settled contest
   dupip table                              who has which address
+  dupip table --watch                      the same, live
   dupip conflicts                          duplicates, open and lately closed
   dupip explain 3                          the story of one of them
   dupip quarantine list                    whose claims are dropped, and how many by now
@@ -79,6 +82,9 @@ pub struct Cli {
     /// The agent's Unix socket
     #[arg(long, global = true, value_name = "PATH", env = "DUPIP_SOCKET", default_value = SOCKET)]
     socket: PathBuf,
+    /// When to use colours: on a terminal, unless NO_COLOR is set; always; or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -129,7 +135,8 @@ impl Cli {
     /// Does what was asked for, tells on standard error what went wrong, and says how it ended.
     #[must_use]
     pub fn run(self) -> Exit {
-        let Self { socket, verb } = self;
+        let Self { socket, color, verb } = self;
+        render::choose(color);
         let done = panic::catch_unwind(|| match verb {
             Verb::Run(_) => run::run(&socket),
             Verb::Table(args) => args.run(&socket),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     exit::{Exit, Failure, note},
     lease::{Place, Within},
-    render::{Column, Format, Output, columns, domain, json, or_dash, print},
+    render::{Column, Format, List as Listing, Listed, Look, Output, columns, domain, json, or_dash, print},
     run::span,
 };
 use crate::{
@@ -85,6 +85,7 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   dupip pool list
   dupip pool list -o wide       also what is excluded, how long addresses rest, and how many are reserved
+  dupip pool list --sort free       the fullest first
   dupip pool list -o json | jq '.[] | select(.free < 10)'";
 
 #[derive(Debug, clap::Args)]
@@ -94,7 +95,7 @@ struct List {
     #[arg(long, value_name = "NAME")]
     bridge: Option<BridgeName>,
     #[command(flatten)]
-    format: Format,
+    list: Listing<Row>,
     #[command(flatten)]
     place: Place,
 }
@@ -161,7 +162,7 @@ impl Create {
         let row = row(&pool, &store.standings(Some(domain))?);
         print(match self.format.output {
             Output::Json => json(&row)?,
-            output => show(&[row], output),
+            _ => show(&[row], self.format.look()),
         })?;
         Ok(Exit::Fine)
     }
@@ -185,15 +186,10 @@ impl List {
         pools.retain(|pool| self.bridge.is_none_or(|bridge| pool.domain().bridge == bridge));
         let standings = store.standings(None)?;
         let rows: Vec<_> = pools.iter().map(|pool| row(pool, &standings)).collect();
-        print(match self.format.output {
-            Output::Json => json(&rows)?,
-            output => show(&rows, output),
-        })?;
-        if rows.is_empty() {
-            note(
-                "there is no pool; make one: dupip pool create --bridge rt0 --subnet 10.8.64.0/24 --gateway 10.8.64.1",
-            );
-        }
+        self.list.print(
+            rows,
+            "there is no pool; make one: dupip pool create --bridge rt0 --subnet 10.8.64.0/24 --gateway 10.8.64.1",
+        )?;
         Ok(Exit::Fine)
     }
 }
@@ -274,22 +270,27 @@ fn is_taken(row: &Standing) -> bool {
     !(ends && row.left == Some(Span::ZERO))
 }
 
-fn show(rows: &[Row], output: Output) -> String {
-    let all: [Column<'_, Row>; 12] = [
-        ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
-        ("SUBNET", false, &|row| row.subnet.clone()),
-        ("GATEWAY", false, &|row| or_dash(row.gateway)),
-        ("EXCLUDED", true, &|row| or_dash((!row.excluded.is_empty()).then(|| row.excluded.join(",")))),
-        ("RESTS", true, &|row| rest(row.cooldown_ms)),
-        ("SIZE", false, &|row| row.size.to_string()),
-        ("FREE", false, &|row| row.free.to_string()),
-        ("RESERVED", true, &|row| row.reserved.to_string()),
-        ("BOUND", false, &|row| row.bound.to_string()),
-        ("DRAINING", false, &|row| row.draining.to_string()),
-        ("COOLDOWN", false, &|row| row.cooldown.to_string()),
-        ("QUARANTINED", false, &|row| row.quarantined.to_string()),
+impl Listed for Row {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("BRIDGE", |row| domain(&row.bridge, row.vlan)),
+        Column::address("SUBNET", |row| row.subnet.clone()),
+        Column::address("GATEWAY", |row| or_dash(row.gateway)),
+        Column::wide(Column::text("EXCLUDED", |row| {
+            or_dash((!row.excluded.is_empty()).then(|| row.excluded.join(",")))
+        })),
+        Column::wide(Column::text("RESTS", |row| rest(row.cooldown_ms))),
+        Column::text("SIZE", |row| row.size.to_string()),
+        Column::text("FREE", |row| row.free.to_string()),
+        Column::wide(Column::text("RESERVED", |row| row.reserved.to_string())),
+        Column::text("BOUND", |row| row.bound.to_string()),
+        Column::text("DRAINING", |row| row.draining.to_string()),
+        Column::text("COOLDOWN", |row| row.cooldown.to_string()),
+        Column::text("QUARANTINED", |row| row.quarantined.to_string()),
     ];
-    columns(&all, rows, output == Output::Wide)
+}
+
+fn show(rows: &[Row], look: Look) -> String {
+    columns(Row::COLUMNS, rows, look)
 }
 
 fn rest(millis: u64) -> String {
@@ -298,7 +299,10 @@ fn rest(millis: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
+
     use super::*;
+    use crate::cli::render::golden::forms;
     use crate::net::{Generation, Lease};
 
     fn pool() -> Pool {
@@ -330,12 +334,6 @@ mod tests {
         ];
         let row = row(&pool(), &rows);
         assert_eq!((row.size, row.free, row.bound, row.cooldown), (6, 4, 1, 1), "what has rested is free");
-        let want = "\
-BRIDGE  SUBNET        GATEWAY    SIZE  FREE  BOUND  DRAINING  COOLDOWN  QUARANTINED
-rt0     10.8.64.0/28  10.8.64.1  6     4     1      0         1         0
-";
-        assert_eq!(show(std::slice::from_ref(&row), Output::Table), want);
-        let wide = show(&[row], Output::Wide);
-        assert!(wide.contains("10.8.64.8-10.8.64.15  1m 30s"), "{wide}");
+        expect_file!["golden/pool.txt"].assert_eq(&forms(&[row]));
     }
 }

@@ -1,6 +1,6 @@
 //! `dupip quarantine`: whose claims are dropped, and letting somebody go.
 
-use std::{net::Ipv4Addr, path::Path, slice::from_ref, time::SystemTime};
+use std::{net::Ipv4Addr, path::Path, slice::from_ref};
 
 use clap::Subcommand;
 
@@ -8,7 +8,7 @@ use super::{
     ask,
     exit::{Exit, Failure, note},
     lease::vlan,
-    render::{Column, Format, Output, ago, columns, domain, json, or_dash, print},
+    render::{Column, Format, List as Listing, Listed, Output, columns, domain, json, or_dash, print},
     small_runtime,
 };
 use crate::{
@@ -47,13 +47,14 @@ enum Verb {
 const LIST_EXAMPLES: &str = "\
 Examples:
   dupip quarantine list
+  dupip quarantine list --filter port=veth02 --sort -dropped
   dupip quarantine list -o json | jq '.[] | select(.dropped > 1000)'";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = LIST_EXAMPLES)]
 struct List {
     #[command(flatten)]
-    format: Format,
+    list: Listing<Quarantined>,
 }
 
 const LIFT_EXAMPLES: &str = "\
@@ -84,7 +85,7 @@ impl Args {
         match self.verb {
             Verb::List(list) => {
                 let contained: Vec<Quarantined> = ask(&Client::new(socket), "/api/v1/quarantine")?;
-                print(show(&contained, list.format.output, SystemTime::now())?)?;
+                list.list.print(contained, "nothing is in quarantine")?;
             }
             Verb::Lift(lift) => lift.run(socket)?,
         }
@@ -99,7 +100,10 @@ impl Lift {
         let change = async { Client::new(socket).change("/api/v1/quarantine/lift", &request).await };
         let lifted: Quarantined = small_runtime()?.block_on(change)?;
         note(format_args!("{port} may claim {address} again{}", outlook(&lifted)));
-        print(show(from_ref(&lifted), format.output, SystemTime::now())?)
+        print(match format.output {
+            Output::Json => json(&from_ref(&lifted))?,
+            _ => columns(Quarantined::COLUMNS, from_ref(&lifted), format.look()),
+        })
     }
 }
 
@@ -108,30 +112,26 @@ fn outlook(lifted: &Quarantined) -> String {
     lifted.incident.map(of).unwrap_or_default()
 }
 
-fn show(contained: &[Quarantined], output: Output, now: SystemTime) -> Result<String, Failure> {
-    let all: [Column<'_, Quarantined>; 9] = [
-        ("PORT", false, &|of| of.port.clone()),
-        ("IFINDEX", true, &|of| of.ifindex.to_string()),
-        ("SANDBOX", false, &|of| or_dash(of.sandbox.as_ref())),
-        ("ADDRESS", false, &|of| of.address.to_string()),
-        ("ON", false, &|of| domain(&of.bridge, of.vlan)),
-        ("INCIDENT", false, &|of| or_dash(of.incident)),
-        ("SINCE", false, &|of| or_dash(of.since.as_ref().map(|since| ago(since, now)))),
-        ("AT", true, &|of| or_dash(of.since.as_ref())),
-        ("DROPPED", false, &|of| or_dash(of.dropped)),
+impl Listed for Quarantined {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("PORT", |of| of.port.clone()),
+        Column::wide(Column::text("IFINDEX", |of| of.ifindex.to_string())),
+        Column::text("SANDBOX", |of| or_dash(of.sandbox.as_ref())),
+        Column::address("ADDRESS", |of| of.address.to_string()),
+        Column::text("ON", |of| domain(&of.bridge, of.vlan)),
+        Column::text("INCIDENT", |of| or_dash(of.incident)),
+        Column::age("SINCE", |of| or_dash(of.since.as_ref())),
+        Column::text("DROPPED", |of| or_dash(of.dropped)),
     ];
-    match output {
-        Output::Json => json(&contained),
-        _ if contained.is_empty() => Ok("nothing is in quarantine\n".to_owned()),
-        output => Ok(columns(&all, contained, output == Output::Wide)),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, from_str, from_value, json};
+    use expect_test::expect_file;
+    use serde_json::{Value, from_value, json};
 
     use super::*;
+    use crate::cli::render::golden::forms;
 
     fn contained() -> Value {
         json!([
@@ -142,29 +142,10 @@ mod tests {
         ])
     }
 
-    fn shown(contained: Value, output: Output) -> String {
-        let now = humantime::parse_rfc3339("2026-06-12T09:05:00Z").unwrap();
-        show(&from_value::<Vec<_>>(contained).unwrap(), output, now).unwrap()
-    }
-
     #[test]
     fn a_person_sees_who_may_not_say_what() {
-        let want = "\
-PORT    SANDBOX      ADDRESS    ON      INCIDENT  SINCE   DROPPED
-veth02  reviewagent  10.8.64.2  rt0     3         4m ago  17
-veth03  -            10.8.64.3  rt0.12  -         -       -
-";
-        assert_eq!(shown(contained(), Output::Table), want);
-        assert_eq!(shown(json!([]), Output::Table), "nothing is in quarantine\n");
-        let wide = shown(contained(), Output::Wide);
-        assert!(wide.lines().nth(1).unwrap().contains("  9        reviewagent"), "{wide}");
-        assert!(wide.contains("2026-06-12T09:00:00.123Z"), "{wide}");
-    }
-
-    #[test]
-    fn json_is_what_the_agent_says() {
-        assert_eq!(from_str::<Value>(&shown(contained(), Output::Json)).unwrap(), contained());
-        assert_eq!(shown(json!([]), Output::Json), "[]\n");
+        let rows: Vec<Quarantined> = from_value(contained()).unwrap();
+        expect_file!["golden/quarantine.txt"].assert_eq(&forms(&rows));
     }
 
     #[test]

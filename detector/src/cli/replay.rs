@@ -12,7 +12,7 @@ use super::{
     conflicts, events,
     exit::{self, Exit, Failure, note},
     policy::PolicyArgs,
-    render::{Format, Output, json, print},
+    render::{Format, Look, Output, json, print},
 };
 use crate::{
     allocator::read_leases,
@@ -113,7 +113,7 @@ impl Args {
         let recordings = self.sources.into_iter().map(Recording::open).collect::<Result<_, _>>()?;
         let telemetry = Telemetry::new().map_err(|error| Failure::new(Exit::Bug, error))?;
         let (mut merged, mut replay) = (Merged::new(recordings), Replay::new(settings));
-        let (mut teller, mut progress) = (Teller::new(telemetry, self.format.output), Progress::new());
+        let (mut teller, mut progress) = (Teller::new(telemetry, &self.format), Progress::new());
         while replay.step(&mut merged, &mut |at, finding| teller.tell(at, finding)) {
             teller.flush()?;
             progress.tell(replay.summary().frames, &merged);
@@ -141,17 +141,18 @@ impl Args {
 struct Teller {
     telemetry: Telemetry,
     output: Output,
+    look: Look,
     wall: Wall,
     lines: String,
     findings: Vec<Event>,
     count: u64,
-    failure: Option<Failure>,
 }
 
 impl Teller {
-    fn new(telemetry: Telemetry, output: Output) -> Self {
+    fn new(telemetry: Telemetry, format: &Format) -> Self {
         let (lines, findings) = (String::new(), Vec::new());
-        Self { telemetry, output, wall: Wall::recorded(), lines, findings, count: 0, failure: None }
+        let (output, look) = (format.output, format.look());
+        Self { telemetry, output, look, wall: Wall::recorded(), lines, findings, count: 0 }
     }
 
     fn tell(&mut self, at: Timestamp, finding: &Finding) {
@@ -161,17 +162,11 @@ impl Teller {
         match self.output {
             Output::Json if self.findings.len() < KEPT => self.findings.push(event),
             Output::Json => {}
-            output => match events::show(&event, output) {
-                Ok(line) => self.lines += &line,
-                Err(failure) => self.failure = Some(failure),
-            },
+            _ => self.lines += &events::line(&event, self.look),
         }
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
         if self.lines.is_empty() { Ok(()) } else { print(std::mem::take(&mut self.lines)) }
     }
 
@@ -180,8 +175,7 @@ impl Teller {
         let incidents: Vec<_> = replay.incidents().map(|of| incident(of, wall)).collect();
         let counts = Counts::of(replay, merged, wall);
         if self.output != Output::Json {
-            let wide = self.output == Output::Wide;
-            let told: String = incidents.iter().map(|of| conflicts::tell(of, wide) + "\n").collect();
+            let told: String = incidents.iter().map(|of| conflicts::tell(of, self.look) + "\n").collect();
             let gap = if self.count == 0 { "" } else { "\n" };
             return print(format!("{gap}{told}{}", counts.text()));
         }

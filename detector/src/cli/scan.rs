@@ -8,9 +8,8 @@ use super::{
     conflicts, events,
     exit::{Exit, Failure},
     policy::PolicyArgs,
-    render::{Format, Output, json, plain, print},
+    render::{List, Look, Output, json, plain, print},
     run::span,
-    table,
 };
 use crate::{
     agent::{self, TableRow},
@@ -31,12 +30,14 @@ const EXAMPLES: &str = "\
 Examples:
   dupip scan                         every bridge
   dupip scan --bridge rt0 -o wide    one bridge, with all that is known
+  dupip scan --filter state!=ok -o csv
   dupip scan --quiet                 for cron: says nothing unless something is wrong
   dupip scan -o json | jq '.incidents[].address'
 
 dupip looks at every port and into every namespace behind one, and asks on the bridge, by ARP
 probes, for every address that is configured, leased or known to the host, and for all of a
-network of at most 1024 addresses. Nothing is changed. It works with and without an agent.
+network of at most 1024 addresses. --filter and --sort are for the table only, which is all that -o csv
+has: duplicates and martians are told whatever it leaves out. Nothing is changed. It works with and without an agent.
 
 Exit codes: 0 nothing found, 1 a duplicate or a martian was found, 2 no such bridge, 4 not
 permitted (it takes what `dupip run` takes, without CAP_BPF), 5 the kernel cannot do it.";
@@ -60,7 +61,7 @@ pub(super) struct Args {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
-    format: Format,
+    list: List<Row>,
 }
 
 /// What was found, as JSON.
@@ -84,11 +85,14 @@ impl Args {
             timeout: Duration::from(self.timeout),
         })?;
         let found = is_found(&scanned);
-        let answer = Answer::of(scanned, &leases)?;
-        print(match (self.format.output, self.quiet) {
+        let mut answer = Answer::of(scanned, &leases)?;
+        answer.rows = self.list.pick(answer.rows);
+        let look = self.list.look();
+        print(match (self.list.output, self.quiet) {
             (Output::Json, _) => json(&answer)?,
-            (output, true) => answer.quiet(output),
-            (output, false) => answer.text(output)?,
+            (Output::Csv, _) => self.list.text(&answer.rows, look)?,
+            (_, true) => answer.quiet(look),
+            (_, false) => answer.text(self.list.text(&answer.rows, look)?, look),
         })?;
         Ok(if found { Exit::No } else { Exit::Fine })
     }
@@ -136,19 +140,18 @@ impl Answer {
     }
 
     /// Duplicates and martians, and nothing if there are none.
-    fn quiet(&self, output: Output) -> String {
-        let incidents = self.incidents.iter().map(|of| conflicts::tell(of, output == Output::Wide));
+    fn quiet(&self, look: Look) -> String {
+        let incidents = self.incidents.iter().map(|of| conflicts::tell(of, look));
         let martians = self.findings.iter().filter(|event| event.kind == "martian");
-        incidents.chain(martians.filter_map(|event| events::show(event, output).ok())).collect()
+        incidents.chain(martians.map(|event| events::line(event, look))).collect()
     }
 
-    fn text(&self, output: Output) -> Result<String, Failure> {
-        let found = self.quiet(output);
+    fn text(&self, table: String, look: Look) -> String {
+        let found = self.quiet(look);
         let gap = if found.is_empty() { "" } else { "\n" };
         let gaps: String = self.gaps.iter().map(not_seen).collect();
         let head = if gaps.is_empty() { "" } else { "\nNot seen:\n" };
-        let table = table::show(&self.rows, output, std::time::SystemTime::now())?;
-        Ok(format!("{table}{gap}{found}{head}{gaps}\n{}\n", self.conclusion()))
+        format!("{table}{gap}{found}{head}{gaps}\n{}\n", self.conclusion())
     }
 
     fn conclusion(&self) -> String {

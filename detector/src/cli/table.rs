@@ -1,11 +1,12 @@
 //! `dupip table`: who has which address.
 
-use std::{path::Path, time::SystemTime};
+use std::path::Path;
 
 use super::{
     ask,
     exit::{self, Exit, Failure},
-    render::{Column, Format, Output, ago, columns, domain, json, or_dash, print},
+    render::{Column, List, Listed, domain, or_dash},
+    watch,
 };
 use crate::http::{
     Client,
@@ -16,6 +17,10 @@ const EXAMPLES: &str = "\
 Examples:
   dupip table
   dupip table -o wide
+  dupip table --watch                                    live, full screen, duplicates first; q ends it
+  dupip table --filter state=duplicate --sort last-seen
+  dupip table --filter address=10.8.64.0/28 --filter sandbox~agent
+  dupip table -o csv --no-header > table.csv
   dupip table -o json | jq '.[] | select(.state == \"duplicate\")'
 
 A duplicate address has one row for each station that uses it.
@@ -27,45 +32,47 @@ other, closed and why); who is not seen is known by what it says on the wire.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
+    /// Show it live, on the whole terminal: duplicates first, with open incidents above; ? shows the keys
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
-    format: Format,
+    list: List<Row>,
 }
 
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        if self.watch {
+            return watch::watch(socket, &self.list);
+        }
         let rows: Vec<Row> = ask(&Client::new(socket), "/api/v1/table")?;
         if rows.iter().any(|row| !row.lease_known) {
             exit::note(
                 "the agent cannot read the lease database, so who holds which address is not known (LEASE is ?)",
             );
         }
-        print(show(&rows, self.format.output, SystemTime::now())?)?;
+        self.list.print(rows, "no address is in use yet; dupip doctor says what the agent can see")?;
         Ok(Exit::Fine)
     }
 }
 
-pub(super) fn show(rows: &[Row], output: Output, now: SystemTime) -> Result<String, Failure> {
-    let all: [Column<'_, Row>; 15] = [
-        ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
-        ("ADDRESS", false, &|row| row.address.to_string()),
-        ("MAC", false, &|row| row.mac.clone()),
-        ("PORT", false, &|row| row.port.clone()),
-        ("IFINDEX", true, &|row| row.ifindex.to_string()),
-        ("SANDBOX", false, &sandbox),
-        ("NETNS", false, &|row| or_dash(row.netns)),
-        ("REACH", true, &|row| or_dash(row.reach.as_ref())),
-        ("LEASE", false, &|row| holder(row)),
-        ("GENERATION", true, &|row| or_dash(row.lease.as_ref().map(|lease| lease.generation))),
-        ("EVIDENCE", true, &|row| row.evidence.clone()),
-        ("HITS", true, &|row| row.hits.to_string()),
-        ("FIRST SEEN", true, &|row| row.first_seen.clone()),
-        ("LAST SEEN", false, &|row| ago(&row.last_seen, now)),
-        ("STATE", false, &|row| row.state.clone()),
+impl Listed for Row {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("BRIDGE", |row| domain(&row.bridge, row.vlan)),
+        Column::address("ADDRESS", |row| row.address.to_string()),
+        Column::text("MAC", |row| row.mac.clone()),
+        Column::text("PORT", |row| row.port.clone()),
+        Column::wide(Column::text("IFINDEX", |row| row.ifindex.to_string())),
+        Column::text("SANDBOX", sandbox),
+        Column::text("NETNS", |row| or_dash(row.netns)),
+        Column::wide(Column::text("REACH", |row| or_dash(row.reach.as_ref()))),
+        Column::text("LEASE", holder),
+        Column::wide(Column::text("GENERATION", |row| or_dash(row.lease.as_ref().map(|lease| lease.generation)))),
+        Column::wide(Column::text("EVIDENCE", |row| row.evidence.clone())),
+        Column::wide(Column::text("HITS", |row| row.hits.to_string())),
+        Column::wide(Column::text("FIRST SEEN", |row| row.first_seen.clone())),
+        Column::age("LAST SEEN", |row| row.last_seen.clone()),
+        Column::word("STATE", |row| row.state.clone()),
     ];
-    match output {
-        Output::Json => json(&rows),
-        _ => Ok(columns(&all, rows, output == Output::Wide)),
-    }
 }
 
 fn sandbox(row: &Row) -> String {
@@ -90,12 +97,14 @@ fn lease(lease: &Holding) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use expect_test::expect_file;
     use serde_json::{Value, from_str, json, to_value};
 
     use super::*;
+    use crate::cli::render::{golden::forms, json as json_text};
 
-    fn rows() -> Vec<Row> {
+    pub(in crate::cli) fn rows() -> Vec<Row> {
         let host = Row {
             bridge: "rt0".to_owned(),
             vlan: None,
@@ -144,80 +153,21 @@ mod tests {
         vec![host, holder, unknown, outside]
     }
 
-    fn shown(output: Output) -> String {
-        show(&rows(), output, humantime::parse_rfc3339("2026-06-12T10:00:00Z").unwrap()).unwrap()
-    }
-
     #[test]
     fn a_person_sees_who_has_what() {
-        let want = "\
-BRIDGE  ADDRESS    MAC                PORT          SANDBOX      NETNS       LEASE            LAST SEEN  STATE
-rt0     10.8.64.1  02:00:00:00:00:01  rt0           (the host)   -           -                11s ago    ok
-rt0     10.8.64.2  ee:45:b1:fe:2d:db  veth3f2a91c0  reviewagent  4026532301  reviewagent      11s ago    duplicate
-rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  tap0          -            -           vm-1 (reserved)  11s ago    duplicate
-rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -                11s ago    duplicate
-";
-        assert_eq!(shown(Output::Table), want);
+        expect_file!["golden/table.txt"].assert_eq(&forms(&rows()));
     }
 
     #[test]
     fn a_lease_that_is_not_known_is_not_shown_as_none() {
-        let mut rows = rows();
-        rows.truncate(1);
-        rows[0].lease_known = false;
-        let shown = show(&rows, Output::Table, humantime::parse_rfc3339("2026-06-12T10:00:00Z").unwrap()).unwrap();
-        let cells: Vec<_> = shown.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(cells[6..8], ["-", "?"], "{shown}");
-    }
-
-    #[test]
-    fn wide_has_every_column() {
-        let wide = shown(Output::Wide);
-        let lines: Vec<Vec<&str>> = wide
-            .lines()
-            .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
-            .collect();
-        assert_eq!(
-            lines[0],
-            [
-                "BRIDGE",
-                "ADDRESS",
-                "MAC",
-                "PORT",
-                "IFINDEX",
-                "SANDBOX",
-                "NETNS",
-                "REACH",
-                "LEASE",
-                "GENERATION",
-                "EVIDENCE",
-                "HITS",
-                "FIRST SEEN",
-                "LAST SEEN",
-                "STATE"
-            ]
-        );
-        assert_eq!(
-            lines[2][4..],
-            [
-                "7",
-                "reviewagent",
-                "4026532301",
-                "netns",
-                "reviewagent",
-                "9",
-                "reply",
-                "12",
-                "2026-06-12T09:00:00.000Z",
-                "11s ago",
-                "duplicate"
-            ]
-        );
+        let mut row = rows().remove(0);
+        row.lease_known = false;
+        assert_eq!((holder(&row), holder(&rows()[0])), ("?".to_owned(), "-".to_owned()));
     }
 
     #[test]
     fn json_is_a_contract() {
-        let value: Value = from_str(&shown(Output::Json)).unwrap();
+        let value: Value = from_str(&json_text(&rows()).unwrap()).unwrap();
         let want = json!({
             "bridge": "rt0", "vlan": null, "address": "10.8.64.2", "mac": "ee:45:b1:fe:2d:db", "port": "veth3f2a91c0",
             "ifindex": 7, "netns": 4_026_532_301_u64, "sandbox": "reviewagent", "host": false,
@@ -227,6 +177,6 @@ rt0.12  10.8.64.2  ee:45:b1:fe:2d:db  eth1          (outside)    -           -  
         assert_eq!(value[1], want);
         assert_eq!((&value[0]["lease"], &value[2]["vlan"]), (&Value::Null, &json!(12)));
         assert_eq!(to_value(rows()).unwrap(), value, "as the agent says it");
-        assert_eq!(show(&[], Output::Json, SystemTime::UNIX_EPOCH).unwrap(), "[]\n");
+        assert_eq!(json_text(&Vec::<Row>::new()).unwrap(), "[]\n");
     }
 }

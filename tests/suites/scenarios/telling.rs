@@ -85,7 +85,7 @@ fn people_are_told_that_it_is_a_spoof_and_whose() -> Result<()> {
     assert!(said.contains(&vm.mac().to_string()) && said.contains("owner"), "{said}");
     let failed = agent.dupip().outcome(&["conflicts", "--fail"])?;
     assert_eq!((failed.status, failed.output), (Some(1), said));
-    let lines = agent.dupip().say(&["events", "--kind", "duplicate"])?;
+    let lines = agent.dupip().say(&["events", "--kind", "duplicate", "--no-header"])?;
     assert!(lines.lines().count() == 1 && lines.contains("critical"), "{lines}");
     Ok(())
 }

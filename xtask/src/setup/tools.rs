@@ -46,6 +46,9 @@ const TOOLS: &[Tool] = &[
     },
     Tool { program: "systemd-analyze", package: "systemd", why: "judges how far the agent's unit is locked up" },
     Tool { program: "chromium", package: "chromium", why: "shows the agent's page as a person would see it" },
+    Tool { program: "zsh", package: "zsh", why: "completes commands, to see that it does" },
+    Tool { program: "fish", package: "fish", why: "completes commands, to see that it does" },
+    Tool { program: "mandoc", package: "mandoc", why: "reads the manual pages, and says what is wrong with them" },
     Tool {
         program: "host-local",
         package: "containernetworking-plugins",

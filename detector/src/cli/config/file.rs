@@ -17,14 +17,13 @@ use super::keys::{self, Kind};
 use crate::cli::{
     Cli,
     exit::{Exit, Failure, of_io},
+    meant::meant,
 };
 
 /// Where it is unless something else is said.
 pub(in crate::cli) const CONFIG: &str = "/etc/dupip/dupip.toml";
 /// Longer than anybody writes.
 const LONGEST: u64 = 1024 * 1024;
-/// How alike two words are that one may be meant by the other (Jaro-Winkler, 1 is the same).
-const ALIKE: f64 = 0.8;
 
 /// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,17 +131,11 @@ fn unknown(name: &str, value: &DeValue<'_>, known: &[Arg]) -> String {
     if matches!(value, DeValue::Table(_)) {
         return format!("there are no sections: write the keys of [{name}] above all sections");
     }
-    match suggestion(name, known.iter().map(keys::name)) {
+    match meant(name, known.iter().map(keys::name)) {
         Some(meant) => format!("there is no key `{name}`; do you mean `{meant}`?"),
         None if name == "socket" => "`socket` is no key, since every command needs it: set DUPIP_SOCKET".to_owned(),
         None => format!("there is no key `{name}`"),
     }
-}
-
-/// The one of `known` that may be meant by `word`.
-fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let alike = known.map(|known| (strsim::jaro_winkler(word, known), known)).filter(|(alike, _)| *alike > ALIKE);
-    alike.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, known)| known)
 }
 
 /// Whether `dupip run` would take these words. What has to do with other words is checked with all of them.

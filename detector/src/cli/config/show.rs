@@ -7,7 +7,7 @@ use crate::{
     cli::{
         ask,
         exit::Failure,
-        render::{Column, Format, Output, columns, json, or_dash, print},
+        render::{Column, List, Listed, or_dash},
     },
     http::{Client, api::Setting},
 };
@@ -15,7 +15,8 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   dupip config show
-  dupip config show -o json | jq -r '.[] | select(.from != \"default\") | .key'
+  dupip config show --filter 'from!=default'
+  dupip config show --filter live=yes -o csv
 
 FROM is flag, environment, file, or default. LIVE is yes for what `dupip reload` can change. Hooks are not
 shown, since they may have passwords.";
@@ -25,27 +26,23 @@ shown, since they may have passwords.";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
-    format: Format,
+    list: List<Setting>,
 }
 
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<(), Failure> {
         let settings: Vec<Setting> = ask(&Client::new(socket), "/api/v1/settings")?;
-        print(show(&settings, self.format.output)?)
+        self.list.print(settings, "the agent goes by nothing")
     }
 }
 
-fn show(settings: &[Setting], output: Output) -> Result<String, Failure> {
-    let all: [Column<'_, Setting>; 4] = [
-        ("KEY", false, &|setting| setting.key.clone()),
-        ("VALUE", false, &value),
-        ("FROM", false, &|setting| setting.from.clone()),
-        ("LIVE", false, &|setting| if setting.live { "yes" } else { "no" }.to_owned()),
+impl Listed for Setting {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("KEY", |setting| setting.key.clone()),
+        Column::prose("VALUE", value),
+        Column::text("FROM", |setting| setting.from.clone()),
+        Column::text("LIVE", |setting| if setting.live { "yes" } else { "no" }.to_owned()),
     ];
-    match output {
-        Output::Json => json(&settings),
-        _ => Ok(columns(&all, settings, output == Output::Wide)),
-    }
 }
 
 fn value(setting: &Setting) -> String {
@@ -75,7 +72,10 @@ pub(in crate::cli) fn settings(told: &Told) -> Vec<Setting> {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
+
     use super::*;
+    use crate::cli::render::golden::forms;
 
     #[test]
     fn a_person_sees_who_says_what_and_no_passwords() {
@@ -92,14 +92,7 @@ mod tests {
             setting("cooldown", &[], false, "default"),
             setting("hook", &[], true, "environment"),
         ];
-        let want = "\
-KEY       VALUE     FROM         LIVE
-bridge    rt0, rt1  file         no
-mode      enforce   flag         yes
-cooldown  -         default      no
-hook      (hidden)  environment  no
-";
-        assert_eq!(show(&settings, Output::Table).unwrap(), want);
+        expect_file!["../golden/config_show.txt"].assert_eq(&forms(&settings));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let report = small_runtime()?.block_on(self.drill(socket))?;
-        print(report.show(self.format.output)?)?;
+        print(report.show(&self.format)?)?;
         report.end()
     }
 

@@ -13,7 +13,7 @@ use crate::{
     cli::{
         conflicts::label,
         exit::{Exit, Failure},
-        render::{Column, Output, columns, json, or_dash, plain},
+        render::{Column, Format, Look, Output, columns, json, or_dash, plain},
     },
     http::api::{Eviction, Incident},
     net::{BridgeName, Mac},
@@ -80,6 +80,11 @@ struct Failed {
     /// What to look at next.
     next: String,
 }
+
+const TAKEN: &[Column<Taken>] = &[
+    Column::text("STEP", |taken| taken.step.clone()),
+    Column::text("AFTER", |taken| format!("{:.2} ms", taken.after_ms)),
+];
 
 impl Report {
     pub(super) fn new(bridge: BridgeName, mode: &str, address: Ipv4Addr) -> Self {
@@ -175,29 +180,25 @@ impl Report {
         }
     }
 
-    pub(super) fn show(&self, output: Output) -> Result<String, Failure> {
-        match output {
+    pub(super) fn show(&self, format: &Format) -> Result<String, Failure> {
+        match format.output {
             Output::Json => json(self),
-            Output::Table | Output::Wide => Ok(plain(&self.text())),
+            _ => Ok(plain(&self.text(Look { colour: false, ..format.look() }))),
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, look: Look) -> String {
         let Self { bridge, mode, address, .. } = self;
         let title = match self.outcome {
             Outcome::Passed => "everything was done",
             Outcome::NamedOnly => "named, and nothing else was tested",
             Outcome::Failed => "failed",
         };
-        let all: [Column<'_, Taken>; 2] = [
-            ("STEP", false, &|taken| taken.step.clone()),
-            ("AFTER", false, &|taken| format!("{:.2} ms", taken.after_ms)),
-        ];
         let mut text = format!("drill on {bridge}, {mode}: {title}\n");
         if self.incident.is_some() {
             let (incident, evidence) = (or_dash(self.incident), or_dash(self.first_evidence.as_ref()));
             text += &format!("incident {incident} on {address}, first seen by: {evidence}\n\n");
-            text += &columns(&all, &self.steps, false);
+            text += &columns(TAKEN, &self.steps, look);
             text += "\n";
         }
         self.decision.iter().for_each(|decision| text += &format!("{decision}\n"));
@@ -287,7 +288,7 @@ healed     44.30 ms
 
 dupip-drill-a alone answers for 10.8.64.2, dupip-drill-b alone for 10.8.64.4
 ";
-        assert_eq!(report.show(Output::Table).unwrap(), want);
+        assert_eq!(report.text(Look::piped(Output::Table)), want);
         assert_eq!(report.end(), Ok(Exit::Fine));
     }
 
@@ -316,7 +317,7 @@ dupip-drill-a alone answers for 10.8.64.2, dupip-drill-b alone for 10.8.64.4
     #[test]
     fn an_observer_need_only_name() {
         let report = report("observe", &[("/heal_ms", Value::Null), ("/evictions", json!([]))]);
-        assert!(report.show(Output::Table).unwrap().contains("named, and nothing else was tested"));
+        assert!(report.text(Look::piped(Output::Table)).contains("named, and nothing else was tested"));
         assert_eq!(report.end(), Ok(Exit::Fine));
     }
 

@@ -43,7 +43,7 @@ impl Args {
     pub(super) fn run(self, socket: PathBuf) -> Result<Exit, Failure> {
         let book = self.place.book(socket, false)?;
         let lease = book.adopt(self.within.into(), self.address, &self.owner, self.interface)?;
-        tell(&lease, self.format.output)?;
+        tell(&lease, &self.format)?;
         Ok(Exit::Fine)
     }
 }

@@ -76,7 +76,7 @@ impl Args {
         if look == Look::Not {
             note(format_args!("nobody looked whether {} is in use: use --probe to have it looked for", lease.address));
         }
-        tell(&lease, self.format.output)?;
+        tell(&lease, &self.format)?;
         Ok(Exit::Fine)
     }
 }

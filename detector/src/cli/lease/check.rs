@@ -13,7 +13,7 @@ use crate::{
     capture::Probing,
     cli::{
         exit::{self, Exit, Failure, note},
-        render::{Column, Format, Output, columns, domain, json, or_dash, print},
+        render::{Column, List, Listed, Output, domain, json, or_dash, print},
         run::span,
     },
     reconcile::{Looker, Observation, ObserveError, Report, Row, User},
@@ -28,6 +28,7 @@ Examples:
   dupip lease check
   dupip lease check -o wide     also namespaces, ports and what shows an address in use
   dupip lease check --report report.json && dupip lease reclaim --from-report report.json
+  dupip lease check --filter kind=draining -o csv
   dupip lease check --fail      exit code 1 if anything does not fit
 
 What is listed:
@@ -59,7 +60,7 @@ pub(super) struct Args {
     #[arg(long)]
     fail: bool,
     #[command(flatten)]
-    format: Format,
+    list: List<Row>,
     #[command(flatten)]
     place: Place,
 }
@@ -88,37 +89,43 @@ impl Args {
     }
 
     fn show(&self, report: &Report) -> Result<(), Failure> {
-        match self.format.output {
-            Output::Json => print(json(report)?),
-            output => {
-                print(show(&report.rows, output))?;
-                for gap in &report.gaps {
-                    note(format_args!("cannot look at {gap}"));
-                }
-                Ok(())
-            }
+        let rows = self.list.pick(report.rows.clone());
+        if self.list.output == Output::Json {
+            return print(json(&Report { rows, ..report.clone() })?);
         }
+        print(self.list.text(&rows, self.list.look())?)?;
+        self.list.tell_if_empty(rows.len(), report.rows.len(), "every lease fits what uses addresses");
+        for gap in &report.gaps {
+            note(format_args!("cannot look at {gap}"));
+        }
+        Ok(())
     }
 }
 
-fn show(rows: &[Row], output: Output) -> String {
-    let user = |row: &Row, part: fn(&User) -> Option<String>| or_dash(row.user.as_ref().and_then(part));
-    let all: [Column<'_, Row>; 13] = [
-        ("KIND", false, &|row| row.kind.as_str().to_owned()),
-        ("BRIDGE", false, &|row| domain(&row.bridge, row.vlan)),
-        ("ADDRESS", false, &|row| row.address.to_string()),
-        ("OWNER", false, &|row| or_dash(row.owner.as_ref())),
-        ("GENERATION", true, &|row| or_dash(row.generation)),
-        ("STATE", false, &|row| or_dash(row.state.as_ref())),
-        ("USED BY", false, &|row| user(row, |user| Some(user.called()))),
-        ("NETNS", true, &|row| user(row, |user| user.netns.map(|inode| inode.to_string()))),
-        ("PORT", true, &|row| user(row, |user| user.port.clone())),
-        ("MAC", false, &|row| user(row, |user| user.mac.clone())),
-        ("EVIDENCE", true, &|row| user(row, |user| Some(evidence(user)))),
-        ("HOLDS", false, &|row| holds(row).to_owned()),
-        ("RECLAIMABLE", false, &|row| if row.reclaimable { "yes".to_owned() } else { format!("no: {}", row.reason) }),
+impl Listed for Row {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("KIND", |row| row.kind.as_str().to_owned()),
+        Column::text("BRIDGE", |row| domain(&row.bridge, row.vlan)),
+        Column::address("ADDRESS", |row| row.address.to_string()),
+        Column::text("OWNER", |row| or_dash(row.owner.as_ref())),
+        Column::wide(Column::text("GENERATION", |row| or_dash(row.generation))),
+        Column::word("STATE", |row| or_dash(row.state.as_ref())),
+        Column::text("USED BY", |row| user(row, |user| Some(user.called()))),
+        Column::wide(Column::text("NETNS", |row| user(row, |user| user.netns.map(|inode| inode.to_string())))),
+        Column::wide(Column::text("PORT", |row| user(row, |user| user.port.clone()))),
+        Column::text("MAC", |row| user(row, |user| user.mac.clone())),
+        Column::wide(Column::text("EVIDENCE", |row| user(row, |user| Some(evidence(user))))),
+        Column::text("HOLDS", |row| holds(row).to_owned()),
+        Column::prose("RECLAIMABLE", reclaimable),
     ];
-    columns(&all, rows, output == Output::Wide)
+}
+
+fn user(row: &Row, part: fn(&User) -> Option<String>) -> String {
+    or_dash(row.user.as_ref().and_then(part))
+}
+
+fn reclaimable(row: &Row) -> String {
+    if row.reclaimable { "yes".to_owned() } else { format!("no: {}", row.reason) }
 }
 
 fn holds(row: &Row) -> &'static str {

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use super::{Place, place::vlan};
 use crate::{
     cli::{
-        exit::{Exit, Failure, note},
-        render::{Column, Format, Output, columns, domain, json, or_dash, print},
+        exit::{Exit, Failure},
+        render::{Column, List, Listed, domain, or_dash},
     },
     http::api::JournalEntry,
     net::{BridgeName, Domain, VlanId},
@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   dupip lease history 10.8.64.2
   dupip lease history 10.8.64.2 --bridge rt0 -o wide
+  dupip lease history 10.8.64.2 --filter owner=sportsagent --sort -time
   dupip lease history 10.8.64.2 -o json | jq -r '.[].actor'
 
 A line whose TO is `-` is a change that came too late and was not made. The journal keeps
@@ -33,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID", value_parser = vlan, requires = "bridge")]
     vlan: Option<VlanId>,
     #[command(flatten)]
-    format: Format,
+    list: List<JournalEntry>,
     #[command(flatten)]
     place: Place,
 }
@@ -42,38 +43,33 @@ impl Args {
     pub(super) fn run(self, socket: PathBuf) -> Result<Exit, Failure> {
         let domain = self.bridge.map(|bridge| Domain { bridge, vlan: self.vlan });
         let entries = self.place.book(socket, false)?.history(domain, self.address)?;
-        print(match self.format.output {
-            Output::Json => json(&entries)?,
-            output => show(&entries, output),
-        })?;
-        if entries.is_empty() {
-            note(format_args!("nothing was ever done to {}", self.address));
-        }
+        self.list.print(entries, &format!("nothing was ever done to {}", self.address))?;
         Ok(Exit::Fine)
     }
 }
 
-fn show(entries: &[JournalEntry], output: Output) -> String {
-    let on = |entry: &JournalEntry| entry.bridge.as_ref().map(|bridge| domain(bridge, entry.vlan));
-    let all: [Column<'_, JournalEntry>; 11] = [
-        ("ENTRY", true, &|entry| entry.number.to_string()),
-        ("TIME", false, &|entry| entry.time.clone()),
-        ("BRIDGE", false, &|entry| or_dash(on(entry))),
-        ("OP", false, &|entry| entry.op.clone()),
-        ("OWNER", false, &|entry| or_dash(entry.owner.as_ref())),
-        ("INTERFACE", true, &|entry| or_dash(entry.interface.as_ref())),
-        ("GENERATION", false, &|entry| or_dash(entry.generation)),
-        ("FROM", false, &|entry| entry.from.clone().unwrap_or_else(|| "free".to_owned())),
-        ("TO", false, &|entry| or_dash(entry.to.as_ref())),
-        ("ACTOR", true, &|entry| entry.actor.clone()),
-        ("REASON", false, &|entry| entry.reason.clone()),
+impl Listed for JournalEntry {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::wide(Column::text("ENTRY", |entry| entry.number.to_string())),
+        Column::text("TIME", |entry| entry.time.clone()),
+        Column::text("BRIDGE", |entry| or_dash(entry.bridge.as_ref().map(|bridge| domain(bridge, entry.vlan)))),
+        Column::text("OP", |entry| entry.op.clone()),
+        Column::text("OWNER", |entry| or_dash(entry.owner.as_ref())),
+        Column::wide(Column::text("INTERFACE", |entry| or_dash(entry.interface.as_ref()))),
+        Column::text("GENERATION", |entry| or_dash(entry.generation)),
+        Column::text("FROM", |entry| entry.from.clone().unwrap_or_else(|| "free".to_owned())),
+        Column::text("TO", |entry| or_dash(entry.to.as_ref())),
+        Column::wide(Column::text("ACTOR", |entry| entry.actor.clone())),
+        Column::text("REASON", |entry| entry.reason.clone()),
     ];
-    columns(&all, entries, output == Output::Wide)
 }
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
+
     use super::*;
+    use crate::cli::render::golden::forms;
 
     #[test]
     fn an_entry_is_one_line() {
@@ -94,11 +90,6 @@ mod tests {
             to: None,
             reason: "the address has another lease".to_owned(),
         };
-        let want = "\
-TIME                      BRIDGE  OP       OWNER        GENERATION  FROM   TO  REASON
-2026-01-02T03:04:05.678Z  rt0     release  sportsagent  3           bound  -   the address has another lease
-";
-        assert_eq!(show(std::slice::from_ref(&entry), Output::Table), want);
-        assert!(show(&[entry], Output::Wide).contains("dupip for uid 0, pid 9"));
+        expect_file!["../golden/lease-history.txt"].assert_eq(&forms(&[entry]));
     }
 }

@@ -162,9 +162,8 @@ impl Args {
     fn tell(&self, lines: &[Line], hidden_ports: Vec<String>) -> Result<Exit, Failure> {
         let rows: Vec<_> = lines.iter().map(told).collect();
         print(match self.format.output {
-            Output::Table => show(&rows, false),
-            Output::Wide => show(&rows, true),
             Output::Json => json(&Report { bridge: self.bridge.to_string(), applied: self.apply, hidden_ports, rows })?,
+            _ => columns(TOLD, &rows, self.format.look()),
         })?;
         note(summary(lines, self.apply));
         Ok(Exit::Fine)
@@ -223,16 +222,13 @@ fn told(line: &Line) -> Told {
     }
 }
 
-fn show(rows: &[Told], wide: bool) -> String {
-    let all: [Column<'_, Told>; 5] = [
-        ("ROW", false, &|row| row.row.clone()),
-        ("PLAN", false, &|row| row.step.to_owned()),
-        ("OWNER", false, &|row| or_dash(row.owner.as_ref())),
-        ("INTERFACE", true, &|row| or_dash(row.interface.as_ref())),
-        ("REASON", false, &|row| row.reason.clone()),
-    ];
-    columns(&all, rows, wide)
-}
+const TOLD: &[Column<Told>] = &[
+    Column::text("ROW", |row| row.row.clone()),
+    Column::text("PLAN", |row| row.step.to_owned()),
+    Column::text("OWNER", |row| or_dash(row.owner.as_ref())),
+    Column::wide(Column::text("INTERFACE", |row| or_dash(row.interface.as_ref()))),
+    Column::prose("REASON", |row| row.reason.clone()),
+];
 
 fn summary(lines: &[Line], applied: bool) -> String {
     let count = |word: &str| lines.iter().filter(|line| line.step.as_str() == word).count();
@@ -255,6 +251,7 @@ fn word(text: &str) -> Result<(Ipv4Addr, Owner), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::render::Look;
 
     #[test]
     fn an_operators_word_is_an_address_and_a_name() {
@@ -285,7 +282,7 @@ ROW         PLAN       OWNER  REASON
 10.8.64.2   take over  web    so
 10.8.64.30  leave      -      so
 ";
-        assert_eq!(show(&rows, false), want);
+        assert_eq!(columns(TOLD, &rows, Look::piped(Output::Table)), want);
         assert_eq!(summary(&lines, false), "nothing was changed; --apply would take over 1: 0 leased already, 1 left");
     }
 }

@@ -6,7 +6,7 @@ use super::Place;
 use crate::{
     cli::{
         exit::{Exit, Failure},
-        render::{Column, Format, Output, columns, domain, json, or_dash, print},
+        render::{Column, Format, List, Listed, Look, Output, columns, domain, json, or_dash, print},
     },
     http::api::{Lease, Standing},
     time::Span,
@@ -16,6 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   dupip lease list
   dupip lease list -o wide      also for how long, for which interface, and what is in the way
+  dupip lease list --filter state=draining --sort -left
+  dupip lease list --filter owner~agent -o csv
   dupip lease list -o json
   dupip lease list --offline --database /var/lib/dupip/leases.db";
 
@@ -23,7 +25,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
-    format: Format,
+    list: List<Standing>,
     #[command(flatten)]
     place: Place,
 }
@@ -31,49 +33,46 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, socket: PathBuf) -> Result<Exit, Failure> {
         let leases = self.place.book(socket, false)?.leases()?;
-        print(match self.format.output {
-            Output::Json => json(&leases)?,
-            output => standings(&leases, output),
-        })?;
+        self.list.print(leases, "nothing is leased; dupip lease allocate --bridge rt0 --owner X gives an address")?;
         Ok(Exit::Fine)
     }
 }
 
 /// Shows one lease, as the answer to a change.
-pub(super) fn tell(lease: &Lease, output: Output) -> Result<(), Failure> {
-    print(match output {
+pub(super) fn tell(lease: &Lease, format: &Format) -> Result<(), Failure> {
+    print(match format.output {
         Output::Json => json(lease)?,
-        output => show(std::slice::from_ref(lease), output),
+        _ => show(std::slice::from_ref(lease), format.look()),
     })
 }
 
-pub(super) fn show(leases: &[Lease], output: Output) -> String {
-    let all: [Column<'_, Lease>; 7] = [
-        ("BRIDGE", false, &|lease| domain(&lease.bridge, lease.vlan)),
-        ("ADDRESS", false, &|lease| lease.address.to_string()),
-        ("OWNER", false, &|lease| lease.owner.clone()),
-        ("INTERFACE", true, &|lease| or_dash(lease.interface.as_ref())),
-        ("GENERATION", false, &|lease| lease.generation.to_string()),
-        ("STATE", false, &|lease| lease.state.clone()),
-        ("REPLACES", true, &|lease| or_dash(lease.replaces)),
-    ];
-    columns(&all, leases, output == Output::Wide)
+const LEASE: &[Column<Lease>] = &[
+    Column::text("BRIDGE", |lease| domain(&lease.bridge, lease.vlan)),
+    Column::address("ADDRESS", |lease| lease.address.to_string()),
+    Column::text("OWNER", |lease| lease.owner.clone()),
+    Column::wide(Column::text("INTERFACE", |lease| or_dash(lease.interface.as_ref()))),
+    Column::text("GENERATION", |lease| lease.generation.to_string()),
+    Column::word("STATE", |lease| lease.state.clone()),
+    Column::wide(Column::address("REPLACES", |lease| or_dash(lease.replaces))),
+];
+
+pub(super) fn show(leases: &[Lease], look: Look) -> String {
+    columns(LEASE, leases, look)
 }
 
-fn standings(rows: &[Standing], output: Output) -> String {
-    let all: [Column<'_, Standing>; 10] = [
-        ("BRIDGE", false, &|row| domain(&row.lease.bridge, row.lease.vlan)),
-        ("ADDRESS", false, &|row| row.lease.address.to_string()),
-        ("OWNER", false, &|row| row.lease.owner.clone()),
-        ("INTERFACE", true, &|row| or_dash(row.lease.interface.as_ref())),
-        ("GENERATION", false, &|row| row.lease.generation.to_string()),
-        ("STATE", false, &|row| row.lease.state.clone()),
-        ("SINCE", true, &|row| span(row.since_ms)),
-        ("LEFT", false, &|row| or_dash(row.left_ms.map(span))),
-        ("REPLACES", true, &|row| or_dash(row.lease.replaces)),
-        ("REASON", true, &|row| or_dash(row.reason.as_ref())),
+impl Listed for Standing {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("BRIDGE", |row| domain(&row.lease.bridge, row.lease.vlan)),
+        Column::address("ADDRESS", |row| row.lease.address.to_string()),
+        Column::text("OWNER", |row| row.lease.owner.clone()),
+        Column::wide(Column::text("INTERFACE", |row| or_dash(row.lease.interface.as_ref()))),
+        Column::text("GENERATION", |row| row.lease.generation.to_string()),
+        Column::word("STATE", |row| row.lease.state.clone()),
+        Column::wide(Column::text("SINCE", |row| span(row.since_ms))),
+        Column::text("LEFT", |row| or_dash(row.left_ms.map(span))),
+        Column::wide(Column::address("REPLACES", |row| or_dash(row.lease.replaces))),
+        Column::wide(Column::text("REASON", |row| or_dash(row.reason.as_ref()))),
     ];
-    columns(&all, rows, output == Output::Wide)
 }
 
 /// A length of time, to the second.
@@ -84,7 +83,10 @@ fn span(millis: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect_file;
+
     use super::*;
+    use crate::cli::render::golden::forms;
 
     fn lease(owner: &str, generation: u64, state: &str) -> Lease {
         Lease {
@@ -114,8 +116,11 @@ BRIDGE  ADDRESS     OWNER        GENERATION  STATE
 rt0     10.8.64.2   reviewagent  9           bound
 rt0.7   10.8.64.14  sportsagent  10          reserved
 ";
-        assert_eq!(show(&leases, Output::Table), want);
-        assert!(show(&leases, Output::Wide).ends_with("sportsagent  eth0       10          reserved  10.8.64.2\n"));
+        assert_eq!(show(&leases, Look::piped(Output::Table)), want);
+        assert!(
+            show(&leases, Look::piped(Output::Wide))
+                .ends_with("sportsagent  eth0       10          reserved  10.8.64.2\n")
+        );
     }
 
     #[test]
@@ -131,13 +136,6 @@ rt0.7   10.8.64.14  sportsagent  10          reserved
             row(lease("reviewagent", 9, "bound"), None, None),
             row(lease("sportsagent", 10, "quarantined"), Some(599_000), Some("02:00:00:00:00:01 answered a probe")),
         ];
-        let want = "\
-BRIDGE  ADDRESS    OWNER        GENERATION  STATE        LEFT
-rt0     10.8.64.2  reviewagent  9           bound        -
-rt0     10.8.64.2  sportsagent  10          quarantined  9m 59s
-";
-        assert_eq!(standings(&rows, Output::Table), want);
-        let wide = standings(&rows, Output::Wide);
-        assert!(wide.contains("1m 1s") && wide.contains("02:00:00:00:00:01 answered a probe"), "{wide}");
+        expect_file!["../golden/lease-list.txt"].assert_eq(&forms(&rows));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     allocator::Store as _,
     cli::{
         exit::{Exit, Failure, note},
-        render::{Column, Format, Output, columns, domain, json, or_dash, print},
+        render::{Column, Format, Look, Output, columns, domain, json, or_dash, print},
         run::span,
     },
     reconcile::{InvalidReport, Looker, Outcome, Report, reclaim},
@@ -62,7 +62,7 @@ impl Args {
         let outcomes = reclaim(store.as_ref(), &looker, &report.rows, self.grace, self.dry_run, tell)?;
         print(match self.format.output {
             Output::Json => json(&outcomes)?,
-            output => show(&outcomes, output),
+            _ => show(&outcomes, self.format.look()),
         })?;
         if outcomes.is_empty() {
             note("the report has nothing that may be reclaimed");
@@ -82,17 +82,18 @@ fn progress(all: usize) -> impl FnMut(usize) {
     }
 }
 
-fn show(outcomes: &[Outcome], output: Output) -> String {
-    let all: [Column<'_, Outcome>; 7] = [
-        ("RESULT", false, &|of| of.deed.as_str().to_owned()),
-        ("BRIDGE", false, &|of| domain(&of.row.bridge, of.row.vlan)),
-        ("ADDRESS", false, &|of| of.row.address.to_string()),
-        ("OWNER", false, &|of| or_dash(of.row.owner.as_ref())),
-        ("INTERFACE", true, &|of| or_dash(of.row.interface.as_ref())),
-        ("GENERATION", false, &|of| or_dash(of.row.generation)),
-        ("REASON", false, &|of| of.reason.clone()),
-    ];
-    columns(&all, outcomes, output == Output::Wide)
+const OUTCOME: &[Column<Outcome>] = &[
+    Column::text("RESULT", |of| of.deed.as_str().to_owned()),
+    Column::text("BRIDGE", |of| domain(&of.row.bridge, of.row.vlan)),
+    Column::address("ADDRESS", |of| of.row.address.to_string()),
+    Column::text("OWNER", |of| or_dash(of.row.owner.as_ref())),
+    Column::wide(Column::text("INTERFACE", |of| or_dash(of.row.interface.as_ref()))),
+    Column::text("GENERATION", |of| or_dash(of.row.generation)),
+    Column::prose("REASON", |of| of.reason.clone()),
+];
+
+fn show(outcomes: &[Outcome], look: Look) -> String {
+    columns(OUTCOME, outcomes, look)
 }
 
 impl From<InvalidReport> for Failure {

@@ -55,7 +55,7 @@ impl Args {
         let released = book.release(&fence, self.force)?;
         match (self.format.output, &released.lease) {
             (Output::Json, _) => print(json(&released)?)?,
-            (output, Some(lease)) if released.released => print(show(std::slice::from_ref(lease), output))?,
+            (_, Some(lease)) if released.released => print(show(std::slice::from_ref(lease), self.format.look()))?,
             _ => {}
         }
         if released.released { Ok(Exit::Fine) } else { Err(fenced(&fence, &released)) }
