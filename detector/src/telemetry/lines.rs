@@ -42,7 +42,7 @@ const fn line(
 
 /// Every line: first those of [`Kind`], which the event log has too, then the others by name.
 #[rustfmt::skip]
-pub const LINES: [Line; 77] = [
+pub const LINES: [Line; 83] = [
     of(Kind::Duplicate, &["incident", "domain", "address", "port", "ifindex", "mac", "reason", "after_us"], "An address has two live owners. The message names both; `reason` is what showed it first, `after_us` how long after the first contradiction it had a name.", "`dupip explain INCIDENT`; say whose the address is with `dupip lease adopt` if nobody has a right to it"),
     of(Kind::Reopened, &["incident", "domain", "address", "port", "ifindex", "mac", "count"], "A duplicate that had ended is back, for the time in `count`.", "`dupip explain INCIDENT`; find out who gives the address out again"),
     of(Kind::PartyJoined, &["incident", "domain", "address", "port", "ifindex", "mac"], "One more party claims a contested address.", "`dupip explain INCIDENT`"),
@@ -81,12 +81,14 @@ pub const LINES: [Line; 77] = [
     line("bridge_gone", Level::WARN, &["bridge"], "A watched bridge is gone; the agent waits for it to come back.", "make it again, or take it from `--bridge`"),
     line("deaf_for_a_moment", Level::DEBUG, &["port", "errno"], "A packet socket heard nothing for a moment.", "nothing"),
     line("directory_stays", Level::DEBUG, &["error"], "An empty directory on the BPF file system stays.", "nothing"),
+    line("file_read_again", Level::INFO, &["files"], "The certificate, its key or the token have changed and are in use.", "nothing"),
+    line("file_unusable", Level::WARN, &["files"], "The certificate, its key or the token have changed and are of no use; what was read before stays in use.", "mend the file that the message names"),
     line("files_limited", Level::DEBUG, &["errno"], "The limit of open files could not be raised.", "nothing, unless there are more ports than the limit"),
     line("hook_delivered", Level::INFO, &["incident", "occasion"], "A hook took its message.", "nothing"),
     line("hook_retried", Level::WARN, &["incident", "occasion"], "A hook did not take its message and is told again in a while.", "look at the hook's program or server"),
     line("hooks_left", Level::WARN, &[], "Messages to hooks wait for the next start.", "nothing; look at the hook if there are more each time"),
     line("http_broken", Level::DEBUG, &[], "A connection to the agent ended early.", "nothing"),
-    line("http_slow", Level::DEBUG, &[], "A connection to the agent took too long and was ended.", "nothing"),
+    line("http_no_tls", Level::DEBUG, &[], "Somebody beyond loopback did not agree on keys for HTTPS.", "nothing"),
     line("lifted_for", Level::INFO, &["peer"], "Somebody had a loser's claims let through again.", "nothing"),
     line("listening", Level::INFO, &["socket", "http"], "The agent answers questions there.", "nothing"),
     line("losses_unknown", Level::DEBUG, &["error"], "It is not known what a packet socket has lost.", "nothing"),
@@ -100,7 +102,9 @@ pub const LINES: [Line; 77] = [
     line("not_forgotten", Level::WARN, &["port", "address"], "The tap does not report a claim that it should.", "nothing, once; `dupip doctor` if it comes again"),
     line("not_heard", Level::WARN, &[], "It is not known who was heard lately.", "`dupip doctor`"),
     line("not_lifted", Level::WARN, &["port"], "A loser's claims are still dropped.", "`dupip quarantine list`; restart the agent if it stays"),
+    line("not_notified", Level::DEBUG, &[], "The service manager was not told how the agent is.", "nothing, unless systemd restarts the agent for it"),
     line("not_preferred", Level::DEBUG, &[], "The agent has to wait its turn among all others.", "CAP_SYS_NICE, or `--niceness 0`"),
+    line("not_reloaded", Level::WARN, &["reason"], "The configuration was read again and is wrong; the agent goes by what it went by.", "do what `reason` says; `dupip config check` tells it without an agent"),
     line("not_switched", Level::DEBUG, &["interface"], "A port keeps its program.", "nothing"),
     line("pause_ended_for", Level::INFO, &["peer"], "Somebody ended the pause.", "nothing"),
     line("paused_for", Level::INFO, &["peer", "until"], "Somebody paused the agent.", "`dupip pause --end` goes on"),
@@ -112,6 +116,8 @@ pub const LINES: [Line; 77] = [
     line("readdressed", Level::DEBUG, &["old", "new", "rewritten", "restored", "without_default"], "An address was changed in a sandbox.", "nothing"),
     line("ready", Level::INFO, &["mode", "hook", "bridges", "ports"], "Every port is watched.", "nothing"),
     line("record_unreadable", Level::WARN, &["incident"], "An incident of an earlier agent cannot be read and does not go on.", "run the version that wrote it, or let it be"),
+    line("reload_wanted", Level::INFO, &["peer"], "Somebody had the configuration read again.", "nothing"),
+    line("reloaded", Level::INFO, &["applied", "waiting"], "The configuration was read again: what is in `applied` counts now, what is in `waiting` after a restart.", "restart the agent if something waits"),
     line("sockets_destroyed", Level::DEBUG, &["address", "tcp", "udp", "listeners_left"], "The sockets on an address were destroyed.", "nothing"),
     line("still_deaf", Level::DEBUG, &["interface"], "A port still has no tap; it is tried again.", "nothing"),
     line("still_unguarded", Level::DEBUG, &["interface"], "A port's quarantine is still not in force; it is tried again.", "nothing"),

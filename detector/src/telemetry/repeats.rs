@@ -63,7 +63,7 @@ pub(super) struct Repeats {
 impl Subject {
     fn of(event: &Event) -> Self {
         let sort = match event.kind {
-            Kind::Martian | Kind::Info | Kind::Fenced | Kind::HookFailed => event.reason.clone(),
+            Kind::Martian | Kind::Info | Kind::Fenced => event.reason.clone(),
             _ => None,
         };
         let (domain, port, address) = (event.domain(), event.port, event.address);
@@ -98,8 +98,7 @@ const fn may_be_held_back(kind: Kind) -> bool {
         | Kind::NotAdopted
         | Kind::StoreFailed
         | Kind::EventsLost
-        | Kind::Fenced
-        | Kind::HookFailed => true,
+        | Kind::Fenced => true,
         Kind::Duplicate
         | Kind::Reopened
         | Kind::PartyJoined
@@ -119,6 +118,8 @@ const fn may_be_held_back(kind: Kind) -> bool {
         | Kind::Gone
         | Kind::MoveWaits
         | Kind::MoveResumed
+        // Each is a message that is lost.
+        | Kind::HookFailed
         | Kind::Degraded
         | Kind::Restored => false,
     }
