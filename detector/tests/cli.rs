@@ -91,7 +91,12 @@ fn wrong_usage_is_exit_2() {
         ("tabel", "a similar subcommand exists: 'table'"),
         ("table --out json", "unexpected argument '--out'"),
         ("table -o yaml", "[possible values: table, wide, csv, json]"),
-        ("run", "--bridge <NAME>"),
+        (
+            "run --config /dev/null",
+            "no bridge is named to be watched\ntry: dupip run --bridge rt0, or `bridge = [\"rt0\"]`",
+        ),
+        ("run --config /no/such/file", "cannot read the configuration file /no/such/file"),
+        ("config check /no/such/file", "cannot read the configuration file /no/such/file"),
         ("run --bridge a/b", "cannot be an interface's name"),
         ("run --bridge rt0 --mode heal", "[possible values: observe, enforce]"),
         ("replay", "<[PORT=]FILE>..."),

@@ -234,7 +234,7 @@ fn a_pool_that_is_used_up_a_full_disk_and_a_wrong_configuration_are_told() -> Re
         (
             "configuration",
             "/run/lab/small/dupip.toml",
-            "the agent would not start with it: it has keys that there are not: `brige`",
+            "the agent would not start with it: line 1: there is no key `brige`; do you mean `bridge`?",
         ),
     ] {
         let check = of(&checks, name, Some(subject))?;

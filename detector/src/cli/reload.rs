@@ -24,7 +24,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  sudo dupip reload
+  dupip reload
   sudo systemctl reload dupip         the same
   dupip config check && sudo dupip reload -o json
 

@@ -1,7 +1,10 @@
 //! A browser on the runner, with nobody in front of it: Chromium, told by its DevTools protocol what to do, and asked what a
 //! person would see.
 
-use std::net::TcpStream;
+use std::{
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Process, Runner};
@@ -29,12 +32,36 @@ const ARGUMENTS: [&str; 9] = [
 /// A browser with one tab, ended when this value goes.
 pub(super) struct Browser {
     _process: Process,
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Patient>,
     /// Names the tab.
     session: Option<String>,
     asked: u64,
     /// What the tab has told by itself.
     events: Vec<Value>,
+}
+
+/// Reads on when a signal came in between, which ends a read that has a deadline (signal(7)).
+struct Patient(TcpStream);
+
+impl io::Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+impl io::Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 impl Browser {
@@ -46,7 +73,7 @@ impl Browser {
         let address = url.trim_start_matches("ws://").split('/').next().unwrap_or_default().to_owned();
         let stream = runner.inside(|| Ok(TcpStream::connect(address)?))?;
         stream.set_read_timeout(Some(2 * DEADLINE))?;
-        let (socket, _) = tungstenite::client(url.trim(), stream)?;
+        let (socket, _) = tungstenite::client(url.trim(), Patient(stream))?;
         let mut browser = Self { _process: process, socket, session: None, asked: 0, events: Vec::new() };
         browser.open_tab()?;
         Ok(browser)
