@@ -2,7 +2,7 @@
 //! person would see.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io,
     net::TcpStream,
 };
 
