@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use detector::{cli::Cli, cni};
 
 fn main() -> ExitCode {
     if cni::is_called() {
         return cni::run();
     }
-    Cli::parse().run().into()
+    Cli::of_process().run().into()
 }

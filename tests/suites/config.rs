@@ -129,3 +129,35 @@ fn an_agent_does_not_start_with_a_file_that_is_wrong_and_check_says_the_same() -
     assert!(nothing.complaint.contains("no bridge is named to be watched"), "{}", nothing.complaint);
     Ok(())
 }
+
+#[test]
+fn a_reload_does_not_act_before_it_knows_whom_to_leave_alone_nor_without_its_file() -> Result<()> {
+    let lab = Configured::new("mode = \"observe\"\nprotect-port = \"eth*\"\n")?;
+    let flags = ["--bridge", "rt0", "--database", "/run/lab/dupip.db", "--listen", "127.0.0.1:9477"];
+    let _agent = lab.start(&flags)?;
+    let refused = |words: &str| -> Result<()> {
+        let refused = lab.dupip.outcome(&["reload"])?;
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.complaint.contains(words), "{}", refused.complaint);
+        assert_eq!((lab.setting("mode")?.0, lab.setting("protect-port")?.0), (json!(["observe"]), json!(["eth*"])));
+        Ok(())
+    };
+    lab.write("mode = \"enforce\"\nexternal = \"eth0\"\n")?;
+    refused("external will count only when the agent is started anew, and enforce mode is not to act without it")?;
+    lab.write("resolve = \"recycle\"\nhook = \"recycle=/bin/true\"\n")?;
+    refused("this counts only together with hook")?;
+    let file = lab.bridge.runner().outside(Path::new(FILE));
+    fs::write(&file, "")?;
+    refused("/run/lab/dupip.toml says nothing any more")?;
+    fs::remove_file(&file)?;
+    refused("cannot read the configuration file /run/lab/dupip.toml")?;
+    Ok(())
+}
+
+#[test]
+fn a_variable_without_a_value_says_nothing() -> Result<()> {
+    let lab = Configured::new("strikes = 7\n")?;
+    let check = lab.dupip.command(["config", "check", FILE]).env("DUPIP_WAIT", "").env("DUPIP_MODE", "").run()?;
+    assert!(check.starts_with("/run/lab/dupip.toml: fine, 4 keys"), "{check}");
+    Ok(())
+}

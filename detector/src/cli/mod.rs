@@ -8,6 +8,7 @@ mod config;
 mod conflicts;
 mod doctor;
 mod drill;
+mod environment;
 mod events;
 mod exit;
 mod explain;
@@ -36,7 +37,7 @@ mod watch;
 
 use std::{panic, path::PathBuf};
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{self, Runtime};
 
@@ -132,6 +133,13 @@ enum Verb {
 }
 
 impl Cli {
+    /// What this process's command line and environment say; ends the process where that is help, or makes no sense.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let matches = environment::heard(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what was asked for, tells on standard error what went wrong, and says how it ended.
     #[must_use]
     pub fn run(self) -> Exit {

@@ -135,19 +135,71 @@ impl Reloader {
 
     async fn apply(&mut self) -> Result<Reloaded, Failure> {
         let wanted = self.layers.read()?;
+        self.require_file(&wanted)?;
         // Whatever cannot count now must be right all the same: the agent would not start with it.
         wanted.args.check()?;
+        let changes: Vec<Changed> = changes(&self.now.values, &wanted.values).collect();
+        guarded(&changes, &wanted.values)?;
         let next = config::with(&merged(&self.now.values, &wanted.values))?;
-        let engine = next.args.settings()?.engine;
-        self.telemetry.suppress(next.args.suppressed());
+        let engine = next.args.config(&self.agent.settings().hooks).map_err(|failure| together(&failure, &changes))?;
         self.agent.reconfigure(engine).await.map_err(|error| Failure::new(Exit::No, error))?;
-        let (applied, waiting) = changes(&self.now.values, &wanted.values).partition(|changed| changed.live);
+        self.telemetry.suppress(next.args.suppressed());
         let file = wanted.file.as_ref().map(|file| file.display().to_string());
-        let from = wanted.from.into_iter().filter(|(key, _)| is_live(key));
-        self.now.from.extend(from);
-        (self.now.values, self.now.args) = (next.values, next.args);
+        self.now.from.extend(wanted.from.into_iter().filter(|(key, _)| is_live(key)));
+        (self.now.values, self.now.args, self.now.file) = (next.values, next.args, wanted.file);
+        let (applied, waiting) = changes.into_iter().partition(|changed| changed.live);
         Ok(Reloaded { file, applied, waiting })
     }
+
+    /// A file that is gone, or has nothing in it any more, is one that is being written, or lost: what it said of pins and
+    /// protected ports is not to be dropped for that.
+    fn require_file(&self, wanted: &Told) -> Result<(), Failure> {
+        let said = |told: &Told| told.from.values().any(|from| *from == "file");
+        match (&self.now.file, &wanted.file) {
+            (Some(file), None) => Err(format!("{} is gone", file.display())),
+            (Some(file), Some(_)) if said(&self.now) && !said(wanted) => {
+                Err(format!("{} says nothing any more", file.display()))
+            }
+            _ => Ok(()),
+        }
+        .map_err(|what| Failure::new(Exit::No, format!("{what}; to go on without it, start the agent anew")))
+    }
+}
+
+/// Keys without which enforce mode would do what the operator did not mean, and that cannot count at once: whom it must leave
+/// alone, and whom it must tell.
+const BEFORE_ENFORCE: [&str; 6] =
+    ["external", "extra-network", "hook", "hook-secret-file", "ignore-port", "keep-quarantine"];
+/// Those of them that say whom it must leave alone.
+const LEFT_ALONE: [&str; 2] = ["external", "ignore-port"];
+
+/// Refuses what would have the agent act before it knows all that it is told of how.
+fn guarded(changes: &[Changed], wanted: &Values) -> Result<(), Failure> {
+    let enforces = wanted.get("mode").is_some_and(|mode| *mode == ["enforce"]);
+    let begins = changes.iter().any(|changed| changed.key == "mode");
+    let matter: &[&str] = if begins { &BEFORE_ENFORCE } else { &LEFT_ALONE };
+    let waiting: Vec<&str> =
+        changes.iter().map(|changed| changed.key.as_str()).filter(|key| matter.contains(key)).collect();
+    if enforces && !waiting.is_empty() {
+        let what = format!(
+            "{} will count only when the agent is started anew, and enforce mode is not to act without it",
+            waiting.join(", ")
+        );
+        return Err(Failure::new(Exit::No, format!("{what}: systemctl restart dupip")));
+    }
+    Ok(())
+}
+
+/// The file by itself is right: only what counts at once cannot be together with what still holds of the rest.
+fn together(failure: &Failure, changes: &[Changed]) -> Failure {
+    let waiting: Vec<&str> =
+        changes.iter().filter(|changed| !changed.live).map(|changed| changed.key.as_str()).collect();
+    let what = format!(
+        "this counts only together with {}, which will count when the agent is started anew: systemctl restart dupip \
+         (until then: {failure})",
+        waiting.join(", ")
+    );
+    Failure::new(Exit::No, what)
 }
 
 /// What is wanted of the keys that can count at once, and what holds of the others.
@@ -187,6 +239,24 @@ mod tests {
         let said = |value: &str| Some(vec![value.to_owned()]);
         let want = [("hook", false, None), ("listen", false, said("127.0.0.1:1")), ("mode", true, said("enforce"))];
         assert_eq!(changes, want.map(|(key, live, to)| (key.to_owned(), live, to)));
+    }
+
+    #[test]
+    fn enforce_does_not_begin_before_all_that_it_must_know_counts() {
+        let refused = |now: &[(&str, &[&str])], wanted: &[(&str, &[&str])]| {
+            let (now, wanted) = (values(now), values(wanted));
+            guarded(&changes(&now, &wanted).collect::<Vec<_>>(), &wanted).err().map(|failure| failure.to_string())
+        };
+        let (observe, enforce): ((&str, &[&str]), (&str, &[&str])) = (("mode", &["observe"]), ("mode", &["enforce"]));
+        let (uplink, hook): ((&str, &[&str]), (&str, &[&str])) = (("external", &["eth0"]), ("hook", &["evicted=/a"]));
+        let (none, untold): ((&str, &[&str]), (&str, &[&str])) = (("external", &[]), ("hook", &[]));
+        let why = refused(&[observe, none, untold], &[enforce, uplink, hook]).unwrap();
+        assert!(why.starts_with("external, hook will count only when the agent is started anew"), "{why}");
+        assert!(refused(&[enforce, none], &[enforce, uplink]).is_some(), "whom it must leave alone counts in any case");
+        assert_eq!(refused(&[enforce, untold], &[enforce, hook]), None);
+        assert_eq!(refused(&[observe, none], &[observe, uplink]), None);
+        assert_eq!(refused(&[enforce, none], &[observe, uplink]), None);
+        assert_eq!(refused(&[observe, uplink], &[enforce, uplink]), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::{
     allocator::DATABASE,
     capture::{Hook, KeepQuarantine, TapSettings},
     engine::{Config, Mode},
-    hooks::{Hooks, Spool},
+    hooks::{HookSettings, Hooks, Spool},
     http::{Endpoints, serve},
     net::BridgeName,
     telemetry::{Suppressed, Telemetry},
@@ -222,13 +222,21 @@ impl Args {
         let hooks = self.hooks.settings()?;
         Ok(Settings {
             bridges: self.bridges.clone(),
-            engine: self.healing.apply(self.engine()?, &self.bridges, &hooks)?,
+            engine: self.config(&hooks)?,
             database: self.database.clone(),
             cooldown: self.cooldown,
             wait: self.wait,
             tap: self.tap(),
             hooks,
         })
+    }
+
+    /// How an agent that tells these hooks judges and acts.
+    ///
+    /// # Errors
+    /// When the flags say what cannot be together.
+    pub(super) fn config(&self, hooks: &HookSettings) -> Result<Config, Failure> {
+        self.healing.apply(self.engine()?, &self.bridges, hooks)
     }
 
     fn engine(&self) -> Result<Config, Failure> {

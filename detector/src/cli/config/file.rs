@@ -4,18 +4,23 @@ use std::{
     fs::File,
     io::{self, Read as _},
     ops::Range,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use clap::{Arg, CommandFactory as _, error::ErrorKind};
+use rustix::fs::OFlags;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::keys::{self, Kind};
+use super::{
+    keys::{self, Kind},
+    layers,
+};
 use crate::cli::{
-    Cli,
+    Cli, environment,
     exit::{Exit, Failure, of_io},
     meant::meant,
 };
@@ -44,33 +49,50 @@ struct Fault {
 /// # Errors
 /// When it cannot be read, or says what cannot be.
 pub(super) fn read(path: &Path) -> Result<Written, Failure> {
-    let text = text(path).map_err(|error| {
-        Failure::new(of_io(&error), format_args!("cannot read the configuration file {}: {error}", path.display()))
-    })?;
+    let text = text(path).map_err(|error| unreadable(path, &error))?;
     parse(&text).map_err(|faults| wrong(path, &faults))
 }
 
-/// The file that is meant: the one that is named, or else the usual one if it is there.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot read the configuration file {}: {error}", path.display());
+    match of_io(error) {
+        Exit::NotPermitted => Failure::new(Exit::NotPermitted, what).hint("sudo dupip …"),
+        _ => Failure::new(Exit::Usage, what).hint("dupip config default, which prints one to begin with"),
+    }
+}
+
+/// The file that is meant: the one that is named, or else the usual one. Only where that is not there at all there is none:
+/// one that cannot be read, or a link that leads nowhere, is no reason to go on without it.
 pub(super) fn found(named: Option<&PathBuf>) -> Option<PathBuf> {
-    let usual = || Some(PathBuf::from(CONFIG)).filter(|usual| usual.exists());
+    let is_absent = |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let usual = || Some(PathBuf::from(CONFIG)).filter(|usual| !is_absent(usual));
     named.cloned().or_else(usual)
 }
 
 fn text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)? as u64;
+    // Of a pipe that nobody writes to there is nothing to wait for.
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let read = file.take(LONGEST + 1).read_to_string(&mut text)? as u64;
     if read > LONGEST { Err(io::Error::other("it is longer than 1 MiB")) } else { Ok(text) }
 }
 
-/// What is wrong in such a text, in one line; whether the agent could do what it says is not asked.
+/// What is wrong in such a text, in one line, and what would keep an agent from going by it.
 ///
 /// # Errors
 /// When something is.
 pub(in crate::cli) fn validate(text: &str) -> Result<(), String> {
     let told = |faults: Vec<Fault>| {
-        faults.iter().map(|Fault { line, what }| format!("line {line}: {what}")).collect::<Vec<_>>()
+        let lines = faults.iter().map(|Fault { line, what }| format!("line {line}: {what}"));
+        lines.collect::<Vec<_>>().join("; ")
     };
-    parse(text).map(drop).map_err(|faults| told(faults).join("; "))
+    let written = parse(text).map_err(told)?;
+    // Where no bridge is named, the environment or a flag may name it, and more.
+    if written.keys.iter().all(|(name, _)| name != "bridge") {
+        return Ok(());
+    }
+    let words = written.keys.into_iter().flat_map(|(_, words)| words);
+    layers::alone(words).and_then(|told| told.args.check()).map_err(|failure| failure.to_string())
 }
 
 fn wrong(path: &Path, faults: &[Fault]) -> Failure {
@@ -104,6 +126,9 @@ fn line(text: &str, span: &Range<usize>) -> usize {
 fn entry(name: &str, value: &Spanned<DeValue<'_>>, known: &[Arg]) -> Result<Vec<String>, String> {
     let key = known.iter().find(|key| keys::name(key) == name).ok_or_else(|| unknown(name, value.get_ref(), known))?;
     let words = match (keys::kind(key), value.get_ref()) {
+        (Kind::Many, DeValue::Array(list)) if list.is_empty() && !key.get_default_values().is_empty() => {
+            return Err(format!("`{name}` says nothing; to have none of it, write `{name} = \"none\"`"));
+        }
         (Kind::Switch | Kind::OneOrTrue, DeValue::Boolean(false)) => Vec::new(),
         (Kind::Switch | Kind::OneOrTrue, DeValue::Boolean(true)) => vec![format!("--{name}")],
         (Kind::Switch, _) => return Err(format!("`{name}` is true or false")),
@@ -141,7 +166,7 @@ fn unknown(name: &str, value: &DeValue<'_>, known: &[Arg]) -> String {
 /// Whether `dupip run` would take these words. What has to do with other words is checked with all of them.
 fn accepted(name: &str, words: &[String]) -> Result<(), String> {
     let line = ["dupip", "run"].into_iter().chain(words.iter().map(String::as_str));
-    match Cli::command().try_get_matches_from(line) {
+    match environment::unheard(Cli::command()).try_get_matches_from(line) {
         Err(error) if !matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict) => {
             Err(format!("`{name}`: {}", reason(&error)))
         }
@@ -218,5 +243,15 @@ mod tests {
         );
         assert!(failure(Path::new("/dev/zero")).contains("it is longer than 1 MiB"));
         assert_eq!(read(Path::new("/dev/null")), Ok(Written::default()));
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(read(&pipe), Ok(Written::default()), "and it does not wait for anybody to write");
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_refused_where_nothing_is_not_what_holds_then() {
+        let [fault] = &parse("listen = []\nsuppress = []\n").unwrap_err()[..] else { panic!() };
+        assert_eq!(fault.what, "`listen` says nothing; to have none of it, write `listen = \"none\"`");
     }
 }

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf};
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
 
 use super::{file, keys};
 use crate::cli::{
-    Cli,
+    Cli, environment,
     exit::{Exit, Failure},
     run,
 };
@@ -78,7 +78,19 @@ pub(in crate::cli) fn with(values: &Values) -> Result<Told, Failure> {
         let values = values.get(keys::name(key)).into_iter().flatten();
         keys::words(key, values.map(String::as_str))
     });
-    told(&matches(["dupip".to_owned(), "run".to_owned()].into_iter().chain(words).map(OsString::from))?)
+    told(&matches(run_with(words))?)
+}
+
+/// What these words say by themselves, as where no variable is set.
+///
+/// # Errors
+/// When they say what cannot be.
+pub(super) fn alone(words: impl IntoIterator<Item = String>) -> Result<Told, Failure> {
+    told(&parsed(environment::unheard(Cli::command()), run_with(words))?)
+}
+
+fn run_with(words: impl IntoIterator<Item = String>) -> impl Iterator<Item = OsString> {
+    ["dupip".to_owned(), "run".to_owned()].into_iter().chain(words).map(OsString::from)
 }
 
 const fn layer(source: Option<ValueSource>) -> &'static str {
@@ -97,8 +109,12 @@ fn source(given: &ArgMatches, name: &str) -> Option<ValueSource> {
 }
 
 fn matches(words: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Failure> {
+    parsed(environment::heard(Cli::command()), words)
+}
+
+fn parsed(command: Command, words: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Failure> {
     let no_run = || Failure::new(Exit::Bug, "these are not the words of an agent");
-    let matches = Cli::command().try_get_matches_from(words);
+    let matches = command.try_get_matches_from(words);
     let mut matches = matches.map_err(|error| Failure::new(Exit::Usage, file::reason(&error)))?;
     matches.remove_subcommand().map(|(_, matches)| matches).ok_or_else(no_run)
 }

@@ -23,7 +23,7 @@ use super::{
 
 const EXAMPLES: &str = "\
 Examples:
-  dupip config default | sudo tee /etc/dupip/dupip.toml    every key, with what it means
+  dupip config default                                     every key, with what it means
   dupip config check                                       what is wrong in it; 2 if something is
   dupip config check ./dupip.toml
   sudo dupip reload                                        have the agent go by it
@@ -32,7 +32,7 @@ Examples:
 const DEFAULT_EXAMPLES: &str = "\
 Examples:
   dupip config default
-  dupip config default | sudo tee /etc/dupip/dupip.toml";
+  dupip config default | sudo install -D -m 640 /dev/stdin /etc/dupip/dupip.toml";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
