@@ -181,3 +181,39 @@ impl From<ScanError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+    use serde_json::from_value;
+
+    use super::*;
+
+    fn gap(port: Option<&str>, what: &str, incomplete: bool) -> Gap {
+        Gap { bridge: "rt0".to_owned(), port: port.map(str::to_owned), what: what.to_owned(), incomplete }
+    }
+
+    fn answer(incidents: Vec<Incident>, gaps: Vec<Gap>) -> Answer {
+        let incomplete = gaps.iter().any(|gap| gap.incomplete);
+        Answer { rows: Vec::new(), incidents, findings: Vec::new(), gaps, incomplete }
+    }
+
+    #[test]
+    fn a_person_sees_what_was_found_and_what_was_not_seen() {
+        let look = Look::piped(Output::Table);
+        let found = answer(
+            vec![from_value(conflicts::tests::open()).unwrap()],
+            vec![gap(Some("veth0"), "its namespace is closed", true)],
+        );
+        let none = answer(Vec::new(), vec![gap(None, "the host has no address there, so nobody can be asked", false)]);
+        let table = || "BRIDGE  ADDRESS\nrt0     10.8.64.2\n".to_owned();
+        let shown = [
+            ("found", found.text(table(), look)),
+            ("found, quiet", found.quiet(look)),
+            ("none", none.text(table(), look)),
+            ("none, quiet", none.quiet(look)),
+        ];
+        let shown = shown.map(|(name, text)| format!("--- {name}\n{text}"));
+        expect_file!["golden/scan.txt"].assert_eq(&shown.concat());
+    }
+}

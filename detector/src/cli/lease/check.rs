@@ -152,3 +152,67 @@ impl From<ObserveError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use expect_test::expect_file;
+
+    use super::*;
+    use crate::{
+        cli::render::golden::forms,
+        reconcile::{Kind, Sense},
+    };
+
+    /// One of each sort.
+    pub(in crate::cli::lease) fn rows() -> Vec<Row> {
+        let unused = Row {
+            kind: Kind::LeaseWithoutUser,
+            bridge: "rt0".to_owned(),
+            vlan: None,
+            address: [10, 8, 64, 7].into(),
+            owner: Some("calagent".to_owned()),
+            interface: Some("eth0".to_owned()),
+            generation: Some(3),
+            state: Some("bound".to_owned()),
+            user: None,
+            holds_lease: false,
+            reclaimable: true,
+            reason: "nothing uses it".to_owned(),
+        };
+        let user = User {
+            name: Some("sportsagent".to_owned()),
+            netns: Some(4_026_532_301),
+            port: Some("veth3f2a91c0".to_owned()),
+            mac: Some("ee:45:b1:fe:2d:db".to_owned()),
+            host: false,
+            known_as: ["sportsagent".to_owned()].into(),
+            evidence: [Sense::Configured, Sense::Answered].into(),
+        };
+        let used = Row {
+            kind: Kind::UsedByAnother,
+            address: [10, 8, 64, 2].into(),
+            owner: Some("reviewagent".to_owned()),
+            user: Some(user.clone()),
+            reclaimable: false,
+            reason: "it is in use".to_owned(),
+            ..unused.clone()
+        };
+        let free = Row {
+            kind: Kind::InUseWithoutLease,
+            vlan: Some(12),
+            owner: None,
+            interface: None,
+            generation: None,
+            state: None,
+            user: Some(User { name: None, netns: None, ..user }),
+            reason: "there is no lease".to_owned(),
+            ..used.clone()
+        };
+        vec![unused, used, free]
+    }
+
+    #[test]
+    fn a_person_sees_what_does_not_fit() {
+        expect_file!["../golden/lease-check.txt"].assert_eq(&forms(&rows()));
+    }
+}

@@ -11,7 +11,7 @@ use crate::{
     allocator::Store as _,
     cli::{
         exit::{Exit, Failure, note},
-        render::{Column, Format, Look, Output, columns, domain, json, or_dash, print},
+        render::{Column, List, Listed, domain, or_dash},
         run::span,
     },
     reconcile::{InvalidReport, Looker, Outcome, Report, reclaim},
@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = span)]
     grace: Span,
     #[command(flatten)]
-    format: Format,
+    list: List<Outcome>,
     #[command(flatten)]
     place: Place,
 }
@@ -60,13 +60,7 @@ impl Args {
         let looker = Looker::new(socket, PROBING);
         let tell = progress(report.rows.iter().filter(|row| row.reclaimable).count());
         let outcomes = reclaim(store.as_ref(), &looker, &report.rows, self.grace, self.dry_run, tell)?;
-        print(match self.format.output {
-            Output::Json => json(&outcomes)?,
-            _ => show(&outcomes, self.format.look()),
-        })?;
-        if outcomes.is_empty() {
-            note("the report has nothing that may be reclaimed");
-        }
+        self.list.print(outcomes, "the report has nothing that may be reclaimed")?;
         Ok(Exit::Fine)
     }
 }
@@ -82,18 +76,16 @@ fn progress(all: usize) -> impl FnMut(usize) {
     }
 }
 
-const OUTCOME: &[Column<Outcome>] = &[
-    Column::text("RESULT", |of| of.deed.as_str().to_owned()),
-    Column::text("BRIDGE", |of| domain(&of.row.bridge, of.row.vlan)),
-    Column::address("ADDRESS", |of| of.row.address.to_string()),
-    Column::text("OWNER", |of| or_dash(of.row.owner.as_ref())),
-    Column::wide(Column::text("INTERFACE", |of| or_dash(of.row.interface.as_ref()))),
-    Column::text("GENERATION", |of| or_dash(of.row.generation)),
-    Column::prose("REASON", |of| of.reason.clone()),
-];
-
-fn show(outcomes: &[Outcome], look: Look) -> String {
-    columns(OUTCOME, outcomes, look)
+impl Listed for Outcome {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("RESULT", |of| of.deed.as_str().to_owned()),
+        Column::text("BRIDGE", |of| domain(&of.row.bridge, of.row.vlan)),
+        Column::address("ADDRESS", |of| of.row.address.to_string()),
+        Column::text("OWNER", |of| or_dash(of.row.owner.as_ref())),
+        Column::wide(Column::text("INTERFACE", |of| or_dash(of.row.interface.as_ref()))),
+        Column::text("GENERATION", |of| or_dash(of.row.generation)),
+        Column::prose("REASON", |of| of.reason.clone()),
+    ];
 }
 
 impl From<InvalidReport> for Failure {
@@ -103,5 +95,25 @@ impl From<InvalidReport> for Failure {
             _ => Exit::No,
         };
         Self::new(exit, error).hint("dupip lease check --report report.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::*;
+    use crate::{
+        cli::{lease::check::tests::rows, render::golden::forms},
+        reconcile::Deed,
+    };
+
+    #[test]
+    fn a_person_sees_what_became_of_each_lease() {
+        let outcome =
+            |(deed, row): (Deed, _)| Outcome { deed, reason: format!("because it is {}", deed.as_str()), row };
+        let deeds = [Deed::WouldReclaim, Deed::Reclaimed, Deed::Drains, Deed::LeftAlone];
+        let outcomes: Vec<Outcome> = deeds.into_iter().zip(rows()).map(outcome).collect();
+        expect_file!["../golden/lease-reclaim.txt"].assert_eq(&forms(&outcomes));
     }
 }
