@@ -21,6 +21,7 @@
 mod agent;
 mod bridge;
 mod capture;
+mod clean_root;
 mod command;
 mod host;
 mod kernel_log;
@@ -42,6 +43,7 @@ mod wire;
 pub use agent::{Agent, Dupip, Mode, Outcome, Refusal};
 pub use bridge::Bridge;
 pub use capture::Capture;
+pub use clean_root::CleanRoot;
 pub use command::{Command, Process};
 pub use kernel_log::{KernelLog, Martian};
 pub use leftovers::{NamespaceId, Snapshot};

@@ -4,24 +4,19 @@
 //! are those of a clean root, over which it writes in memory only.
 
 use std::{
-    env,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{self, Output},
-    sync::Mutex,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Process, Runner, wait_until};
+use crate::{CleanRoot, Process, Runner, wait_until};
 
 /// How long it may take to start. It takes a second or two on a machine that does little else.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a clean root has besides what is essential.
-const PACKAGES: &str = "passwd,systemd";
 
 /// Puts the machine together out of the root `$1` and the control group `$2`, with the file `$3` in its `/srv`, and
 /// becomes its first process. What the kernel has only once, it may not set: `/proc/sys` is read-only but for the network.
@@ -84,11 +79,12 @@ impl Machine {
     /// Starts a machine that has `file` in its `/srv`, and waits until systemd has started everything.
     ///
     /// # Errors
-    /// If there is no clean root and none can be made, or the machine does not come up; the error shows what it wrote.
+    /// If there is no clean root, or the machine does not come up; the error shows what it wrote.
     pub fn boot(runner: &Runner, file: &Path) -> Result<Self> {
-        let root = clean_root()?;
+        let root = CleanRoot::of_this_machine()?;
+        ensure!(root.is_made(), "there is no {}: `cargo xtask setup` makes it", root.path().display());
         let cgroup = runner.make_cgroup("machine")?;
-        let boot = runner.command("sh").arg("-s").arg(&root).arg(&cgroup).arg(file);
+        let boot = runner.command("sh").arg("-s").arg(root.path()).arg(&cgroup).arg(file);
         let mut outside = boot.input(BOOT)?.spawn()?;
         let init = wait_until(PATIENCE, "the machine's first process", || {
             ensure!(outside.is_running()?, "it cannot be put together");
@@ -147,36 +143,4 @@ fn first_child(parent: u32) -> Result<Option<u32>> {
     let Some(child) = children.split_whitespace().next().and_then(|pid| pid.parse().ok()) else { return Ok(None) };
     let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
     Ok((name.trim() == "systemd").then_some(child))
-}
-
-/// A clean root of the Debian that this machine runs, so that what was built here runs there, too. It is made once (which
-/// takes a minute) and kept beside what Cargo builds.
-fn clean_root() -> Result<PathBuf> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock();
-    let release = release()?;
-    let here = env::current_exe()?;
-    let target = here.ancestors().nth(3).context("the tests stand outside of a target folder")?;
-    let roots = target.join("roots");
-    let (root, made) = (roots.join(format!("{release}+{}", PACKAGES.replace(',', "+"))), roots.join("new"));
-    if root.is_dir() {
-        return Ok(root);
-    }
-    fs::create_dir_all(roots)?;
-    if made.exists() {
-        fs::remove_dir_all(&made)?;
-    }
-    let mut debian = process::Command::new("mmdebstrap");
-    debian.args(["--quiet", "--mode=root", "--variant=essential", "--include", PACKAGES, &release]).arg(&made);
-    let output = debian.output().context("cannot start `mmdebstrap`: `cargo xtask setup` installs it")?;
-    ensure!(output.status.success(), "no clean root: {}", String::from_utf8_lossy(&output.stderr));
-    fs::rename(&made, &root)?;
-    Ok(root)
-}
-
-/// The code name of this machine's release, such as `bookworm` (os-release(5)).
-fn release() -> Result<String> {
-    let text = fs::read_to_string("/etc/os-release").context("this system does not say which one it is")?;
-    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    name.map(|name| name.trim_matches('"').to_owned()).context("/etc/os-release has no VERSION_CODENAME")
 }

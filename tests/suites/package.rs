@@ -1,14 +1,16 @@
 //! The Debian package: judged, installed into a clean root, and its agent run by systemd there.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Bridge, Machine, Runner, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::agent::{DEADLINE, text};
 
@@ -17,17 +19,34 @@ const EXPOSURE: u32 = 34;
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../detector/packaging/systemd/dupip.service");
 
-/// The package: what the environment variable `DUPIP_DEB` names, else the one that `cargo xtask package` made last.
+/// The package: what the environment variable `DUPIP_DEB` names, else the only one that was made for tests.
 fn package() -> Result<PathBuf> {
     if let Some(path) = env::var_os("DUPIP_DEB") {
         return Path::new(&path).canonicalize().with_context(|| format!("DUPIP_DEB names {}", path.display()));
     }
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian");
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("debian-dev");
     let made = fs::read_dir(&packages).into_iter().flatten().flatten().map(|entry| entry.path());
-    let newest = made
-        .filter(|path| path.extension().is_some_and(|end| end == "deb"))
-        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
-    newest.context("there is no package: make one with `cargo xtask package --profile dev`, or name one in DUPIP_DEB")
+    let mut made = made.filter(|path| path.extension().is_some_and(|end| end == "deb"));
+    let only = made.next().filter(|_| made.next().is_none());
+    let remedy = "make one with `cargo xtask package --profile dev`, or name one in DUPIP_DEB";
+    only.with_context(|| format!("there is not one package in {}: {remedy}", packages.display()))
+}
+
+/// The same package as a later revision, at `path`.
+fn write_next_revision(path: &Path) -> Result<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let parts = folder.path().join("parts");
+    let dpkg_deb = |words: [&OsStr; 3]| -> Result<()> {
+        let output = process::Command::new("dpkg-deb").arg("-Znone").args(words).output()?;
+        ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    dpkg_deb(["--raw-extract".as_ref(), package()?.as_ref(), parts.as_ref()])?;
+    let control = parts.join("DEBIAN/control");
+    let lines = fs::read_to_string(&control)?;
+    let next = |line: &str| format!("{line}{}\n", if line.starts_with("Version: ") { "+next" } else { "" });
+    fs::write(&control, lines.lines().map(next).collect::<String>())?;
+    dpkg_deb(["--build".as_ref(), parts.as_ref(), path.as_ref()])
 }
 
 /// A machine with the package on it, on a runner with a bridge rt0.
@@ -87,6 +106,23 @@ impl Installed {
     fn files_before(&self) -> Result<()> {
         fs::write(self.machine.outside("/srv/before"), self.files()?.join("\n"))?;
         Ok(())
+    }
+
+    /// That nothing is there that was not before the package was installed.
+    fn assert_nothing_left(&self) -> Result<()> {
+        let before = fs::read_to_string(self.machine.outside("/srv/before"))?;
+        let left: Vec<_> =
+            self.files()?.into_iter().filter(|file| !before.lines().any(|known| known == file)).collect();
+        assert_eq!(left, [] as [String; 0]);
+        Ok(())
+    }
+
+    /// Tells systemd more of the unit, as `systemctl edit` does.
+    fn drop_in(&self, text: &str) -> Result<()> {
+        let folder = self.machine.outside("/etc/systemd/system/dupip.service.d");
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("lab.conf"), text)?;
+        self.machine.run(["systemctl", "daemon-reload"]).map(drop)
     }
 
     fn told(&self, settings: &str) -> Result<()> {
@@ -195,19 +231,69 @@ fn what_is_installed_does_its_work_and_goes_without_a_trace() -> Result<()> {
     assert_eq!((lab.property("Result")?, lab.property("NRestarts")?), ("success".to_owned(), "0".to_owned()));
     machine.run(["dpkg", "--purge", "dupip"])?;
     machine.run(["test", "!", "-e", "/sys/fs/bpf/dupip"])?;
-    let before = fs::read_to_string(machine.outside("/srv/before"))?;
-    let left: Vec<_> = lab.files()?.into_iter().filter(|file| !before.lines().any(|known| known == file)).collect();
-    assert_eq!(left, [] as [String; 0]);
+    lab.assert_nothing_left()
+}
+
+#[test]
+fn an_upgrade_keeps_leases_and_settings_and_a_removal_the_leases() -> Result<()> {
+    const SETTINGS: &str = "# ours\nbridge = [\"rt0\"]\n";
+    const NEXT: &str = "/srv/next.deb";
+    let lab = Installed::new()?;
+    let machine = &lab.machine;
+    lab.configure(SETTINGS)?;
+    lab.start()?;
+    machine.run(["dupip", "lease", "allocate", "--bridge", "rt0", "--owner", "holder", "--address", "10.8.64.2"])?;
+    let leases = || -> Result<Vec<Value>> {
+        let listed: Vec<Value> = serde_json::from_str(&machine.run(["dupip", "lease", "list", "-o", "json"])?)?;
+        Ok(listed
+            .iter()
+            .map(|lease| json!([lease["address"], lease["owner"], lease["generation"], lease["state"]]))
+            .collect())
+    };
+    let (pid, held) = (lab.property("MainPID")?, leases()?);
+    assert_eq!(held, [json!(["10.8.64.2", "holder", 1, "bound"])]);
+
+    write_next_revision(&machine.outside(NEXT))?;
+    machine.run(["dpkg", "--install", NEXT])?;
+    lab.wait_for("ActiveState", "active")?;
+    assert_ne!(lab.property("MainPID")?, pid, "the new program runs");
+    assert!(machine.run(["dpkg-query", "--show", "dupip"])?.trim_end().ends_with("+next"));
+    let settings = || fs::read_to_string(machine.outside("/etc/dupip/dupip.toml"));
+    assert_eq!((leases()?, settings()?), (held, SETTINGS.to_owned()));
+    let socket = machine.run(["stat", "--format=%U:%G %a", "/run/dupip/dupip.sock"])?;
+    assert_eq!(socket, "root:dupip 660\n");
+
+    machine.run(["dpkg", "--remove", "dupip"])?;
+    machine.run(["test", "!", "-e", "/usr/bin/dupip", "-a", "!", "-e", "/run/dupip"])?;
+    machine.run(["test", "-s", "/var/lib/dupip/leases.db"])?;
+    assert_eq!(settings()?, SETTINGS);
+    machine.run(["dpkg", "--purge", "dupip"])?;
+    lab.assert_nothing_left()
+}
+
+#[test]
+fn an_address_that_comes_late_is_waited_for() -> Result<()> {
+    let lab = Installed::new()?;
+    // As in a container.
+    lab.machine.run(["umount", "--lazy", "/dev/kmsg"])?;
+    lab.machine.run(["rm", "/dev/kmsg"])?;
+    lab.drop_in("[Service]\nRestartSec=100ms\n")?;
+    lab.configure("bridge = [\"rt0\"]\nlisten = \"[::1]:9477\"\n")?;
+    lab.bridge.runner().run(["ip", "address", "delete", "::1/128", "dev", "lo"])?;
+    lab.machine.run(["systemctl", "start", "--no-block", "dupip"])?;
+    // More often than systemd tries what has a limit (5 times in 10 s).
+    let tries = || Ok((lab.property("NRestarts")?.parse::<u32>()? > 6).then_some(()));
+    wait_until(DEADLINE, "it to be tried again and again", tries).map_err(|error| lab.explain(error))?;
+    lab.bridge.runner().run(["ip", "address", "add", "::1/128", "dev", "lo"])?;
+    lab.wait_for("ActiveState", "active")?;
+    assert_eq!(lab.property("StatusText")?, "watches 1 bridge with 0 ports; no duplicate");
     Ok(())
 }
 
 #[test]
 fn an_agent_that_dies_or_stands_still_is_started_anew() -> Result<()> {
     let lab = Installed::new()?;
-    let dropin = lab.machine.outside("/etc/systemd/system/dupip.service.d");
-    fs::create_dir(&dropin)?;
-    fs::write(dropin.join("hasty.conf"), "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n")?;
-    lab.machine.run(["systemctl", "daemon-reload"])?;
+    lab.drop_in("[Service]\nWatchdogSec=2s\nRestartSec=100ms\n")?;
     lab.told("DUPIP_BRIDGE=rt0,rt7\nDUPIP_WAIT=true\nDUPIP_KEEP_QUARANTINE=/sys/fs/bpf/dupip\n")?;
     lab.start()?;
     let status = "watches 1 bridge with 0 ports; no duplicate; waits for rt7 to appear";

@@ -17,7 +17,10 @@ use anyhow::{Context as _, Result, ensure};
 use comfy_table::{Table, presets};
 
 use self::run::Run;
-use crate::{setup, shell};
+use crate::{
+    setup::{self, Purpose},
+    shell,
+};
 
 /// The folder of the targets.
 const FOLDER: &str = "tests/fuzz";
@@ -45,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let wanted = wanted(&all, &args.targets)?;
     // The eBPF programs are part of what is built.
-    setup::run()?;
+    setup::ready(Purpose::Build)?;
     tool::ready()?;
     let programs = tool::build(&wanted)?;
     let runs = wanted.iter().zip(&programs).map(|(target, program)| Run::of(target, program, args.seconds));

@@ -4,12 +4,16 @@ use std::process::{ExitCode, Stdio};
 
 use anyhow::Result;
 
-use crate::{dashboards, rooms, setup, shell};
+use crate::{
+    dashboards, rooms,
+    setup::{self, Purpose},
+    shell,
+};
 
 /// Runs all of them, so that one run tells all; fails if any of them did.
 pub(crate) fn run() -> Result<ExitCode> {
     // Clippy builds the eBPF programs, as every build of the agent does.
-    setup::run()?;
+    setup::ready(Purpose::Lint)?;
     let clean = [
         ("format", cargo("fmt --all --check")?),
         ("fuzz", cargo("fmt --manifest-path tests/fuzz/Cargo.toml --check")? && is_locked()?),

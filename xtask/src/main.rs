@@ -31,9 +31,11 @@ struct Cli {
 enum Verb {
     /// Install what the build and the tests need and this machine lacks
     ///
-    /// The Rust toolchain's parts, the command line tools of the lab, a compiler for eBPF and its linker. What is there
-    /// already is left alone, so it may be run at any time. Packages need root: without it, setup goes through sudo.
-    Setup,
+    /// The Rust toolchain's parts, the command line tools of the lab, a compiler for eBPF and its linker, and a small Debian
+    /// for the tests to install the package into, in /var/cache/dupip-tests. What is there already is left alone, so it may
+    /// be run at any time. Packages need root: without it, setup goes through sudo. The other verbs install what they need
+    /// themselves.
+    Setup(setup::Args),
     /// Replay the incident on a private runner, and show it seen and healed
     ///
     /// Sets up and builds what is missing, makes a runner out of namespaces (nothing of this machine's is touched), shows
@@ -74,7 +76,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Setup => setup::run(),
+        Verb::Setup(args) => setup::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Lint => lint::run(),
         Verb::Manifests => manifests::run(),

@@ -10,11 +10,14 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
-use crate::{build, setup, shell};
+use crate::{
+    build,
+    setup::{self, Purpose},
+    shell,
+};
 
-/// Where what goes into the package is written, and where the package goes, from the workspace.
+/// Where what goes into the package is written, from the workspace.
 const PARTS: &str = "target/package";
-const PACKAGES: &str = "target/debian/";
 
 /// The shells, and what their completions are called.
 const SHELLS: [(&str, &str); 3] = [("bash", "dupip.bash"), ("zsh", "_dupip"), ("fish", "dupip.fish")];
@@ -30,15 +33,33 @@ pub(crate) struct Args {
 /// How the program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// As it is tested
+    /// As it is tested; the package has another name, and the folder target/debian-dev
     Dev,
     /// As it is shipped
     Release,
 }
 
+impl Profile {
+    /// Where the package goes, from the workspace: nobody shall ship the one that was made for a test.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "target/debian-dev/",
+            Self::Release => "target/debian/",
+        }
+    }
+
+    /// Debian's revision of the version. `1~dev` is older than `1` (deb-version(7)): what is shipped replaces what was tested.
+    const fn revision(self) -> &'static str {
+        match self {
+            Self::Dev => "1~dev",
+            Self::Release => "1",
+        }
+    }
+}
+
 /// Makes the package and prints where it is.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::run()?;
+    setup::ready(Purpose::Package)?;
     println!("{}", make(args.profile)?.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -50,7 +71,7 @@ pub(crate) fn make(profile: Profile) -> Result<PathBuf> {
         Profile::Release => build::shipped()?,
     };
     let parts = shell::workspace().join(PARTS);
-    write_parts(&dupip, &parts).with_context(|| format!("cannot write to {}", parts.display()))?;
+    write_parts(&dupip, &parts, profile).with_context(|| format!("cannot write to {}", parts.display()))?;
     let mut pack = pack(profile);
     eprintln!("package: {}", shell::text(&pack));
     let said = shell::read(&mut pack)?;
@@ -64,12 +85,15 @@ fn pack(profile: Profile) -> Command {
         Profile::Dev => ("dev", "--fast"),
         Profile::Release => ("release", "--locked"),
     };
-    let arguments = format!("deb --package detector --no-build --strip --profile {name} {haste} --output {PACKAGES}");
-    shell::command("cargo", arguments.split(' '))
+    let (folder, revision) = (profile.folder(), profile.revision());
+    let arguments = format!("deb --package detector --no-build --strip --profile {name} {haste}");
+    let mut pack = shell::command("cargo", arguments.split(' '));
+    pack.args(["--deb-revision", revision, "--output", folder]);
+    pack
 }
 
 /// Writes everything anew: what an earlier version had is not to be packed.
-fn write_parts(dupip: &Path, parts: &Path) -> Result<()> {
+fn write_parts(dupip: &Path, parts: &Path, profile: Profile) -> Result<()> {
     if parts.exists() {
         fs::remove_dir_all(parts)?;
     }
@@ -82,16 +106,16 @@ fn write_parts(dupip: &Path, parts: &Path) -> Result<()> {
     }
     let config = shell::read(&mut shell::command(dupip, ["config", "default"]))?;
     fs::write(parts.join("dupip.toml"), config + "\n")?;
-    fs::write(parts.join("changelog"), changelog()?)?;
+    fs::write(parts.join("changelog"), changelog(profile)?)?;
     Ok(())
 }
 
 /// The changelog in Debian's form (deb-changelog(5)), as old as ours.
-fn changelog() -> Result<String> {
+fn changelog(profile: Profile) -> Result<String> {
     let date = shell::read(&mut shell::command("date", ["-R", "-r", "detector/CHANGELOG.md"]))?;
-    let (version, maintainer) = (env!("CARGO_PKG_VERSION"), maintainer()?);
+    let (version, revision, maintainer) = (env!("CARGO_PKG_VERSION"), profile.revision(), maintainer()?);
     Ok(format!(
-        "dupip ({version}-1) unstable; urgency=medium\n\n  * What is new stands in the project's own changelog.\n\n -- {maintainer}  {date}\n"
+        "dupip ({version}-{revision}) unstable; urgency=medium\n\n  * What is new stands in the project's own changelog.\n\n -- {maintainer}  {date}\n"
     ))
 }
 
@@ -110,18 +134,21 @@ mod tests {
     fn debian_can_read_the_changelog() {
         let parse = "dpkg-parsechangelog";
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), changelog().unwrap()).unwrap();
+        fs::write(file.path(), changelog(Profile::Dev).unwrap()).unwrap();
         let read = |field: &str| {
             shell::read(shell::command(parse, ["--show-field", field, "--file"]).arg(file.path())).unwrap()
         };
         assert_eq!(read("Source"), "dupip");
-        assert_eq!(read("Version"), format!("{}-1", env!("CARGO_PKG_VERSION")));
+        assert_eq!(read("Version"), format!("{}-1~dev", env!("CARGO_PKG_VERSION")));
         assert_eq!(read("Maintainer"), maintainer().unwrap());
     }
 
     #[test]
-    fn what_is_tested_is_packed_in_haste() {
-        assert!(shell::text(&pack(Profile::Dev)).contains("--profile dev --fast"));
-        assert!(!shell::text(&pack(Profile::Release)).contains("--fast"));
+    fn what_is_tested_is_packed_in_haste_and_elsewhere() {
+        let words = |profile| shell::text(&pack(profile));
+        assert!(words(Profile::Dev).contains("--profile dev --fast"));
+        assert!(words(Profile::Dev).ends_with("--deb-revision 1~dev --output target/debian-dev/"));
+        assert!(!words(Profile::Release).contains("--fast"));
+        assert!(words(Profile::Release).ends_with("--deb-revision 1 --output target/debian/"));
     }
 }

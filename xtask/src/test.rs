@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::{
     build,
     package::{self, Profile},
-    setup, shell,
+    setup::{self, Purpose},
+    shell,
 };
 
 /// Packages whose tests make network namespaces and load eBPF programs.
@@ -48,7 +49,7 @@ struct Tally {
 
 /// Sets up, builds `dupip`, runs the tests; the exit code is cargo's.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::run()?;
+    setup::ready(Purpose::Tests)?;
     let start = Instant::now();
     let dupip = build::dupip()?;
     let package = package::make(Profile::Dev)?;

@@ -2,6 +2,7 @@
 
 mod image;
 mod manifests;
+mod metrics;
 mod pod;
 mod rights;
 mod schemas;

@@ -4,7 +4,9 @@
 //! What is missing is the node's control groups, and with them the limits and the list of devices.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -45,18 +47,33 @@ pub(super) struct Pod {
     folder: TempDir,
     pod: Value,
     config_map: Value,
+    secrets: BTreeMap<&'static str, Secret>,
 }
+
+/// What a Secret has: texts by their keys.
+pub(super) type Secret = BTreeMap<&'static str, String>;
 
 impl Pod {
     /// The only pod of the manifests on a runner, with an image of the `dupip` at `binary`.
     pub(super) fn new(runner: &Runner, manifests: &[Value], binary: &Path) -> Result<Self> {
+        let pod = Self::without_bpf_file_system(runner, manifests, binary)?;
+        // systemd mounts it on every node.
+        runner.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"])?;
+        Ok(pod)
+    }
+
+    /// The same on a node that has no file system of BPF mounted.
+    pub(super) fn without_bpf_file_system(runner: &Runner, manifests: &[Value], binary: &Path) -> Result<Self> {
         let pod = only(manifests, "DaemonSet")?.pointer("/spec/template/spec").context("no pod")?.clone();
         let config_map = only(manifests, "ConfigMap")?.clone();
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         image::assemble(binary, &folder.path().join("rootfs"))?;
-        // What every node has: CNI plugins and `ip netns` share names of namespaces, and systemd mounts the file system of BPF.
-        runner.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"])?;
-        Ok(Self { runner: runner.clone(), folder, pod, config_map })
+        Ok(Self { runner: runner.clone(), folder, pod, config_map, secrets: BTreeMap::new() })
+    }
+
+    /// With these Secrets in its namespace.
+    pub(super) fn with_secrets(self, secrets: BTreeMap<&'static str, Secret>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// What the pod's only container may do, such as `NET_ADMIN`.
@@ -196,12 +213,30 @@ impl Pod {
         if volume.get("configMap").is_some() {
             return self.config_folder();
         }
+        if let Some(secret) = volume.get("secret") {
+            return self.secret_folder(secret);
+        }
         let path = at(volume, "/hostPath/path").as_str().context("the volume is of no kind that is known here")?;
         let path = path.strip_prefix("/var").map_or_else(|| path.to_owned(), |below| format!("{VAR}{below}"));
         if *at(volume, "/hostPath/type") == "DirectoryOrCreate" {
             self.runner.run(["mkdir", "-p", &path])?;
         }
         Ok(path.into())
+    }
+
+    /// The files that a kubelet makes of a Secret: all of it, or what `items` names.
+    fn secret_folder(&self, volume: &Value) -> Result<PathBuf> {
+        let name = at(volume, "/secretName").as_str().context("a Secret without a name")?;
+        let secret = self.secrets.get(name).with_context(|| format!("there is no Secret {name}"))?;
+        let folder = self.folder.path().join("secrets").join(name);
+        fs::create_dir_all(&folder)?;
+        let mode = u32::try_from(at(volume, "/defaultMode").as_u64().unwrap_or(0o644))?;
+        for (path, key) in files_of(volume, secret) {
+            let text = secret.get(key).with_context(|| format!("the Secret {name} has no {key}"))?;
+            fs::write(folder.join(path), text)?;
+            fs::set_permissions(folder.join(path), fs::Permissions::from_mode(mode))?;
+        }
+        Ok(folder)
     }
 
     fn config_folder(&self) -> Result<PathBuf> {
@@ -212,6 +247,13 @@ impl Pod {
         }
         Ok(folder)
     }
+}
+
+/// What a volume of a Secret calls its files, and which keys are in them.
+fn files_of<'a>(volume: &'a Value, secret: &'a Secret) -> Vec<(&'a str, &'a str)> {
+    let item = |item: &'a Value| Some((at(item, "/path").as_str()?, at(item, "/key").as_str()?));
+    let items: Vec<_> = list(volume, "/items").iter().filter_map(item).collect();
+    if items.is_empty() { secret.keys().map(|key| (*key, *key)).collect() } else { items }
 }
 
 /// Those that the container does not share with its node.

@@ -17,9 +17,9 @@ use super::{
     pod::Pod,
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 /// Where the lab puts the node's `/var/lib/dupip`.
-const DATABASE: &str = "/run/lab/var/lib/dupip/leases.db";
+pub(super) const DATABASE: &str = "/run/lab/var/lib/dupip/leases.db";
 
 /// A node with the incident on it, and the pod that is to be run there.
 fn node() -> Result<(Bridge, Dupip, Pod)> {
@@ -45,7 +45,7 @@ fn probe(runner: &Runner, probe: &Value) -> Result<u16> {
     Ok(answer.split(' ').nth(1).context("no status")?.parse()?)
 }
 
-fn incident(agent: &mut Agent, status: &str) -> Result<Value> {
+pub(super) fn incident(agent: &mut Agent, status: &str) -> Result<Value> {
     agent.wait_until(DEADLINE, &format!("an incident to be {status}"), |agent| {
         Ok(agent.conflicts()?.into_iter().find(|incident| *at(incident, "/status") == status))
     })
@@ -93,6 +93,18 @@ fn the_container_names_and_heals_the_incident() -> Result<()> {
     }
     assert_eq!(degraded(&agent)?, ["kernel_log".to_owned()].into(), "a container without privileges has no /dev/kmsg");
     runner.run(["test", "-e", "/sys/fs/bpf/dupip"])?;
+    Ok(())
+}
+
+/// What README.md says of `keep-quarantine`.
+#[test]
+fn a_node_without_a_bpf_file_system_is_told_what_to_mount() -> Result<()> {
+    let bridge = Runner::new()?.bridge("rt0", "10.8.64.1/24")?;
+    let base = of("base")?;
+    let pod = Pod::without_bpf_file_system(bridge.runner(), &base, Dupip::on(&bridge)?.program())?;
+    let mut process = pod.start(&["DUPIP_BRIDGE=rt0", "DUPIP_KEEP_QUARANTINE=/sys/fs/bpf/dupip"])?;
+    process.wait_for_line("/sys/fs/bpf/dupip is on no BPF file system", DEADLINE)?;
+    assert_eq!(process.wait(DEADLINE)?.code(), Some(5), "the pod is started anew until it is mounted");
     Ok(())
 }
 

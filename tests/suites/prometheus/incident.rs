@@ -83,7 +83,7 @@ fn an_alert_goes_from_pending_to_firing_and_back_and_every_panel_shows_something
     let (firing, _) = lab.prometheus.times(OPEN, AlertState::Firing)?.context("it never fired")?;
     assert!(firing - pending >= 3.0, "`for: 30s` at ten times the pace is three seconds: {pending} to {firing}");
     let summary = lab.summary(OPEN)?;
-    assert_eq!(summary, "1 address(es) on rt0 of 127.0.0.1:9477 have two owners, and it does not end");
+    assert_eq!(summary, "1 address(es) on rt0 of runner-1 have two owners, and it does not end");
     panels::assert_say_that_it_is_open(&lab.prometheus)?;
     assert!(agent.terminate()?.success());
 

@@ -15,7 +15,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{build, setup, shell};
+use crate::{
+    build,
+    setup::{self, Purpose},
+    shell,
+};
 use play::Play;
 use voice::Voice;
 
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dupip = match &args.built {
         Some(dupip) => dupip.clone(),
         None => {
-            setup::run()?;
+            setup::ready(if args.prometheus { Purpose::Alerts } else { Purpose::Lab })?;
             build::dupip()?
         }
     };

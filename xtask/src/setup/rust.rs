@@ -18,14 +18,18 @@ pub(super) fn ready() -> Result<String> {
         shell::find("rustup").is_some(),
         "rustup is missing: it keeps the eBPF compiler apart from yours; see https://rustup.rs"
     );
-    let version = version()?;
+    Ok(format!("rustc {}, nothing to do", version()?))
+}
+
+/// What `cargo xtask lint` calls.
+pub(super) fn linters_ready() -> Result<String> {
     let missing = missing(&shell::read(&mut shell::command("rustc", ["--print", "sysroot"]))?);
     if missing.is_empty() {
-        return Ok(format!("rustc {version}, nothing to do"));
+        return Ok("clippy and rustfmt, nothing to do".to_owned());
     }
     let arguments = [&["component", "add"], &*missing].concat();
     shell::step("clippy and rustfmt are what `cargo xtask lint` runs", &mut shell::command("rustup", arguments))?;
-    Ok(format!("rustc {version}, with {}", missing.join(" and ")))
+    Ok(format!("{}, just installed", missing.join(" and ")))
 }
 
 fn version() -> Result<Version> {

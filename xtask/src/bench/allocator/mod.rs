@@ -17,7 +17,11 @@ use super::{
     row::{self, Row},
     scratch::{self, Interrupted, Scratch},
 };
-use crate::{build, setup, shell};
+use crate::{
+    build,
+    setup::{self, Purpose},
+    shell,
+};
 
 /// What a shell says of a program that ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -57,7 +61,7 @@ struct Effort {
 
 /// Builds, measures, prints. Success does not depend on the figures.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    setup::run()?;
+    setup::ready(Purpose::Bench)?;
     let programs = build::to_measure()?;
     let directory = args.directory.clone().unwrap_or_else(|| shell::workspace().join("target"));
     match measure(args, &programs, &directory) {

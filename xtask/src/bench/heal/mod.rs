@@ -17,7 +17,11 @@ use super::{
     machine::Machine,
     scratch::{self, Interrupted, Scratch},
 };
-use crate::{build, setup, shell};
+use crate::{
+    build,
+    setup::{self, Purpose},
+    shell,
+};
 use duplicates::Measured;
 
 /// What a shell says of a program that ended by Ctrl-C.
@@ -50,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let dupip = match &args.built {
         Some(dupip) => dupip.clone(),
         None => {
-            setup::run()?;
+            setup::ready(Purpose::Lab)?;
             build::shipped()?
         }
     };
