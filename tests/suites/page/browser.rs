@@ -1,10 +1,7 @@
 //! A browser on the runner, with nobody in front of it: Chromium, told by its DevTools protocol what to do, and asked what a
 //! person would see.
 
-use std::{
-    io,
-    net::TcpStream,
-};
+use std::{io, net::TcpStream};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Process, Runner};
