@@ -73,7 +73,7 @@ fn of_unit(shown: &str) -> Check {
         (_, "activating", _) if word("SubState").starts_with("auto-restart") => Check::warning(
             NAME,
             format!(
-                "has ended ({}), and systemd is about to start it again, for time {}",
+                "has ended ({}), and systemd is about to start it again, as it has {} times",
                 word("Result"),
                 word("NRestarts")
             ),
