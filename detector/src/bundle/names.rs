@@ -150,6 +150,9 @@ impl Names {
     }
 
     fn setting(&mut self, key: &str, text: &str) {
+        if key == "bridge" {
+            self.bridges.extend(text.split(',').map(str::to_owned));
+        }
         for one in text.split(',').filter(|_| KEYS.contains(&key)) {
             let name = match key {
                 "pin" => one.split_once('=').map(|(_, owner)| owner),
