@@ -163,6 +163,8 @@ fn where_the_agent_listens_and_what_it_may_open_is_told() -> Result<()> {
     for name in ["agent.version", "agent.reachable", "limit.files", "taps", "configuration"] {
         assert_eq!(said(&checks, name, None)?.0, "ok", "{name}: {checks:#?}");
     }
+    let rights = of(&checks, "capability.cap_net_admin", None)?;
+    assert_eq!(rights["meaning"], "the agent may attach the tap, change addresses and neighbours");
     limit(Some(512))?;
     assert_eq!(said(&look(&dupip, &[])?, "limit.files", None)?.0, "warning");
     bridge.runner().run(["ip", "link", "set", "lo", "down"])?;
@@ -170,6 +172,17 @@ fn where_the_agent_listens_and_what_it_may_open_is_told() -> Result<()> {
     let check = of(&checks, "agent.listens", None)?;
     let meaning = check["meaning"].as_str().unwrap_or_default();
     assert!(meaning.contains("the agent listens there and "), "{check:#}");
+    Ok(())
+}
+
+#[test]
+fn the_rights_that_are_told_are_the_agents() -> Result<()> {
+    let bridge = rt0()?;
+    let _agent = Dupip::on(&bridge)?.without(&["syslog"]).start(Mode::Observe)?;
+    let checks = look(&Dupip::on(&bridge)?, &[])?;
+    let (status, remedy) = said(&checks, "capability.cap_syslog", None)?;
+    assert!(status == "warning" && remedy.contains("add CAP_SYSLOG to CapabilityBoundingSet="), "{checks:#?}");
+    assert_eq!(said(&checks, "capability.cap_net_raw", None)?.0, "ok");
     Ok(())
 }
 

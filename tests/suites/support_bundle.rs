@@ -44,12 +44,12 @@ fn with_an_agent_it_has_what_a_bug_report_needs_and_no_secret() -> Result<()> {
     let configuration = write(
         "/run/dupip.toml",
         format!(
-            "# {SECRET}\nbridge = [\"rt0\"]\nmode = \"enforce\"\nhook = [\"opened=https://me:{SECRET}@127.0.0.1:9/x?key={SECRET}\"]\n\
+            "# {SECRET}\nbridge = [\"rt0\"]\nmode = \"enforce\"\nhook = [\"opened=https://me:{SECRET}@127.0.0.1:9/{SECRET}?key={SECRET}\"]\n\
              token-file = \"{token_file}\"\ntoken = \"{SECRET}\"\nhok = \"{SECRET}\"\n"
         ),
     )?;
     let hooks = [
-        format!("--hook=opened,resolved=http://me:{SECRET}@127.0.0.1:9/told?key={SECRET}"),
+        format!("--hook=opened,resolved=http://me:{SECRET}@127.0.0.1:9/{SECRET}?key={SECRET}"),
         format!("--hook=failed=/bin/true --password {SECRET}"),
         format!("--hook-secret-file={secret_file}"),
     ];
@@ -84,7 +84,7 @@ fn with_an_agent_it_has_what_a_bug_report_needs_and_no_secret() -> Result<()> {
     assert!(["lease", "pool", "journal", "incident"].iter().all(|name| tables.contains(name)), "{tables:?}");
     for (name, words) in [
         ("agent/metrics.txt", "duplicate_ip_total{bridge=\"rt0\"} 1"),
-        ("process/arguments.txt", "opened,resolved=http://127.0.0.1:9/told"),
+        ("process/arguments.txt", "opened,resolved=http://127.0.0.1:9/… (arguments"),
         ("process/environment.txt", "DUPIP_LOG="),
         ("process/status.txt", "CapEff:"),
         ("configuration/dupip.toml", "mode = \"enforce\""),
@@ -107,12 +107,21 @@ fn with_an_agent_it_has_what_a_bug_report_needs_and_no_secret() -> Result<()> {
 fn redacted_it_has_no_address_and_no_name() -> Result<()> {
     let bridge = rt0()?;
     let dupip = Dupip::on(&bridge)?;
-    let agent = &mut dupip.start(Mode::Observe)?;
+    let settings = ["--pin", "10.8.64.9=pinnedagent", "--resolve-owner", "ownedagent*=contain", "--external=outerport"];
+    let agent = &mut dupip.start_with(Mode::Observe, &settings)?;
     let sandboxes = bridge.duplicate(["sportsagent", "reviewagent"], "10.8.64.2/24")?;
+    // Everyday words, and a namespace that is on no bridge.
+    let _everyday = [
+        bridge.sandbox("true").port("false").address("10.8.64.3/24").start()?,
+        bridge.sandbox("bound").port("open").address("10.8.64.4/24").start()?,
+    ];
+    bridge.runner().run(["ip", "netns", "add", "elsewhere"])?;
     agent.wait_for_line("both use 10.8.64.2", std::time::Duration::from_secs(10))?;
-    dupip.say(&["support-bundle", "--redact", "-o", "/run/b.tar.gz"])?;
+    fs::write(bridge.runner().outside(Path::new("/run/dupip.toml")), "protect-port = [\"innerport\"]\n")?;
+    dupip.say(&["support-bundle", "--redact", "-o", "/run/b.tar.gz", "--config", "/run/dupip.toml"])?;
     let files = unpacked(&bridge, "/run/b.tar.gz")?;
-    let mut gone = vec!["10.8.64.".to_owned(), "sportsagent".to_owned(), "reviewagent".to_owned()];
+    let names = ["sportsagent", "reviewagent", "pinnedagent", "ownedagent", "outerport", "innerport", "elsewhere"];
+    let mut gone: Vec<_> = names.iter().chain(&["10.8.64."]).map(ToString::to_string).collect();
     for sandbox in &sandboxes {
         gone.extend([sandbox.mac()?.to_string(), sandbox.port().to_owned()]);
     }
@@ -126,6 +135,38 @@ fn redacted_it_has_no_address_and_no_name() -> Result<()> {
     let other = incident["address"].as_str().context("an incident without an address")?;
     assert!(json(&files, "agent/table.json")?.to_string().contains(other));
     assert_eq!(json(&files, "manifest.json")?["redacted"], true);
+    for name in files.keys().filter(|name| name.ends_with(".json")) {
+        json(&files, name)?;
+    }
+    let table = json(&files, "agent/table.json")?;
+    let rows = table.as_array().context("the table is no list")?;
+    assert!(rows.iter().all(|row| row["bridge"] == "rt0" && row["sandbox"] != "true" && row["sandbox"] != "bound"));
+    // That of the host keeps its bridge's name.
+    let ports: Vec<_> = rows.iter().filter_map(|row| row["port"].as_str()).collect();
+    assert!(ports.contains(&"rt0") && !ports.contains(&"false") && !ports.contains(&"open"), "{table:#}");
+    Ok(())
+}
+
+#[test]
+fn what_is_no_file_is_not_replaced_by_one() -> Result<()> {
+    let bridge = rt0()?;
+    let dupip = Dupip::on(&bridge)?;
+    let runner = bridge.runner();
+    runner.run(["mkfifo", "/run/fifo"])?;
+    runner.run(["mknod", "/run/null", "c", "1", "3"])?;
+    runner.run(["ln", "-s", "/run/null", "/run/link"])?;
+    runner.run(["mkdir", "/run/folder"])?;
+    let kind = |path: &str| runner.run(["stat", "-c", "%F", path]);
+    for path in ["/run/fifo", "/run/null", "/run/link", "/run/folder"] {
+        let before = kind(path)?;
+        for verb in [["support-bundle", "-o", path].as_slice(), &["lease", "check", "--report", path]] {
+            let outcome = dupip.outcome(verb)?;
+            assert!(outcome.status == Some(2) && outcome.complaint.contains("is no regular file"), "{outcome:?}");
+        }
+        assert_eq!(kind(path)?, before);
+    }
+    let outcome = dupip.outcome(&["support-bundle", "-o", "-"])?;
+    assert!(outcome.status == Some(2) && outcome.complaint.contains("`-` is no file"), "{outcome:?}");
     Ok(())
 }
 

@@ -47,17 +47,21 @@ const FILES: [&str; 6] = [
     "/proc/meminfo",
     "/sys/kernel/security/lockdown",
     "/sys/kernel/security/lsm",
-    "/proc/self/mountinfo",
+    MOUNTS,
 ];
+const MOUNTS: &str = "/proc/self/mountinfo";
+/// Mount points that dupip itself looks at.
+const MOUNT_POINTS: [&str; 3] = ["/proc", "/sys/fs/bpf", "/run/netns"];
 /// What the kernel was built with that matters here.
 const OPTIONS: [&str; 7] = ["BPF", "BRIDGE", "VETH", "NET_CLS", "NET_SCH", "NET_NS", "LOCKDOWN"];
 
-pub(super) async fn parts() -> Vec<Part> {
+/// The parts. Where containers are mounted names them, so that there is less of that if names are to be replaced.
+pub(super) async fn parts(redact: bool) -> Vec<Part> {
     let text = |content: String| Ok(content.into_bytes());
     vec![
         Part::new("kernel/uname.txt", "the kernel's name and release", text(release())),
         Part::new("kernel/switches.txt", "sysctls that matter", text(switches())),
-        Part::new("kernel/files.txt", "what else the kernel says of itself", text(files())),
+        Part::new("kernel/files.txt", "what else the kernel says of itself", text(files(redact))),
         Part::new("kernel/config.txt", "what the kernel was built with, as far as it concerns dupip", config()),
         Part::new("kernel/programs.json", "the taps that are loaded", programs()),
         within("kernel/bridges.json", "bridges, their ports, and who hooks into them", bridges()).await,
@@ -80,13 +84,23 @@ fn switches() -> String {
     })
 }
 
-fn files() -> String {
+fn files(redact: bool) -> String {
     FILES.iter().fold(String::new(), |mut all, name| {
         let content = beginning(Path::new(name)).map(|content| String::from_utf8_lossy(&content).into_owned());
         let content = content.unwrap_or_else(|error| format!("<{error}>"));
+        let content = if redact && *name == MOUNTS { own_mounts(&content) } else { content };
         let _ = writeln!(all, "== {name}\n{}\n", content.trim_end());
         all
     })
+}
+
+/// The lines of mounts that dupip itself looks at, by their mount point (`proc_pid_mountinfo(5)`).
+fn own_mounts(mounts: &str) -> String {
+    let is_own = |line: &&str| {
+        let point = line.split(' ').nth(4).unwrap_or_default();
+        MOUNT_POINTS.contains(&point) || point.starts_with("/run/netns/")
+    };
+    mounts.lines().filter(is_own).fold(String::new(), |all, line| all + line + "\n")
 }
 
 fn config() -> Result<Vec<u8>, String> {
@@ -161,4 +175,17 @@ async fn hooks(host: &mut Host, index: IfIndex, name: &str) -> Value {
     });
     hooks.insert("clsact", filters.unwrap_or_else(|error| vec![format!("<{error}>")]));
     json!(hooks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_mounts_that_dupip_looks_at_are_shown_if_names_are_not() {
+        let kept =
+            "21 20 0:4 / /proc rw shared:5 - proc proc rw\n30 20 0:4 net:[402] /run/netns/sports rw - nsfs nsfs rw\n";
+        let gone = "40 20 0:9 / /var/lib/containers/hush/merged rw - overlay overlay rw\n41 40 0:4 / /var/hush/proc rw - proc proc rw\n";
+        assert_eq!(own_mounts(&[gone, kept].concat()), kept);
+    }
 }

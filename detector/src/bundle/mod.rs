@@ -7,6 +7,7 @@
 mod agent;
 mod archive;
 mod kernel;
+mod names;
 mod process;
 mod pseudonyms;
 mod secrets;
@@ -32,7 +33,7 @@ const ROWS: usize = 5000;
 /// What is not in it, whatever happens: for whoever is to hand it on.
 pub const LEFT_OUT: [&str; 7] = [
     "hook secrets, tokens and keys, and what any file has that the configuration names",
-    "arguments of hooks, logins and queries of URLs",
+    "arguments of hooks; logins, paths and queries of URLs",
     "comments of the configuration, and keys that are not known",
     "variables of the environment other than dupip's own",
     "packets: dupip keeps none",
@@ -90,7 +91,7 @@ pub async fn write(questions: Questions, file: PathBuf, mut tell: impl FnMut(&st
     tell("the lease database");
     parts.push(within("leases/database.json", "every table of the lease database", database(questions.database)).await);
     tell("the kernel and its bridges");
-    parts.extend(kernel::parts().await);
+    parts.extend(kernel::parts(questions.redact).await);
     tell("the journal");
     parts.push(process::journal().await);
     tell("the archive");

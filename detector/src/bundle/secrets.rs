@@ -1,7 +1,7 @@
 //! What of a configuration may be shown: only what is known to be none of anybody's secrets.
 //!
 //! A value is shown if its key is a flag of `dupip run` whose values are no secrets. Hooks are shown as they show
-//! themselves, without arguments, logins and queries; what is unknown is not shown at all, for it may be a secret under a
+//! themselves, without arguments, and of URLs only scheme and host; what is unknown is not shown at all, for it may be a secret under a
 //! misspelled name.
 
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ impl Known {
             Value::Table(table) => Value::Table(self.table(table)),
             Value::Array(values) => Value::Array(values.into_iter().map(|value| self.value(key, value)).collect()),
             Value::String(text) => Value::String(self.shown(key, &text)),
-            other if self.0.contains(key) => other,
+            other if self.0.contains(key) && !may_be_secret(key, "") => other,
             _ => Value::String(HIDDEN.to_owned()),
         }
     }
@@ -50,7 +50,7 @@ impl Known {
     pub(super) fn shown(&self, key: &str, text: &str) -> String {
         match key {
             "hook" | "hooks" => text.lines().map(hook).collect::<Vec<_>>().join("\n"),
-            _ if may_be_secret(key) || !self.0.contains(key) => HIDDEN.to_owned(),
+            _ if may_be_secret(key, text) || !self.0.contains(key) => HIDDEN.to_owned(),
             _ => scrub(text),
         }
     }
@@ -82,23 +82,25 @@ impl Known {
     }
 }
 
-/// A path to a secret is none.
-fn may_be_secret(key: &str) -> bool {
-    let names_file = ["-file", "-key", "-certificate"].iter().any(|end| key.ends_with(end));
-    !names_file && ["secret", "token", "password", "credential", "key"].iter().any(|word| key.contains(word))
+/// A path to a secret is none; but whoever takes the flag for another writes the secret itself there.
+fn may_be_secret(key: &str, text: &str) -> bool {
+    match ["-file", "-key", "-certificate"].iter().any(|end| key.ends_with(end)) {
+        true => !text.starts_with('/'),
+        false => ["secret", "token", "password", "credential", "key"].iter().any(|word| key.contains(word)),
+    }
 }
 
 fn hook(text: &str) -> String {
     match text.parse::<Hook>() {
         Ok(hook) => {
             let occasions: Vec<_> = hook.occasions.iter().map(ToString::to_string).collect();
-            format!("{}={} (arguments, login and query are not shown)", occasions.join(","), hook.target)
+            format!("{}={} (arguments, login, path and query are not shown)", occasions.join(","), hook.target)
         }
         Err(_) => HIDDEN.to_owned(),
     }
 }
 
-/// `text` without logins and queries of the URLs in it, and without what follows `Bearer` or `Basic`.
+/// `text` with only scheme and host of the URLs in it, and without what follows `Bearer` or `Basic`.
 pub(super) fn scrub(text: &str) -> String {
     let mut after_scheme = false;
     let word = |word: &str| {
@@ -113,12 +115,12 @@ pub(super) fn scrub(text: &str) -> String {
 
 fn url(word: &str) -> String {
     let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
-    let path_at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(path_at);
-    let authority =
-        authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, place)| format!("{HIDDEN}@{place}"));
-    let path = path.split_once('?').map_or_else(|| path.to_owned(), |(path, _)| format!("{path}?{HIDDEN}"));
-    format!("{scheme}://{authority}{path}")
+    let rest = rest.trim_end_matches(|c: char| c.is_ascii_punctuation() && !matches!(c, '/' | ']'));
+    let end = word.get(scheme.len() + "://".len() + rest.len()..).unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let login = authority.rsplit_once('@').map_or("", |_| "<not shown>@");
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    format!("{scheme}://{login}{place}{}{end}", if path.is_empty() { "" } else { "/…" })
 }
 
 #[cfg(test)]
@@ -148,9 +150,10 @@ mod tests {
             bridge = ["rt0"]
             mode = "enforce"
             wait = true
-            hook = ["opened=/bin/tell hush1 --key hush2", "evicted=https://me:hush3@h.example/x?t=hush4", "odd hush5"]
+            hook = ["opened=/bin/tell hush1 --key hush2", "evicted=https://me:hush3@h.example/hush3?t=hush4", "odd hush5"]
             hook-secret-file = "/etc/dupip/secret"
             token = "hush6"
+            token-file = "hush6"
             tokn = "hush7"
             pin = 5
             [http]
@@ -164,7 +167,7 @@ mod tests {
             "enforce",
             "wait = true",
             "/bin/tell",
-            "https://h.example/x",
+            "https://h.example/…",
             "/etc/dupip/secret",
             "key.pem",
             "tokn",
@@ -208,8 +211,11 @@ mod tests {
 
     #[test]
     fn logins_queries_and_credentials_are_scrubbed() {
-        let text = "told https://me:hush@h.example:8/p?key=hush\nAuthorization: Bearer hush and  basic hush, /plain?x";
-        let want = "told https://<not shown>@h.example:8/p?<not shown>\nAuthorization: Bearer <not shown> and  basic <not shown> /plain?x";
+        let text = "told https://me:hush@h.example:8/p?key=hush\nAuthorization: Bearer hush and  basic hush, /plain?x \
+                    (at https://h.example/services/hush), \"http://h.example\": a=https://h/hush,b=https://h/hush";
+        let want = "told https://<not shown>@h.example:8/…\nAuthorization: Bearer <not shown> and  basic <not shown> /plain?x \
+                    (at https://h.example/…), \"http://h.example\": a=https://h/…";
         assert_eq!(scrub(text), want);
+        assert_eq!(scrub("https://h.example/… and"), "https://h.example/… and");
     }
 }

@@ -164,7 +164,7 @@ mod tests {
         .unwrap();
         let told: Vec<_> =
             settings.hooks().iter().map(|hook| (hook.target.to_string(), hook.occasions.len())).collect();
-        let want = [("/bin/sh", 2), ("https://hooks.example/", 1), ("/bin/true", 1)];
+        let want = [("/bin/sh", 2), ("https://hooks.example/…", 1), ("/bin/true", 1)];
         assert_eq!(told, want.map(|(target, count)| (target.to_owned(), count)));
         assert!(settings.hooks()[2].occasions.contains(&Occasion::Recycle));
         assert_eq!((settings.timeout, settings.concurrency), (Duration::from_millis(1500), 7));

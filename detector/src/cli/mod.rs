@@ -33,6 +33,7 @@ mod scan;
 mod service;
 mod support_bundle;
 mod table;
+mod target;
 mod watch;
 
 use std::{panic, path::PathBuf};

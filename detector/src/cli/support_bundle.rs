@@ -16,6 +16,7 @@ use super::{
     exit::{Exit, Failure, note, of_io},
     render::print,
     small_runtime,
+    target::replaceable,
 };
 use crate::{
     allocator::DATABASE,
@@ -58,6 +59,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, socket: PathBuf) -> Result<Exit, Failure> {
         let file = self.output.clone().unwrap_or_else(usual_name);
+        replaceable(&file)?;
         let written = small_runtime()?.block_on(async {
             let database = match self.database {
                 Some(database) => database,
@@ -65,7 +67,7 @@ impl Args {
             };
             note("gathers what the doctor says");
             let questions = Questions {
-                given: given(&socket, &database).await,
+                given: given(&socket, &database, &self.config).await,
                 socket,
                 database,
                 configuration: self.config,
@@ -100,21 +102,22 @@ fn flags_of_run() -> impl Iterator<Item = String> {
 }
 
 /// What the program says of itself and by its other verbs.
-async fn given(socket: &Path, database: &Path) -> Vec<Part> {
+async fn given(socket: &Path, database: &Path, config: &Path) -> Vec<Part> {
     let version = format!("dupip {}\n", env!("CARGO_PKG_VERSION"));
-    let doctor = |form| ["doctor", "-o", form].map(str::to_owned);
+    let doctor = |form| doctor(socket, database, config, form);
     vec![
         Part::new("version.txt", "the version of the program that made this", Ok(version.into_bytes())),
-        Part::new("doctor.json", "what the doctor says, for programs", verb(socket, database, &doctor("json")).await),
-        Part::new("doctor.txt", "what the doctor says", verb(socket, database, &doctor("text")).await),
+        Part::new("doctor.json", "what the doctor says, for programs", doctor("json").await),
+        Part::new("doctor.txt", "what the doctor says", doctor("text").await),
     ]
 }
 
-/// What a verb prints, however it ends: the doctor's exit code is part of its answer.
-async fn verb(socket: &Path, database: &Path, words: &[String]) -> Result<Vec<u8>, String> {
+/// What the doctor prints, however it ends: its exit code is part of its answer.
+async fn doctor(socket: &Path, database: &Path, config: &Path, form: &str) -> Result<Vec<u8>, String> {
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
-    command.arg("--socket").arg(socket).args(words).arg("--database").arg(database);
+    command.arg("--socket").arg(socket).args(["doctor", "-o", form]);
+    command.arg("--database").arg(database).arg("--config").arg(config);
     let output = timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
     let late = |_| format!("it was not there within {} s", PATIENCE.as_secs());
     let output = output.map_err(late)?.map_err(|error| error.to_string())?;

@@ -1,5 +1,7 @@
 //! What a process must be allowed to do: the one table of it, for `dupip run` and for whoever asks beforehand.
 
+use std::fs;
+
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
 use super::{
@@ -85,7 +87,7 @@ pub const USES: [Use; 7] = [
     },
 ];
 
-/// What the process may do.
+/// What this process may do.
 ///
 /// # Errors
 /// When the kernel does not tell.
@@ -101,22 +103,40 @@ pub fn has(effective: &CapsHashSet, needed: Capability) -> bool {
     covered || effective.contains(&needed)
 }
 
-pub(super) fn examine() -> Vec<Check> {
-    match effective() {
-        Ok(effective) => USES.iter().map(|of| check(of, has(&effective, of.capability))).collect(),
+/// Looks at the agent's rights, or at those of this process if none runs.
+pub(super) fn examine(agent: Option<u32>) -> Vec<Check> {
+    let (whose, found) = match agent {
+        Some(pid) => ("the agent", of_process(pid)),
+        None => ("this process", effective().map_err(|error| error.to_string())),
+    };
+    match found {
+        Ok(effective) => USES.iter().map(|of| check(of, has(&effective, of.capability), whose)).collect(),
         Err(error) => {
-            let why = format!("the process's own capabilities cannot be read: {error}");
+            let why = format!("the capabilities of {whose} cannot be read: {error}");
             USES.iter().map(|of| Check::skipped(of.topic, why.clone())).collect()
         }
     }
 }
 
-fn check(of: &Use, has: bool) -> Check {
+/// What another process may do.
+fn of_process(pid: u32) -> Result<CapsHashSet, String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(|error| error.to_string())?;
+    of_status(&status).ok_or_else(|| "/proc does not say".to_owned())
+}
+
+/// The effective capabilities in `/proc/PID/status` (`proc_pid_status(5)`).
+fn of_status(status: &str) -> Option<CapsHashSet> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    Some(caps::all().into_iter().filter(|of| of.bitmask() & mask != 0).collect())
+}
+
+fn check(of: &Use, has: bool, whose: &str) -> Check {
     let Use { capability, topic, purpose, loss, is_needed, .. } = of;
-    let lacking = format!("no {capability} to {purpose}: {loss}");
-    let remedy = format!("run as root, or add {capability} to AmbientCapabilities= of the unit");
+    let lacking = format!("{whose} has no {capability} to {purpose}: {loss}");
+    let remedy = format!("run as root; in the unit, add {capability} to CapabilityBoundingSet= (systemctl edit dupip)");
     match (has, is_needed) {
-        (true, _) => Check::ok(topic, format!("may {purpose}")),
+        (true, _) => Check::ok(topic, format!("{whose} may {purpose}")),
         (false, true) => Check::missing(topic, Lack::Permission, lacking).cure(remedy),
         (false, false) => Check::warning(topic, lacking).cure(remedy),
     }
@@ -135,9 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn capabilities_are_read_as_the_kernel_writes_them() {
+        let of = |mask: &str| of_status(&format!("Name:\tdupip\nCapPrm:\tffff\nCapEff:\t{mask}\nCapBnd:\tffff\n"));
+        let want = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW].into_iter().collect();
+        assert_eq!(of("0000000000003000"), Some(want));
+        assert_eq!((of("0000000000000000"), of("x"), of_status("")), (Some(CapsHashSet::new()), None, None));
+        assert_eq!(of_process(std::process::id()), Ok(effective().unwrap()));
+    }
+
+    #[test]
     fn what_is_missing_says_what_is_lost_and_what_to_do() {
         for of in &USES {
-            let (with, without) = (check(of, true), check(of, false));
+            let (with, without) = (check(of, true, "the agent"), check(of, false, "the agent"));
             assert_eq!((with.status, with.remedy, with.lack), (Status::Ok, None, None));
             let want = if of.is_needed { Status::Missing } else { Status::Warning };
             assert_eq!((without.status, without.lack.is_some()), (want, of.is_needed));

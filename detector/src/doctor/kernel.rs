@@ -127,7 +127,7 @@ fn tap() -> Check {
             )
         }
         Err(error @ CaptureError::NotTrusted { .. }) => Check::missing(NAME, Lack::Permission, error.to_string())
-            .cure("run as root, or add CAP_PERFMON to AmbientCapabilities= of the unit"),
+            .cure("run as root; in the unit, add CAP_PERFMON to CapabilityBoundingSet= (systemctl edit dupip)"),
         Err(error @ CaptureError::Unsupported { .. }) => Check::missing(NAME, Lack::Kernel, error.to_string()),
         Err(error) => {
             let why = with_causes(&error);

@@ -128,8 +128,9 @@ impl Check {
 pub async fn examine(questions: &Questions) -> Vec<Check> {
     let Questions { bridges, database, socket, configuration, validate } = questions;
     let process = Client::new(socket).process().await;
+    let agent = process.as_ref().ok().copied().flatten();
     let mut checks = kernel::examine();
-    checks.extend(capabilities::examine());
+    checks.extend(capabilities::examine(agent));
     checks.extend(places::examine());
     let (seen, of_bridges) = bridges::examine(bridges).await;
     checks.extend(of_bridges);
@@ -140,7 +141,7 @@ pub async fn examine(questions: &Questions) -> Vec<Check> {
     checks.extend(leases::examine(database));
     checks.push(service::configuration(configuration, *validate));
     checks.push(service::unit().await);
-    checks.extend(process::examine(process.ok().flatten()).await);
+    checks.extend(process::examine(agent).await);
     checks.extend(agent::examine(socket).await);
     checks
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use caps::Capability;
 use rustix::{
     fs::{OFlags, statfs},
     io::Errno,
@@ -15,6 +16,7 @@ use rustix::{
 
 use super::{
     Check, Lack,
+    capabilities::{effective, has},
     topics::{self, Topic},
 };
 use crate::allocator::{Clock, since_boot};
@@ -23,6 +25,8 @@ use crate::allocator::{Clock, since_boot};
 const FIRST_PIDS: u64 = 0xeffffffc;
 /// Where `ip netns` and CNI bind namespaces to names.
 const NAMED: &str = "/run/netns";
+/// What is mounted, as this process sees it.
+const MOUNTS: &str = "/proc/self/mountinfo";
 /// Where BPF objects are kept beyond the process that made them.
 const BPF: &str = "/sys/fs/bpf";
 /// What marks that file system (`BPF_FS_MAGIC` in `include/uapi/linux/magic.h`).
@@ -46,7 +50,13 @@ fn proc() -> Check {
         }
     };
     let pids = fs::metadata("/proc/self/ns/pid").map(|pids| pids.ino());
+    let sees_hidden = effective().is_ok_and(|effective| has(&effective, Capability::CAP_SYS_PTRACE));
     match (hidden, pids) {
+        (0, _) if !sees_hidden && hides(&fs::read_to_string(MOUNTS).unwrap_or_default()) => Check::warning(
+            NAME,
+            "/proc does not list processes of others (hidepid): sandboxes that only they are in are not found",
+        )
+        .cure("run as root, or with CAP_SYS_PTRACE; or mount /proc without hidepid"),
         (0, Ok(FIRST_PIDS)) => Check::ok(NAME, format!("the namespaces of all {seen} processes can be seen")),
         (0, _) => Check::warning(
             NAME,
@@ -62,6 +72,16 @@ fn proc() -> Check {
         )
         .cure("run as root, or with CAP_SYS_PTRACE, in the host's user namespace; mount /proc without hidepid"),
     }
+}
+
+/// Whether /proc leaves out processes, by its option `hidepid`: a number, or since Linux 5.8 a word
+/// (`Documentation/filesystems/proc.rst`).
+fn hides(mounts: &str) -> bool {
+    // What was mounted last is what is seen.
+    let of_proc = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = of_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+    let set = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
+    set.is_some_and(|set| ["2", "invisible", "4", "ptraceable"].contains(&set))
 }
 
 /// Processes whose network namespace can be seen, and those where it cannot.
@@ -160,6 +180,19 @@ fn bpf_filesystem() -> Check {
 mod tests {
     use super::*;
     use crate::doctor::Status;
+
+    #[test]
+    fn a_proc_that_leaves_out_processes_is_known_by_its_option() {
+        let mounted = |option: &str| format!("21 20 0:4 / /proc rw,nosuid shared:5 - proc proc rw{option}\n");
+        let other = "30 20 0:4 / /mnt/proc rw - proc proc rw,hidepid=invisible\n";
+        for option in [",hidepid=2", ",hidepid=invisible", ",gid=4,hidepid=ptraceable"] {
+            assert!(hides(&mounted(option)), "{option}");
+            assert!(!hides(&(mounted(option) + &mounted(""))), "a mount hides what is below");
+        }
+        for option in ["", ",hidepid=1", ",hidepid=noaccess", ",hidepid=0"] {
+            assert!(!hides(&(mounted(option) + other)), "{option}");
+        }
+    }
 
     #[test]
     fn a_name_that_leads_nowhere_is_told() {

@@ -24,16 +24,16 @@ const LISTENS: &str = "0A";
 /// How long a connection may take on one machine.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Looks at the agent's process, or at this one if there is none.
+/// Looks at the agent's process, if there is one.
 pub(super) async fn examine(agent: Option<u32>) -> Vec<Check> {
-    let folder = agent.map_or_else(|| PathBuf::from("/proc/self"), |pid| PathBuf::from(format!("/proc/{pid}")));
-    let whose = if agent.is_some() { "the agent" } else { "this process" };
+    let Some(pid) = agent else {
+        const NONE: &str = "no agent is seen here, and what this process may is not what an agent would";
+        return [topics::LIMIT_FILES, topics::LIMIT_MEMLOCK].map(|topic| Check::skipped(topic, NONE)).into();
+    };
+    let folder = PathBuf::from(format!("/proc/{pid}"));
     let limits = fs::read_to_string(folder.join("limits")).unwrap_or_default();
-    let mut checks =
-        vec![files(limit(&limits, "Max open files"), whose), memory(limit(&limits, "Max locked memory"), whose)];
-    if agent.is_some() {
-        checks.extend(listens(&folder).await);
-    }
+    let mut checks = vec![files(limit(&limits, "Max open files")), memory(limit(&limits, "Max locked memory"))];
+    checks.extend(listens(&folder).await);
     checks
 }
 
@@ -43,27 +43,29 @@ fn limit(limits: &str, name: &str) -> Option<u64> {
     if value == "unlimited" { Some(u64::MAX) } else { value.parse().ok() }
 }
 
-fn files(limit: Option<u64>, whose: &str) -> Check {
+fn files(limit: Option<u64>) -> Check {
     const NAME: &Topic = topics::LIMIT_FILES;
     match limit {
-        None => Check::skipped(NAME, format!("the limits of {whose} cannot be read")).cure("run as root"),
+        None => Check::skipped(NAME, "the agent's limits cannot be read").cure("run as root"),
         Some(limit @ ..FILES) => {
-            Check::warning(NAME, format!("{whose} may have {limit} files open, which a full bridge may need"))
+            Check::warning(NAME, format!("the agent may have {limit} files open, which a full bridge may need"))
                 .cure("LimitNOFILE=65536 in the unit (systemctl edit dupip), or ulimit -n 65536")
         }
-        Some(_) => Check::ok(NAME, format!("{whose} may have as many files open as it needs")),
+        Some(_) => Check::ok(NAME, "the agent may have as many files open as it needs"),
     }
 }
 
-fn memory(limit: Option<u64>, whose: &str) -> Check {
+fn memory(limit: Option<u64>) -> Check {
     const NAME: &Topic = topics::LIMIT_MEMLOCK;
     match limit {
-        None => Check::skipped(NAME, format!("the limits of {whose} cannot be read")).cure("run as root"),
+        None => Check::skipped(NAME, "the agent's limits cannot be read").cure("run as root"),
         Some(limit @ ..MEMORY) => Check::ok(
             NAME,
-            format!("{whose} may lock {limit} bytes: enough from Linux 5.11 on, and before if it may raise its limit"),
+            format!(
+                "the agent may lock {limit} bytes: enough from Linux 5.11 on, and before if it may raise its limit"
+            ),
         ),
-        Some(_) => Check::ok(NAME, format!("{whose} may lock as much memory as it needs")),
+        Some(_) => Check::ok(NAME, "the agent may lock as much memory as it needs"),
     }
 }
 
@@ -104,11 +106,8 @@ async fn reached(address: SocketAddr, is_here: bool) -> Check {
             "look for rules that drop it (nft list ruleset), and whether the agent hangs (systemctl restart dupip)",
         ),
         (_, true) => Check::ok(NAME, "the agent listens on this machine only"),
-        (_, false) => Check::warning(
-            NAME,
-            "other machines may reach the agent there; what it answers names sandboxes and addresses",
-        )
-        .cure("--listen 127.0.0.1:9477; or see to it that it has TLS and a token (--tls-certificate, --token-file)"),
+        // It refuses to listen there otherwise.
+        (_, false) => Check::ok(NAME, "the agent listens beyond loopback, over HTTPS and with a token"),
     }
 }
 
@@ -155,7 +154,7 @@ mod tests {
                       Max locked memory         unlimited            unlimited            bytes     \n";
         assert_eq!((limit(limits, "Max open files"), limit(limits, "Max locked memory")), (Some(1024), Some(u64::MAX)));
         assert_eq!(limit(limits, "Max cpu time"), None);
-        let status = |limit| files(limit, "the agent").status;
+        let status = |limit| files(limit).status;
         assert_eq!([None, Some(1024), Some(65536)].map(status), [Status::Skipped, Status::Warning, Status::Ok]);
     }
 

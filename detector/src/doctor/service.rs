@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs::{self, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     process::Stdio,
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use tokio::{process::Command, time::timeout};
 
 use super::{
@@ -22,6 +24,11 @@ const UNIT: &str = "dupip.service";
 /// How long systemd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How to hear what the unit is at.
+const WHY: &str = "journalctl -u dupip -n 50 says why";
+/// Longer than any configuration, in bytes: an agent reads no more.
+const LONGEST: usize = 1 << 20;
+
 /// What a configuration says wrong, if anything; the error names the place.
 pub type Validate = fn(&str) -> Result<(), String>;
 
@@ -31,7 +38,7 @@ pub(super) async fn unit() -> Check {
         return Check::ok(NAME, "systemd does not run here: who starts the agent is not its affair");
     }
     let mut show = Command::new("systemctl");
-    show.args(["show", "--property=LoadState,ActiveState,UnitFileState,NRestarts,Result", UNIT]);
+    show.args(["show", "--property=LoadState,ActiveState,SubState,UnitFileState,NRestarts,Result", UNIT]);
     let answer = timeout(PATIENCE, show.stdin(Stdio::null()).kill_on_drop(true).output()).await;
     match answer {
         Ok(Ok(output)) if output.status.success() => of_unit(&String::from_utf8_lossy(&output.stdout)).of(UNIT),
@@ -54,11 +61,26 @@ fn of_unit(shown: &str) -> Check {
             .cure("systemctl unmask dupip && systemctl enable --now dupip"),
         (_, "failed", _) => Check::warning(NAME, format!("has failed ({})", word("Result")))
             .cure("journalctl -u dupip -n 50 says why; then systemctl reset-failed dupip && systemctl start dupip"),
-        (_, "active", "enabled" | "enabled-runtime" | "static" | "generated") => {
+        (_, "active", "enabled" | "static" | "generated") => {
             Check::ok(NAME, format!("is active and enabled; systemd has restarted it {} times", word("NRestarts")))
+        }
+        (_, "active", "enabled-runtime") => {
+            Check::warning(NAME, "is active, and enabled until the next boot only").cure("systemctl enable dupip")
         }
         (_, "active", _) => {
             Check::warning(NAME, "is active, and not started after the next boot").cure("systemctl enable dupip")
+        }
+        (_, "activating", _) if word("SubState").starts_with("auto-restart") => Check::warning(
+            NAME,
+            format!(
+                "has ended ({}), and systemd is about to start it again, as it has {} times",
+                word("Result"),
+                word("NRestarts")
+            ),
+        )
+        .cure(WHY),
+        (_, state @ ("activating" | "reloading" | "refreshing" | "deactivating"), _) => {
+            Check::warning(NAME, format!("is {state} ({})", word("SubState"))).cure(format!("wait a moment; {WHY}"))
         }
         (_, state, _) => {
             Check::warning(NAME, format!("is {state}: the agent does not run")).cure("systemctl enable --now dupip")
@@ -69,7 +91,11 @@ fn of_unit(shown: &str) -> Check {
 /// Looks at the configuration at `path`; none is none.
 pub(super) fn configuration(path: &Path, validate: Validate) -> Check {
     const NAME: &Topic = topics::CONFIGURATION;
-    let check = match fs::read_to_string(path) {
+    let check = match text(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            Check::warning(NAME, "is a link that leads nowhere")
+                .cure(format!("ls -l {}; mend or remove it", path.display()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Check::ok(NAME, "there is none: the agent has what its flags say, and else what is usual")
         }
@@ -77,7 +103,7 @@ pub(super) fn configuration(path: &Path, validate: Validate) -> Check {
             Check::missing(NAME, Lack::Permission, "may not be read").cure("run as root")
         }
         Err(error) => Check::warning(NAME, format!("cannot be read: {error}"))
-            .cure(format!("mend it: {} is to be a file of UTF-8 text", path.display())),
+            .cure(format!("mend it: {} is to be a regular file of UTF-8 text", path.display())),
         Ok(text) => match (validate(&text), who_may_write(path)) {
             (Err(why), _) => Check::warning(NAME, format!("the agent would not start with it: {why}"))
                 .cure(format!("mend it in {}", path.display())),
@@ -87,6 +113,20 @@ pub(super) fn configuration(path: &Path, validate: Validate) -> Check {
         },
     };
     check.of(path.display())
+}
+
+/// What a regular file says. Others are not even opened: to read them might wait, or never end.
+fn text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let mut text = Vec::new();
+    match file.take(LONGEST as u64 + 1).read_to_end(&mut text)? {
+        ..=LONGEST => String::from_utf8(text).map_err(io::Error::other),
+        _ => Err(io::Error::other("it is longer than 1 MiB")),
+    }
 }
 
 /// Who besides root may write there.
@@ -101,12 +141,18 @@ fn who_may_write(path: &Path) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
     use crate::doctor::Status;
 
     fn shown(load: &str, active: &str, file: &str) -> Check {
         of_unit(&format!(
-            "LoadState={load}\nActiveState={active}\nUnitFileState={file}\nNRestarts=2\nResult=exit-code\n"
+            "LoadState={load}\nActiveState={active}\nUnitFileState={file}\nNRestarts=2\nResult=exit-code\n\
+             SubState={}\n",
+            if active == "activating" { "auto-restart" } else { "x" }
         ))
     }
 
@@ -119,7 +165,16 @@ mod tests {
             ("loaded", "inactive", "enabled", "is inactive: the agent does not run", "systemctl enable --now dupip"),
             ("loaded", "failed", "enabled", "has failed (exit-code)", "journalctl -u dupip"),
             ("masked", "inactive", "masked", "is masked", "systemctl unmask dupip"),
-            ("loaded", "activating", "enabled", "is activating", "systemctl enable --now dupip"),
+            (
+                "loaded",
+                "activating",
+                "enabled",
+                "has ended (exit-code), and systemd is about to",
+                "journalctl -u dupip -n 50",
+            ),
+            ("loaded", "reloading", "enabled", "is reloading (x)", "journalctl -u dupip -n 50"),
+            ("loaded", "deactivating", "enabled", "is deactivating (x)", "journalctl -u dupip -n 50"),
+            ("loaded", "active", "enabled-runtime", "until the next boot only", "systemctl enable dupip"),
         ] {
             let check = shown(load, active, file);
             assert!(check.status == Status::Warning && check.meaning.contains(meaning), "{check:?}");
@@ -141,5 +196,28 @@ mod tests {
         assert!(look().meaning.contains("others than its owner"), "{:?}", look());
         fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(look().meaning.starts_with("cannot be read"), "{:?}", look());
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read_for_a_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let look = |path: &Path| configuration(path, |_| Ok(()));
+        mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        symlink(at("fifo"), at("to_fifo")).unwrap();
+        for path in [at("fifo"), at("to_fifo"), folder.path().to_owned()] {
+            let check = look(&path);
+            assert!(check.status == Status::Warning && check.meaning.contains("it is no regular file"), "{check:?}");
+        }
+        symlink(at("none"), at("dangling")).unwrap();
+        let check = look(&at("dangling"));
+        assert!(check.status == Status::Warning && check.meaning.contains("leads nowhere"), "{check:?}");
+        symlink("/dev/zero", at("zero")).unwrap();
+        assert!(look(&at("zero")).meaning.contains("it is no regular file"));
+        fs::write(at("long"), vec![b'#'; 1 + LONGEST]).unwrap();
+        assert!(look(&at("long")).meaning.contains("longer than 1 MiB"));
+        symlink(at("file"), at("link")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        assert_eq!(look(&at("link")).status, Status::Ok);
     }
 }

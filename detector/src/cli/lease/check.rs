@@ -15,6 +15,7 @@ use crate::{
         exit::{self, Exit, Failure, note},
         render::{Column, List, Listed, Output, domain, json, or_dash, print},
         run::span,
+        target::replaceable,
     },
     reconcile::{Looker, Observation, ObserveError, Report, Row, User},
     time::Span,
@@ -67,6 +68,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        self.report.as_deref().map_or(Ok(()), replaceable)?;
         let database = self.place.path(socket)?;
         let report = self.observe(&self.place.store(socket, false)?, &database, socket)?;
         if let Some(path) = &self.report {
