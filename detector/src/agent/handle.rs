@@ -310,7 +310,7 @@ impl Handle {
         self.settings().bridges.iter().map(|bridge| self.telemetry.lost_on(*bridge)).sum()
     }
 
-    /// Every metric as of now, in Prometheus' text format. A store that cannot be read takes only its own gauge with it.
+    /// Every metric as of now, in Prometheus' text format. A store that cannot be read leaves its own as they were, or out if it never could be.
     ///
     /// # Errors
     /// When the agent is stopping.
@@ -320,8 +320,7 @@ impl Handle {
         let read = |store: &dyn Store| Ok::<_, StoreError>((store.leases(None)?, store.pools()?, store.fenced()?));
         // The store itself sees to it that its failures are told.
         if let Ok((leases, pools, fenced)) = self.with_store(read).await? {
-            self.telemetry.set_leases(&leases);
-            self.telemetry.set_pools(&pools);
+            self.telemetry.set_pools(&pools, &leases);
             self.telemetry.set_fenced(&fenced);
         }
         Ok(self.telemetry.render()?)

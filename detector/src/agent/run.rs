@@ -377,6 +377,7 @@ impl Agent {
             };
             self.telemetry.set_bridge(*name, gauges);
         }
+        self.telemetry.set_held(&self.engine.held_counts());
     }
 
     /// The watched bridge with this index.

@@ -72,7 +72,7 @@ impl Failure {
 
     fn text(&self) -> String {
         let hint = self.hint.iter().map(|hint| format!("try: {}\n", plain(hint)));
-        format!("dupip: error: {}\n{}", plain(&self.what), hint.collect::<String>())
+        format!("dupip: error: {}\n{}", with_details(&self.what), hint.collect::<String>())
     }
 }
 
@@ -85,7 +85,16 @@ impl Display for Failure {
 
 /// Tells something on standard error that is no error.
 pub(super) fn note(what: impl Display) {
-    to_stderr(&format!("dupip: note: {what}\n"));
+    to_stderr(&noted(&what.to_string()));
+}
+
+fn noted(what: &str) -> String {
+    format!("dupip: note: {}\n", plain(what))
+}
+
+/// What there are several of, such as faults of a file, stands indented below; whoever is quoted begins no line of ours.
+fn with_details(what: &str) -> String {
+    what.split("\n  ").map(plain).collect::<Vec<_>>().join("\n  ")
 }
 
 fn to_stderr(text: &str) {
@@ -225,8 +234,17 @@ mod tests {
     fn an_error_is_one_line_and_what_to_try_another() {
         let failure = Failure::new(Exit::Usage, "no \u{1b}[31mway");
         assert_eq!(failure.text(), "dupip: error: no \u{fffd}[31mway\n");
-        let text = failure.hint("another way").text();
-        assert_eq!(text, "dupip: error: no \u{fffd}[31mway\ntry: another way\n");
+        let text = failure.hint("another\u{202e} way\ndupip: all is well").text();
+        assert_eq!(text, "dupip: error: no \u{fffd}[31mway\ntry: another\u{fffd} way\u{fffd}dupip: all is well\n");
+        let several = Failure::new(Exit::Usage, "two faults\n  line 1: x\ndupip: y\n  line 2: z").text();
+        assert_eq!(several, "dupip: error: two faults\n  line 1: x\u{fffd}dupip: y\n  line 2: z\n");
+        assert_eq!(noted("no row has \u{1b}[2J\nx"), "dupip: note: no row has \u{fffd}[2J\u{fffd}x\n");
+    }
+
+    #[test]
+    fn what_to_try_is_a_line_of_its_own() {
+        let text = Failure::new(Exit::Usage, "no way").hint("another way").text();
+        assert_eq!(text, "dupip: error: no way\ntry: another way\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `dupip explain`: the story of one incident.
 
 use std::{
+    iter,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -62,7 +63,7 @@ fn tell(explained: &Explained, look: Look) -> String {
         contest(incident),
         outcome(incident),
     ];
-    plain(&told.join("\n"))
+    told.join("\n")
 }
 
 fn headline(incident: &Incident, wide: bool) -> String {
@@ -73,12 +74,9 @@ fn headline(incident: &Incident, wide: bool) -> String {
         0 => String::new(),
         claims => format!("; claimed {claims} times while it was contested"),
     };
-    let head = format!(
-        "Incident {id}: {kind} of {address} on {place}, opened {}{}{claims}\n",
-        incident.opened,
-        again(incident)
-    );
-    others(incident, wide).map_or_else(|| head.clone(), |others| format!("{head}{others}\n"))
+    let head =
+        format!("Incident {id}: {kind} of {address} on {place}, opened {}{}{claims}", incident.opened, again(incident));
+    lines(iter::once(head).chain(others(incident, wide)))
 }
 
 /// Something that happened, and when: so many milliseconds after the first contradiction.
@@ -236,7 +234,7 @@ fn contest(incident: &Incident) -> String {
         (true, false) => "; that is no right to the address, so whoever came later is contained at most",
         (false, _) => "; nobody is moved",
     };
-    format!("Contest: {decision}{right}\n")
+    lines([format!("Contest: {decision}{right}")])
 }
 
 fn outcome(incident: &Incident) -> String {
@@ -249,9 +247,13 @@ fn outcome(incident: &Incident) -> String {
         (other, ..) => other.to_owned(),
     };
     let way = if incident.closed.is_none() { "not healed" } else { "what stood in the way" };
-    let held = incident.held.iter().map(|held| format!("  {way}: {held}\n"));
-    let moved = incident.evictions.iter().flat_map(|eviction| moves(eviction, false)).map(|line| line + "\n");
-    format!("Outcome: {status}\n{}", held.chain(moved).collect::<String>())
+    let held = incident.held.iter().map(|held| format!("  {way}: {held}"));
+    let moved = incident.evictions.iter().flat_map(|eviction| moves(eviction, false));
+    lines(iter::once(format!("Outcome: {status}")).chain(held).chain(moved))
+}
+
+fn lines(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().map(|line| plain(&line) + "\n").collect()
 }
 
 /// From one RFC 3339 time to another, in milliseconds; negative if it was before.

@@ -10,6 +10,7 @@ use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
+    filter::LevelFilter,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{JsonFields, Writer, format},
@@ -25,14 +26,39 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Log lines go to standard error; `DUPIP_LOG` says how much, as `RUST_LOG` does for other programs.
-pub(super) fn start(log_format: LogFormat) {
-    let filter = EnvFilter::builder().with_env_var("DUPIP_LOG").with_default_directive(Level::INFO.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr);
+/// What is logged, and how it looks.
+#[derive(Debug, clap::Args)]
+pub(super) struct LogArgs {
+    /// How much is logged: off, error, warn, info, debug or trace; or a level for each part, such as
+    /// `info,detector::hooks=debug`
+    #[arg(long = "log", value_name = "FILTER", env = "DUPIP_LOG", default_value = "info", value_parser = checked)]
+    filter: String,
+    /// How log lines look, on standard error
+    #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// A filter, as `RUST_LOG` is one for other programs. A part without its level is refused: it would be a mistyped level,
+/// and keep all of the log back.
+fn checked(text: &str) -> Result<String, String> {
+    let is_level = |word: &&str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    let bare = text.split(',').filter(|part| !text.contains('[') && !part.contains('='));
+    if let Some(word) = bare.into_iter().find(|word| !is_level(word)) {
+        return Err(format!("`{word}` is no level; of a part of dupip, write it with one: {word}=debug"));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Log lines go to standard error.
+pub(super) fn start(args: &LogArgs) {
+    let LogArgs { filter, log_format } = args;
+    let filter = EnvFilter::builder().with_default_directive(Level::INFO.into()).parse_lossy(filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // The journal keeps its own time and severity of each line.
     let plain = format().without_time().with_level(false).with_target(false).with_ansi(false);
     let objects = format().json().flatten_event(true).with_target(false);
-    match (log_format, is_journal()) {
+    match (*log_format, is_journal()) {
         (LogFormat::Text, false) => log.with_ansi(has_colours()).with_target(false).init(),
         (LogFormat::Text, true) => log.with_ansi(false).event_format(ForJournal(plain)).init(),
         (LogFormat::Json, false) => log.event_format(objects).fmt_fields(JsonFields::new()).init(),
@@ -140,6 +166,23 @@ mod tests {
     #[test]
     fn each_line_of_a_complaint_is_marked() {
         assert_eq!(with_priorities(Level::ERROR, "no bridge\ntry: another\n"), "<3>no bridge\n<3>try: another\n");
+    }
+
+    #[test]
+    fn a_mistyped_level_is_no_filter() {
+        for filter in
+            ["", "info", "WARN", "off", "detector=debug", "info,detector::hooks=trace", "[probe{port=7}]=debug"]
+        {
+            assert_eq!(checked(filter), Ok(filter.to_owned()));
+        }
+        for (filter, want) in [
+            ("wran", "`wran` is no level; of a part of dupip, write it with one: wran=debug"),
+            ("info,detector", "`detector` is no level"),
+            ("detector=loud", "error parsing level filter"),
+        ] {
+            let error = checked(filter).unwrap_err();
+            assert!(error.contains(want), "{filter}: {error}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
     healing::HealingArgs,
     hooks::HookArgs,
     listening::ListeningArgs,
-    logging::{self, LogFormat},
+    logging::{self, LogArgs},
     policy::PolicyArgs,
     preflight,
     reload::Reloader,
@@ -149,9 +149,8 @@ pub(super) struct Args {
         value_parser = value_parser!(i8).range(-20..=19)
     )]
     niceness: i8,
-    /// How log lines look, on standard error
-    #[arg(long, value_name = "FORMAT", env = "DUPIP_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -183,7 +182,7 @@ pub(super) fn run(socket: &Path) -> Result<Exit, Failure> {
     let layers = Layers::of_process();
     let told = layers.read()?;
     preflight::check()?;
-    logging::start(told.args.log_format);
+    logging::start(&told.args.log);
     // The threads that are started from here on are as nice.
     if let Err(errno) = setpriority_process(None, told.args.niceness.into()) {
         debug!(event = "not_preferred", "the agent has to wait its turn among all others: {errno}");

@@ -4,7 +4,13 @@
 //! that is waited for keeps nobody waiting; it is in the status. Life is what the loop itself shows: each time it has
 //! answered a question, the watchdog hears of it, and an agent whose loop stands still is killed and started anew.
 
-use std::{convert::Infallible, env, future::pending, time::Duration};
+use std::{
+    convert::Infallible,
+    env,
+    future::pending,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use tokio::{
@@ -20,6 +26,40 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long `systemctl start` waits for an agent that has not looked at everything yet. It goes on looking after that, and
 /// its status says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How far the service manager has been told that the agent is.
+static TOLD: Mutex<Stage> = Mutex::new(Stage::Starting);
+
+/// What an agent goes through, as the service manager sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Ready,
+    Stopping,
+}
+
+/// What news is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Life,
+    Ready,
+    Reload,
+    End,
+}
+
+impl Stage {
+    /// Whether it may be told, and counts from then on. The end of a reload is told as readiness, which an agent that
+    /// starts has not yet, and one that stops not any more.
+    const fn takes(&mut self, news: News) -> bool {
+        match (*self, news) {
+            (Self::Stopping, _) | (Self::Starting, News::Reload) => return false,
+            (_, News::End) => *self = Self::Stopping,
+            (_, News::Ready) => *self = Self::Ready,
+            (_, News::Life | News::Reload) => {}
+        }
+        true
+    }
+}
 
 /// Tells how the agent does for as long as it runs.
 pub(super) async fn accompany<T>(run: impl Future<Output = T>, agent: Handle) -> T {
@@ -44,12 +84,13 @@ async fn tell_until_the_end(agent: &Handle) {
         let status = status(&overview, &waits_for);
         let becomes_ready = !is_ready && (waits_for.is_empty() || began.elapsed() >= PATIENCE);
         is_ready |= becomes_ready;
+        let about = if becomes_ready { News::Ready } else { News::Life };
         let news = [
             becomes_ready.then_some(NotifyState::Ready),
             (status != told).then_some(NotifyState::Status(&status)),
             Some(NotifyState::Watchdog),
         ];
-        send(&news.into_iter().flatten().collect::<Vec<_>>());
+        send(about, &news.into_iter().flatten().collect::<Vec<_>>());
         told = status;
         if is_ready {
             sleep(every).await;
@@ -62,20 +103,20 @@ async fn tell_until_the_end(agent: &Handle) {
 
 /// The agent ends, and it was asked to.
 pub(super) fn stopping() {
-    send(&[NotifyState::Stopping, NotifyState::Status("stops")]);
+    send(News::End, &[NotifyState::Stopping, NotifyState::Status("stops")]);
 }
 
 /// The configuration is read again.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Ok(now) => send(News::Reload, &[NotifyState::Reloading, now]),
         Err(error) => debug!(event = "not_notified", "there is no time to tell: {error}"),
     }
 }
 
 /// It has been read, for better or worse.
 pub(super) fn reloaded() {
-    send(&[NotifyState::Ready]);
+    send(News::Reload, &[NotifyState::Ready]);
 }
 
 /// Twice in the time after which the watchdog bites, at least.
@@ -83,7 +124,12 @@ fn pace(watchdog: Option<Duration>) -> Duration {
     watchdog.map_or(LOOK_EVERY, |bites_after| LOOK_EVERY.min(bites_after / 2))
 }
 
-fn send(news: &[NotifyState<'_>]) {
+fn send(about: News, news: &[NotifyState<'_>]) {
+    // Held meanwhile, so that it is told in this order.
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.takes(about) {
+        return;
+    }
     if let Err(error) = notify(news) {
         debug!(event = "not_notified", "the service manager does not listen: {error}");
     }
@@ -114,6 +160,17 @@ mod tests {
             status(&overview, &[Latch::Taps]),
             "watches 1 bridge with 3 ports; 2 duplicates are open; waits for taps on every port and rt1 to appear"
         );
+    }
+
+    #[test]
+    fn a_reload_makes_nobody_ready_who_starts_or_stops() {
+        use News::{End, Life, Ready, Reload};
+        let mut stage = Stage::Starting;
+        let taken = [Life, Reload, Reload, Ready, Reload, Reload, Life, End, Reload, Ready, Life, End]
+            .map(|news| stage.takes(news));
+        let [before, running, after] = [[true, false, false], [true; 3], [true, true, false]];
+        assert_eq!(taken[..9], [before, running, after].concat());
+        assert_eq!((&taken[9..], stage), (&[false; 3][..], Stage::Stopping));
     }
 
     #[test]

@@ -231,8 +231,8 @@ impl Engine {
 
     pub(super) fn join_not_contained(&mut self, incident: IncidentId, key: Key, port: IfIndex, failure: String) {
         self.lift_where(|of, at, _| (of, at) == (key, port));
-        let (domain, step, news) = (key.0, Step::Contain, false);
-        self.findings.push_back(Finding::StepFailed { incident, domain, port, step, failure, news });
+        let (domain, step, is_tried_again) = (key.0, Step::Contain, false);
+        self.findings.push_back(Finding::StepFailed { incident, domain, port, step, failure, is_tried_again });
     }
 
     /// A loser could not be contained, or not everywhere: then nothing is to stay.

@@ -54,7 +54,7 @@ pub enum Finding {
         /// What has been done.
         done: Step,
     },
-    /// A step of an eviction failed and will be tried again.
+    /// A step of an eviction failed.
     StepFailed {
         /// Which incident.
         incident: IncidentId,
@@ -66,8 +66,8 @@ pub enum Finding {
         step: Step,
         /// Why.
         failure: String,
-        /// Whether it is the eviction's first failure.
-        news: bool,
+        /// Whether the eviction waits for another attempt, now or when it was given up for a while; else it goes on without.
+        is_tried_again: bool,
     },
     /// A loser's claims to an address are dropped from now on.
     Contained {

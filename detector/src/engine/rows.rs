@@ -1,8 +1,11 @@
 //! The live table, as it is shown.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
-use super::{Binding, Engine, Sandbox, bindings::Key};
+use super::{Binding, Engine, Held, IncidentId, Sandbox, bindings::Key};
 use crate::net::{BridgeName, Domain, Reach, Station};
 
 /// One row of the live table.
@@ -83,6 +86,17 @@ impl Engine {
     #[must_use]
     pub fn open_count(&self, bridge: BridgeName) -> usize {
         self.open.keys().filter(|(domain, _)| domain.bridge == bridge).count()
+    }
+
+    /// How many open incidents are not being healed, by what stands in the way.
+    #[must_use]
+    pub fn held_counts(&self) -> BTreeMap<Held, usize> {
+        let open: BTreeSet<IncidentId> = self.open.values().copied().collect();
+        let mut counts = BTreeMap::new();
+        for held in open.iter().filter_map(|id| self.incidents.get(id)?.held) {
+            *counts.entry(held).or_default() += 1;
+        }
+        counts
     }
 
     /// The rows of one address, ordered by station.

@@ -274,8 +274,9 @@ impl Engine {
         match (self.eviction(id, port).map(|eviction| eviction.step), self.key(id)) {
             // Their owners find out later. The sandbox has its new address all the same.
             (Some(step @ Step::DestroySockets), Some(key)) => {
-                let (domain, news) = (key.0, false);
-                self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure, news });
+                let (domain, is_tried_again) = (key.0, false);
+                let failed = Finding::StepFailed { incident: id, domain, port, step, failure, is_tried_again };
+                self.findings.push_back(failed);
                 self.advance(id, port, key, now);
             }
             _ => self.retry_step(id, port, failure, now),
@@ -292,9 +293,9 @@ impl Engine {
             return self.give_up(id, port, now);
         }
         let Some(eviction) = self.eviction_mut(id, port) else { return };
-        let news = eviction.attempts == 0;
         let wait = eviction.fail(failure.clone());
-        self.findings.push_back(Finding::StepFailed { incident: id, domain, port, step, failure, news });
+        let failed = Finding::StepFailed { incident: id, domain, port, step, failure, is_tried_again: true };
+        self.findings.push_back(failed);
         match wait {
             Some(wait) => self.timers.set(Timer::Eviction(id, port), now + wait),
             None => self.fail_for_good(id, port, now),

@@ -28,8 +28,9 @@ use super::{
 const TAIL: usize = 2048;
 /// How long a failed program's output is waited for; only somebody it has left behind can make it take long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// What may let anybody in, so that no program inherits it.
-const KEPT_BACK: [&str; 2] = ["DUPIP_HOOKS", "DUPIP_HOOK_SECRET_FILE"];
+/// What no program inherits: what may let anybody in, and by what the service manager would take its word for the agent's.
+const KEPT_BACK: [&str; 5] =
+    ["DUPIP_HOOKS", "DUPIP_HOOK_SECRET_FILE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A program with its arguments. Only its name is shown: arguments may have passwords.
 #[derive(Clone, PartialEq, Eq)]
@@ -241,7 +242,7 @@ mod tests {
     use crate::hooks::tests::message;
 
     #[test]
-    fn secrets_and_addresses_of_others_are_not_inherited() {
+    fn secrets_and_what_is_of_others_are_not_inherited() {
         let command: Command = "/bin/true".parse().unwrap();
         let mut told = message(7, "evicted");
         told.new_address = None;
@@ -250,6 +251,9 @@ mod tests {
         for (name, value) in [
             ("DUPIP_HOOKS", None),
             ("DUPIP_HOOK_SECRET_FILE", None),
+            ("NOTIFY_SOCKET", None),
+            ("WATCHDOG_USEC", None),
+            ("WATCHDOG_PID", None),
             ("DUPIP_OCCASION", Some("evicted")),
             ("DUPIP_INCIDENT", Some("7")),
             ("DUPIP_OLD_ADDRESS", Some("10.8.64.2")),

@@ -203,6 +203,63 @@ impl Kind {
     }
 }
 
+/// What a kind of event changes, by which it may be held back or suppressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bearing {
+    /// It opens, changes or ends an incident.
+    OfIncident,
+    /// It says what the agent or its operator does otherwise from now on, or what got lost of its work.
+    OfAgent,
+    /// The agent failed in something that it does over and over.
+    Mishap,
+    /// Something goes on from now on, or does no more.
+    Turn,
+    /// It is over as soon as it is told, and may come again at once.
+    Passing,
+}
+
+impl Bearing {
+    /// Whether what is said again a moment later may be counted instead.
+    pub(super) const fn may_be_held_back(self) -> bool {
+        matches!(self, Self::Mishap | Self::Passing)
+    }
+}
+
+impl Kind {
+    pub(super) const fn bearing(self) -> Bearing {
+        match self {
+            Self::Duplicate
+            | Self::Reopened
+            | Self::PartyJoined
+            | Self::AddressJoined
+            | Self::Judged
+            | Self::Held
+            | Self::EvictionStep
+            | Self::EvictionFailed
+            | Self::Contained
+            | Self::Lifted
+            | Self::Evicted
+            | Self::GivenUp
+            | Self::TakenUp
+            | Self::Healed
+            | Self::Gone
+            | Self::MoveResumed => Bearing::OfIncident,
+            Self::Paused | Self::PauseEnded | Self::MoveWaits | Self::HookFailed | Self::Degraded | Self::Restored => {
+                Bearing::OfAgent
+            }
+            Self::StoreFailed | Self::EventsLost => Bearing::Mishap,
+            Self::Flood | Self::FloodEnded => Bearing::Turn,
+            Self::Continues
+            | Self::Martian
+            | Self::Moved
+            | Self::Info
+            | Self::ClaimsRefused
+            | Self::NotAdopted
+            | Self::Fenced => Bearing::Passing,
+        }
+    }
+}
+
 /// A word that is no kind of event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no kind of event `{0}`; there are {kinds}", kinds = Kind::ALL.map(Kind::as_str).join(", "))]

@@ -29,7 +29,7 @@ impl Telemetry {
                 self.detect.observe(incident.time_to_name().as_secs_f64());
             }
             Finding::Reopened(incident) => self.reopened.with_label_values(&[incident.domain.bridge.as_str()]).inc(),
-            Finding::StepFailed { news: true, .. } => self.evictions.with_label_values(&["failed"]).inc(),
+            Finding::StepFailed { is_tried_again: true, .. } => self.evictions.with_label_values(&["failed"]).inc(),
             Finding::GivenUp { .. } => self.evictions.with_label_values(&["given_up"]).inc(),
             Finding::Held { reason, .. } => self.held.with_label_values(&[reason.word()]).inc(),
             Finding::Contained { domain, .. } => self.containments.with_label_values(&[domain.bridge.as_str()]).inc(),

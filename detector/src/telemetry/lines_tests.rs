@@ -146,7 +146,7 @@ fn page() -> String {
     format!(
         "# What dupip logs\n\n\
          One line for each event, on standard error, with its name in the field `event`; with `--log-format json` one object\n\
-         for each line. Names stay. `DUPIP_LOG` says how much: `info` (usual), `debug`, `warn`. At `info` no line is\n\
+         for each line. Names stay. `--log` says how much: `info` (usual), `debug`, `warn`. At `info` no line is\n\
          written for each frame.\n\n\
          What is said again within a minute of the same thing (event, bridge and VLAN, port and address) is held back, and\n\
          told as one line with {repeated}; so are a port's lines of one event that are of more than 8 addresses in a minute.\n\

@@ -1,7 +1,7 @@
 //! Every metric, by name.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, PoisonError, RwLock},
 };
 
@@ -14,10 +14,9 @@ use super::{
     event::Kind, log::EventLog, repeats::Repeats, suppressed::Suppressed, tell::Reasons, unanswered::Unanswered,
 };
 use crate::{
-    allocator::Pool,
     capture::Malformed,
     engine::{Evidence, Held},
-    net::{BridgeName, ClaimKind, Domain, Lease, LeaseState, MartianReason},
+    net::{BridgeName, ClaimKind, MartianReason},
     time::Span,
 };
 
@@ -32,6 +31,9 @@ const DEGRADED: &str = "dupip_degraded";
 pub(super) const POOL_SIZE: &str = "dupip_pool_size";
 /// Leases by state, free ones not counted.
 pub(super) const LEASES: &str = "dupip_leases";
+
+/// The changes of leases that the store may refuse.
+const FENCED: [&str; 5] = ["bind", "release", "retire", "discard", "quarantine"];
 
 /// The features that an agent cannot do fully, by what it says on `/metrics`.
 #[must_use]
@@ -107,6 +109,7 @@ pub struct Telemetry {
     pub(super) martians: IntCounterVec,
     pub(super) evictions: IntCounterVec,
     pub(super) held: IntCounterVec,
+    held_now: IntGaugeVec,
     pub(super) containments: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) detect: Histogram,
@@ -130,9 +133,11 @@ pub struct Telemetry {
     unreadable: IntCounterVec,
     bindings: IntGaugeVec,
     ports: IntGaugeVec,
-    leases: IntGaugeVec,
-    pool_size: IntGaugeVec,
+    pub(super) leases: IntGaugeVec,
+    pub(super) pool_size: IntGaugeVec,
     allocate: Histogram,
+    /// Held by whoever shows what is set, and by whoever takes some of it away to set it anew.
+    pub(super) shown: RwLock<()>,
 }
 
 /// What is counted of a bridge when somebody asks.
@@ -233,13 +238,19 @@ impl Telemetry {
             evictions: counter(
                 at,
                 "dupip_evictions_total",
-                "What became of losers: healed; failed at a step and tried again; given up for now",
+                "What became of losers: healed; failed at a step, once for each attempt; given up for now",
                 &["result"],
             )?,
             held: counter(
                 at,
                 "dupip_held_total",
                 "Times that something stood in the way of healing, by what; `brake` is too many evictions in a minute",
+                &["reason"],
+            )?,
+            held_now: gauge(
+                at,
+                "dupip_held",
+                "Duplicates that are open and not being healed now, by what stands in the way",
                 &["reason"],
             )?,
             containments: counter(
@@ -274,6 +285,7 @@ impl Telemetry {
             suppressed: RwLock::default(),
             reasons: Mutex::default(),
             repeats: Mutex::default(),
+            shown: RwLock::default(),
             registry,
         };
         telemetry.start_at_zero()?;
@@ -297,12 +309,10 @@ impl Telemetry {
         Feature::ALL.iter().for_each(|feature| self.degraded.with_label_values(&[feature.as_str()]).set(0));
         ["healed", "failed", "given_up"].iter().for_each(|result| self.evictions.with_label_values(&[result]).reset());
         Held::ALL.iter().for_each(|held| self.held.with_label_values(&[held.word()]).reset());
+        self.set_held(&BTreeMap::new());
         Kind::ALL.iter().for_each(|kind| self.told.with_label_values(&[kind.as_str()]).reset());
         ["netlink", "tap"].iter().for_each(|source| self.unreadable.with_label_values(&[source]).reset());
         Unanswered::ALL.iter().for_each(|reason| self.unanswered.with_label_values(&[reason.as_str()]).reset());
-        for op in ["bind", "release", "retire", "discard", "quarantine"] {
-            self.fenced.with_label_values(&[op]).reset();
-        }
         Ok(())
     }
 
@@ -323,9 +333,6 @@ impl Telemetry {
         }
         for reason in Malformed::ALL {
             self.malformed(bridge, reason, 0);
-        }
-        for state in LeaseState::ALL {
-            self.leases.with_label_values(&[bridge.as_str(), state.as_str()]);
         }
         self.set_ports(bridge, 0);
         self.set_bridge(bridge, BridgeGauges::default());
@@ -390,6 +397,14 @@ impl Telemetry {
         self.quarantined.with_label_values(&name).set(as_gauge(gauges.quarantined));
     }
 
+    /// Sets how many open duplicates are not being healed, by what stands in the way.
+    pub fn set_held(&self, counts: &BTreeMap<Held, usize>) {
+        for held in Held::ALL {
+            let count = counts.get(&held).copied().unwrap_or_default();
+            self.held_now.with_label_values(&[held.word()]).set(as_gauge(count));
+        }
+    }
+
     /// Sets whether the agent's word counts already.
     pub fn set_ready(&self, is_ready: bool) {
         self.ready.set(is_ready.into());
@@ -400,33 +415,12 @@ impl Telemetry {
         self.ports.with_label_values(&[bridge.as_str()]).set(as_gauge(count));
     }
 
-    /// Counts the leases of each domain in each state.
-    pub fn set_leases(&self, leases: &[Lease]) {
-        let mut counts: BTreeMap<(Domain, LeaseState), usize> = BTreeMap::new();
-        for lease in leases {
-            *counts.entry((lease.domain, lease.state)).or_default() += 1;
-        }
-        let domains: BTreeSet<Domain> = leases.iter().map(|lease| lease.domain).collect();
-        for (domain, state) in domains.into_iter().flat_map(|domain| LeaseState::ALL.map(|state| (domain, state))) {
-            let count = counts.get(&(domain, state)).copied().unwrap_or_default();
-            self.leases.with_label_values(&[domain.to_string().as_str(), state.as_str()]).set(as_gauge(count));
-        }
-    }
-
-    /// Sets how many addresses the pools of each domain have to give in all.
-    pub fn set_pools(&self, pools: &[Pool]) {
-        let mut sizes: BTreeMap<Domain, u64> = BTreeMap::new();
-        for pool in pools {
-            *sizes.entry(pool.domain()).or_default() += pool.size();
-        }
-        for (domain, size) in sizes {
-            let size = i64::try_from(size).unwrap_or(i64::MAX);
-            self.pool_size.with_label_values(&[domain.to_string().as_str()]).set(size);
-        }
-    }
-
-    /// Brings the counts of refused changes up to what the store has counted, for the agent and all other processes.
+    /// Brings the counts of refused changes up to what the store has counted, for the agent and all other processes. They
+    /// are of all the store's life, so there is none before it was read: else an increase would be seen that there was not.
     pub fn set_fenced(&self, counts: &BTreeMap<String, u64>) {
+        for op in FENCED {
+            self.fenced.with_label_values(&[op]);
+        }
         for (op, total) in counts {
             let counter = self.fenced.with_label_values(&[op]);
             counter.inc_by(total.saturating_sub(counter.get()));
@@ -453,13 +447,17 @@ impl Telemetry {
     /// # Errors
     /// When a metric has no value at all, which is a bug.
     pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let metrics = {
+            let _whole = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+            self.registry.gather()
+        };
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&metrics, &mut text)?;
         Ok(text)
     }
 }
 
-fn as_gauge(count: usize) -> i64 {
+pub(super) fn as_gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -505,12 +503,12 @@ mod tests {
             "dupip_martian_total{bridge=\"rt0\",reason=\"ether_mismatch\"} 0",
             "dupip_evictions_total{result=\"failed\"} 0",
             "dupip_held_total{reason=\"brake\"} 0",
+            "dupip_held{reason=\"brake\"} 0",
             "dupip_containments_total{bridge=\"rt0\"} 0",
             "dupip_paused 0",
             "dupip_ready 0",
             "dupip_quarantined{bridge=\"rt0\"} 0",
             "dupip_degraded{feature=\"inventory\"} 0",
-            "dupip_leases{pool=\"rt0\",state=\"bound\"} 0",
             "dupip_ports{bridge=\"rt0\"} 0",
             "dupip_heal_seconds_count 0",
             "dupip_unreadable_total{source=\"tap\"} 0",
@@ -532,6 +530,21 @@ mod tests {
             "dupip_degraded{feature=\"namespaces\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+    }
+
+    #[test]
+    fn refused_changes_are_not_shown_before_the_store_has_told_them() {
+        let telemetry = Telemetry::new().unwrap();
+        let shown = || {
+            let text = String::from_utf8(telemetry.render().unwrap()).unwrap();
+            text.lines().filter(|line| line.starts_with("dupip_fenced_total{")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(), [""; 0]);
+        telemetry.set_fenced(&[("release".to_owned(), 6)].into());
+        assert_eq!(shown().len(), FENCED.len());
+        for line in ["dupip_fenced_total{op=\"bind\"} 0", "dupip_fenced_total{op=\"release\"} 6"] {
+            assert!(shown().iter().any(|shown| shown == line), "{line}");
         }
     }
 

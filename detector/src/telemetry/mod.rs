@@ -27,4 +27,4 @@ pub use metrics::{BridgeGauges, Feature, Telemetry, degraded_in};
 pub use rooms::{PoolRoom, rooms_in};
 pub use suppressed::{NotSuppressed, Suppressed};
 pub use unanswered::Unanswered;
-pub use words::with_causes;
+pub use words::{one_line, with_causes};

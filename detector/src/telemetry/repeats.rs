@@ -7,9 +7,11 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::event::{Event, Kind};
+use tracing::Level;
+
+use super::event::{Event, Facts, Kind};
 use crate::{
-    net::{Domain, IfIndex},
+    net::{BridgeName, IfIndex, VlanId},
     time::{Span, Timestamp},
 };
 
@@ -17,17 +19,26 @@ use crate::{
 pub(super) const WINDOW: Span = Span::from_secs(60);
 /// How many things a port may be told of with one kind of event, each by its own line, within a window.
 const EACH: usize = 8;
-/// How many things are kept apart; what is more is counted by its kind only.
+/// How many things are kept apart; what is more is counted by its kind only. Errors have as much room again, and beyond
+/// that they are told each time: whoever fills the room with lesser things keeps no error from being told.
 const MOST: usize = 4096;
 
 /// What an event is about: events of one subject repeat each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Subject {
-    // Those of one port stand together.
+    // Those of one port stand together, whatever VLAN the port writes on its frames.
     kind: Kind,
-    domain: Option<Domain>,
+    bridge: Option<BridgeName>,
     port: Option<IfIndex>,
-    /// The sort of the kind, or what it concerns: `None` if any.
+    /// `None`: all that the port, or that the kind has.
+    thing: Option<Thing>,
+}
+
+/// One of the things that a port may be told of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Thing {
+    vlan: Option<VlanId>,
+    /// The sort of the kind.
     sort: Option<String>,
     address: Option<Ipv4Addr>,
 }
@@ -39,7 +50,7 @@ struct Said {
     since: Timestamp,
     /// How often since then, told lines not counted.
     held: u64,
-    /// What was said last.
+    /// What was said last of what was held back, with the packets of all of it.
     last: Event,
 }
 
@@ -66,98 +77,73 @@ impl Subject {
             Kind::Martian | Kind::Info | Kind::Fenced => event.reason.clone(),
             _ => None,
         };
-        let (domain, port, address) = (event.domain(), event.port, event.address);
-        Self { kind: event.kind, sort, domain, port, address }
+        let thing = Thing { vlan: event.vlan, sort, address: event.address };
+        Self { kind: event.kind, bridge: event.bridge, port: event.port, thing: Some(thing) }
     }
 
-    /// Its port, whatever the address is.
+    /// Its port, whatever it says.
     fn of_port(&self) -> Self {
-        Self { address: None, sort: None, ..self.clone() }
+        Self { thing: None, ..self.clone() }
     }
 
-    fn of_kind(&self) -> Self {
-        Self { kind: self.kind, sort: None, domain: None, port: None, address: None }
+    const fn of_kind(&self) -> Self {
+        Self { kind: self.kind, bridge: None, port: None, thing: None }
     }
 
     fn shares_port(&self, other: &Self) -> bool {
-        (self.kind, self.domain, self.port) == (other.kind, other.domain, other.port)
+        (self.kind, self.bridge, self.port) == (other.kind, other.bridge, other.port)
+    }
+
+    fn is_error(&self) -> bool {
+        self.kind.level() == Level::ERROR
     }
 }
 
-/// Whether it may be held back: nothing that opens, changes or ends an incident, and nothing after which something else
-/// holds than before.
-const fn may_be_held_back(kind: Kind) -> bool {
-    match kind {
-        Kind::Continues
-        | Kind::Martian
-        | Kind::Moved
-        | Kind::Info
-        | Kind::Flood
-        | Kind::FloodEnded
-        | Kind::ClaimsRefused
-        | Kind::NotAdopted
-        | Kind::StoreFailed
-        | Kind::EventsLost
-        | Kind::Fenced => true,
-        Kind::Duplicate
-        | Kind::Reopened
-        | Kind::PartyJoined
-        | Kind::AddressJoined
-        | Kind::Judged
-        | Kind::Held
-        | Kind::EvictionStep
-        | Kind::EvictionFailed
-        | Kind::Contained
-        | Kind::Lifted
-        | Kind::Evicted
-        | Kind::GivenUp
-        | Kind::TakenUp
-        | Kind::Paused
-        | Kind::PauseEnded
-        | Kind::Healed
-        | Kind::Gone
-        | Kind::MoveWaits
-        | Kind::MoveResumed
-        // Each is a message that is lost.
-        | Kind::HookFailed
-        | Kind::Degraded
-        | Kind::Restored => false,
+impl Said {
+    fn hold(&mut self, event: &Event) {
+        let sum = match event.kind {
+            // Each has the packets since the one before; others count from their beginning on.
+            Kind::EventsLost if self.held > 0 => {
+                self.last.facts.count.into_iter().chain(event.facts.count).reduce(u64::saturating_add)
+            }
+            _ => event.facts.count,
+        };
+        let facts = Facts { count: sum, ..event.facts.clone() };
+        (self.held, self.last) = (self.held + 1, Event { facts, ..without_snapshot(event) });
     }
 }
 
 impl Repeats {
     /// Whether the event is to be told now; else it is counted.
     pub(super) fn is_news(&mut self, event: &Event, now: Timestamp) -> bool {
-        if !may_be_held_back(event.kind) {
+        if !event.kind.bearing().may_be_held_back() {
             return true;
         }
-        let subject = self.room_for(Subject::of(event));
-        match self.said.get_mut(&subject) {
-            Some(said) => {
-                (said.held, said.last) = (said.held + 1, without_snapshot(event));
-                false
-            }
-            None => {
-                // Whoever is counted with others is not told by itself.
-                let is_own = subject == Subject::of(event);
-                self.said.insert(subject, Said { since: now, held: u64::from(!is_own), last: without_snapshot(event) });
-                is_own
-            }
+        let Some(subject) = self.room_for(Subject::of(event)) else { return true };
+        if let Some(said) = self.said.get_mut(&subject) {
+            said.hold(event);
+            return false;
         }
+        // Whoever is counted with others is not told by itself.
+        let is_own = subject.thing.is_some();
+        self.said.insert(subject, Said { since: now, held: u64::from(!is_own), last: without_snapshot(event) });
+        is_own
     }
 
-    /// Under what it is counted: itself, or its port or kind if there are too many.
-    fn room_for(&self, subject: Subject) -> Subject {
+    /// Under what it is counted: itself, or its port or kind if there are too many; `None` if it is not to be counted.
+    fn room_for(&self, subject: Subject) -> Option<Subject> {
         let is_known = self.said.contains_key(&subject);
         let of_port = subject.of_port();
         let of_its_port =
             self.said.range(&of_port..).map(|(said, _)| said).take_while(|said| said.shares_port(&subject));
-        let beside = of_its_port.filter(|said| **said != of_port).take(EACH).count();
+        let beside = of_its_port.filter(|said| said.thing.is_some()).take(EACH).count();
+        let is_error = subject.is_error();
         match () {
-            () if is_known => subject,
-            () if self.said.len() >= MOST => subject.of_kind(),
-            () if beside >= EACH => of_port,
-            () => subject,
+            () if is_known => Some(subject),
+            () if is_error && self.said.len() >= 2 * MOST => None,
+            () if !is_error && self.said.len() >= MOST => Some(subject.of_kind()),
+            () if beside >= EACH => Some(of_port),
+            () => Some(subject),
         }
     }
 
@@ -186,17 +172,17 @@ impl Repeats {
 
 /// `None` if nothing was held back.
 fn repeated(subject: &Subject, said: &Said, count: u64, within: Span) -> Option<Repeated> {
-    let Event { bridge, vlan, port, port_name, mac, .. } = said.last.clone();
-    let of_port = subject.port.is_some();
+    let last = said.last.clone();
+    let (thing, port) = (subject.thing.as_ref(), subject.port);
     let last = Event {
-        address: subject.address,
-        reason: said.last.reason.clone().filter(|_| *subject == Subject::of(&said.last)),
-        bridge: bridge.filter(|_| subject.domain.is_some()),
-        vlan: vlan.filter(|_| subject.domain.is_some()),
-        port: port.filter(|_| of_port),
-        port_name: port_name.filter(|_| of_port),
-        mac: mac.filter(|_| of_port && subject.address.is_some()),
-        ..said.last.clone()
+        bridge: subject.bridge,
+        vlan: thing.and_then(|thing| thing.vlan),
+        address: thing.and_then(|thing| thing.address),
+        reason: last.reason.filter(|_| thing.is_some()),
+        port,
+        port_name: last.port_name.filter(|_| port.is_some()),
+        mac: last.mac.filter(|_| port.is_some() && thing.is_some_and(|thing| thing.address.is_some())),
+        ..last
     };
     (count > 0).then_some(Repeated { last, count, within })
 }
@@ -209,7 +195,7 @@ fn without_snapshot(event: &Event) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::event::Severity;
+    use crate::{net::Domain, telemetry::event::Severity};
 
     fn martian(port: u32, address: u32) -> Event {
         let domain = Domain::untagged("rt0".parse().unwrap());
@@ -257,8 +243,63 @@ mod tests {
         for kind in Kind::ALL {
             let event = Event::new(kind, Severity::Error, "");
             assert!(repeats.is_news(&event, at(0)), "{kind}");
-            assert_eq!(repeats.is_news(&event, at(0)), !may_be_held_back(kind), "{kind}");
+            assert_eq!(repeats.is_news(&event, at(0)), !kind.bearing().may_be_held_back(), "{kind}");
         }
+        for kind in [Kind::Flood, Kind::FloodEnded, Kind::Duplicate, Kind::Healed, Kind::Degraded, Kind::Restored] {
+            assert!(!kind.bearing().may_be_held_back(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn packets_of_all_that_was_held_back_are_summed() {
+        let mut repeats = Repeats::default();
+        let lost = |count| {
+            let facts = Facts { count: Some(count), ..Facts::default() };
+            Event { bridge: "rt0".parse().ok(), ..Event::new(Kind::EventsLost, Severity::Warning, count).with(facts) }
+        };
+        let told = [100, 5, 7, 9].map(|count| repeats.is_news(&lost(count), at(0)));
+        assert_eq!(told, [true, false, false, false]);
+        let sums = |due: Vec<Repeated>| due.iter().map(|of| (of.count, of.last.facts.count)).collect::<Vec<_>>();
+        assert_eq!(sums(repeats.due(at(60))), [(3, Some(21))]);
+        assert!(!repeats.is_news(&lost(2), at(61)));
+        assert_eq!(sums(repeats.finish(at(62))), [(1, Some(2))], "what is in one line is in no other");
+    }
+
+    #[test]
+    fn a_duplicate_that_goes_on_counts_its_claims_from_its_beginning() {
+        let mut repeats = Repeats::default();
+        let goes_on = |count| {
+            let facts = Facts { count: Some(count), ..Facts::default() };
+            Event { kind: Kind::Continues, ..martian(7, 1) }.with(facts)
+        };
+        let _ = [64, 128, 256].map(|count| repeats.is_news(&goes_on(count), at(0)));
+        assert_eq!(repeats.finish(at(1))[0].last.facts.count, Some(256));
+    }
+
+    #[test]
+    fn a_port_that_writes_ever_new_tags_holds_back_no_error_of_others() {
+        let mut repeats = Repeats::default();
+        let tagged = |vlan, address| Event { vlan: VlanId::new(vlan), ..martian(7, address) };
+        let all = (1..4095).flat_map(|vlan| [1, 2, 3].map(|address| tagged(vlan, address)));
+        assert_eq!(all.filter(|event| repeats.is_news(event, at(0))).count(), EACH);
+        assert_eq!(repeats.said.len(), EACH + 1);
+        let last = &repeats.due(at(60))[0].last;
+        assert_eq!((last.vlan, last.bridge), (None, "rt0".parse().ok()));
+    }
+
+    #[test]
+    fn the_first_error_is_told_however_full_it_is() {
+        let mut repeats = Repeats::default();
+        let most = u32::try_from(MOST).unwrap();
+        let told = (0..=most).filter(|port| repeats.is_news(&martian(1 + port, 1), at(0))).count();
+        assert_eq!(told, MOST);
+        assert!(!repeats.is_news(&martian(100_000, 1), at(0)));
+        let failed = |port| Event { kind: Kind::StoreFailed, ..martian(port, 1) };
+        for port in 0..3 * most {
+            assert!(repeats.is_news(&failed(1 + port), at(0)), "{port}");
+        }
+        assert!(!repeats.is_news(&failed(1), at(0)), "it was told a moment ago");
+        assert!(repeats.said.len() <= 2 * MOST + Kind::ALL.len());
     }
 
     #[test]

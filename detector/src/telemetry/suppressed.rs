@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::event::{Event, Kind, UnknownKind};
+use super::event::{Bearing, Event, Kind, UnknownKind};
 use crate::net::MartianReason;
 
 /// The words that [`crate::engine::Info::kind`] knows.
@@ -73,41 +73,11 @@ impl fmt::Display for Suppressed {
     }
 }
 
-fn allowed(kind: Kind) -> Result<Kind, NotSuppressed> {
-    match kind {
-        Kind::Continues
-        | Kind::Martian
-        | Kind::Moved
-        | Kind::Info
-        | Kind::Flood
-        | Kind::FloodEnded
-        | Kind::ClaimsRefused
-        | Kind::NotAdopted
-        | Kind::Fenced => Ok(kind),
-        Kind::Duplicate
-        | Kind::Reopened
-        | Kind::PartyJoined
-        | Kind::AddressJoined
-        | Kind::Judged
-        | Kind::Held
-        | Kind::EvictionStep
-        | Kind::EvictionFailed
-        | Kind::Contained
-        | Kind::Lifted
-        | Kind::Evicted
-        | Kind::GivenUp
-        | Kind::TakenUp
-        | Kind::Healed
-        | Kind::Gone
-        | Kind::MoveResumed => Err(NotSuppressed::OfIncident(kind)),
-        Kind::StoreFailed
-        | Kind::MoveWaits
-        | Kind::EventsLost
-        | Kind::HookFailed
-        | Kind::Degraded
-        | Kind::Restored
-        | Kind::Paused
-        | Kind::PauseEnded => Err(NotSuppressed::OfAgent(kind)),
+const fn allowed(kind: Kind) -> Result<Kind, NotSuppressed> {
+    match kind.bearing() {
+        Bearing::Passing | Bearing::Turn => Ok(kind),
+        Bearing::OfIncident => Err(NotSuppressed::OfIncident(kind)),
+        Bearing::OfAgent | Bearing::Mishap => Err(NotSuppressed::OfAgent(kind)),
     }
 }
 

@@ -61,12 +61,18 @@ impl fmt::Display for Moves<'_> {
 }
 
 /// `text` in one line, without what would make a terminal do things: sandboxes may choose their own names.
-pub(super) fn one_line(text: &str) -> Cow<'_, str> {
-    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    match text.contains(breaks) {
-        true => text.chars().map(|c| if breaks(c) { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    match text.contains(deceives) {
+        true => text.chars().map(|c| if deceives(c) { char::REPLACEMENT_CHARACTER } else { c }).collect(),
         false => text.into(),
     }
+}
+
+/// Whether a character moves the cursor, or has a terminal write what follows in another place (Unicode's UAX 9).
+fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The error with what caused it, as far as its own words do not say so already.
@@ -74,4 +80,18 @@ pub(super) fn one_line(text: &str) -> Cow<'_, str> {
 pub fn with_causes(error: &dyn Error) -> String {
     let causes = iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
     causes.fold(error.to_string(), |said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_no_line_and_turns_none_around() {
+        assert_eq!(
+            one_line("a\nb\u{1b}[2J\u{202e}c\u{2066}\u{61c}\u{2028}"),
+            "a\u{fffd}b\u{fffd}[2J\u{fffd}c\u{fffd}\u{fffd}\u{fffd}"
+        );
+        assert!(matches!(one_line("rt0 ü"), Cow::Borrowed("rt0 ü")));
+    }
 }

@@ -141,6 +141,7 @@ fn the_brake_lets_five_begin_within_a_minute_and_says_so_of_the_others() -> Resu
     assert_eq!(agent.metric("dupip_evictions_total{result=\"healed\"}")?, Some(5.0));
     let braked = agent.metric("dupip_held_total{reason=\"brake\"}")?;
     assert!(braked.is_some_and(|braked| braked >= f64::from(MANY) - 5.0), "{braked:?}");
+    assert_eq!(agent.metric("dupip_held{reason=\"brake\"}")?, Some(f64::from(MANY) - 5.0), "they wait still");
     let told = told(&agent)?;
     let held: Vec<_> = told.iter().filter(|event| text(event, "kind") == "held").collect();
     assert!(held.iter().all(|event| text(event, "severity") == "warning"), "{:?}", held.first());

@@ -183,7 +183,7 @@ impl Report {
     pub(super) fn show(&self, format: &Format) -> Result<String, Failure> {
         match format.output {
             Output::Json => json(self),
-            _ => Ok(plain(&self.text(Look { colour: false, ..format.look() }))),
+            _ => Ok(self.text(Look { colour: false, ..format.look() })),
         }
     }
 
@@ -196,12 +196,12 @@ impl Report {
         };
         let mut text = format!("drill on {bridge}, {mode}: {title}\n");
         if self.incident.is_some() {
-            let (incident, evidence) = (or_dash(self.incident), or_dash(self.first_evidence.as_ref()));
+            let (incident, evidence) = (or_dash(self.incident), plain(&or_dash(self.first_evidence.as_ref())));
             text += &format!("incident {incident} on {address}, first seen by: {evidence}\n\n");
             text += &columns(TAKEN, &self.steps, look);
             text += "\n";
         }
-        self.decision.iter().for_each(|decision| text += &format!("{decision}\n"));
+        self.decision.iter().for_each(|decision| text += &format!("{}\n", plain(decision)));
         text + &self.ending()
     }
 

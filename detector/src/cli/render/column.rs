@@ -85,7 +85,7 @@ impl<Row> Column<Row> {
     pub(in crate::cli) fn shown(&self, row: &Row, look: Look) -> String {
         let exact = self.exact(row);
         let text = if self.kind == Kind::Age { ago(&exact, look.now) } else { exact };
-        plain(&text.replace('\n', "\u{fffd}"))
+        plain(&text)
     }
 }
 

@@ -288,7 +288,7 @@ pub(in crate::cli) fn csv<'a, Row: Listed>(
 /// What is not there is empty. A sandbox may choose a name that a spreadsheet would run: that gets a quote before it, as
 /// OWASP advises (CSV Injection).
 fn field(text: &str) -> String {
-    let text = plain(&text.replace('\n', "\u{fffd}"));
+    let text = plain(text);
     match text.chars().next() {
         Some('-') if text == "-" => String::new(),
         Some('=' | '+' | '-' | '@') => format!("'{text}"),

@@ -26,6 +26,7 @@ pub(super) use self::{
     list::{Filter, List, Listed, Sort, csv, filter},
 };
 use super::exit::{Exit, Failure};
+use crate::telemetry::one_line;
 
 /// Takes `--color` for the whole program.
 pub(super) fn choose(color: clap::ColorChoice) {
@@ -131,15 +132,9 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     }
 }
 
-/// `text` without what would make a terminal do things; sandboxes may choose their own names.
+/// `text` in one line, without what would make a terminal do things; sandboxes may choose their own names.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if deceives(c) && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// Whether a character moves the cursor, or has a terminal write what follows in another place (Unicode's UAX 9).
-fn deceives(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    one_line(text).into_owned()
 }
 
 /// What is not there.

@@ -135,9 +135,7 @@ async fn show(mut screen: Screen, mut model: Model, mut news: Receiver<News>) ->
 
 fn press(model: &mut Model, event: &Event) -> Next {
     match event {
-        Event::Key(key @ KeyEvent { kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) => {
-            model.press(*key, SystemTime::now())
-        }
+        Event::Key(key @ KeyEvent { kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) => model.press(*key),
         _ => Next::Go,
     }
 }

@@ -22,8 +22,8 @@ pub(super) struct Model {
     pub(super) said: SystemTime,
     /// Why the agent does not answer, if it does not.
     pub(super) silent: Option<String>,
-    /// What came while the picture was held still.
-    held: Option<Picture>,
+    /// What came while the picture was held still, and when.
+    held: Option<(Picture, SystemTime)>,
     pub(super) is_still: bool,
     pub(super) sort: Option<Sort>,
     /// Those of the command line, and what was typed since.
@@ -78,7 +78,7 @@ impl Model {
             News::Said(picture) => {
                 self.silent = None;
                 if self.is_still {
-                    self.held = Some(*picture);
+                    self.held = Some((*picture, now));
                 } else {
                     self.show(*picture, now);
                 }
@@ -105,7 +105,7 @@ impl Model {
         shown.filter_map(|index| self.picture.rows.get(*index))
     }
 
-    pub(super) fn press(&mut self, key: KeyEvent, now: SystemTime) -> Next {
+    pub(super) fn press(&mut self, key: KeyEvent) -> Next {
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if is_control => return Next::End,
@@ -113,7 +113,7 @@ impl Model {
             code if self.is_typing => self.edit(code),
             KeyCode::Char('q') => return Next::End,
             KeyCode::Esc if self.helps => self.helps = false,
-            code => self.command(code, now),
+            code => self.command(code),
         }
         Next::Go
     }
@@ -130,11 +130,11 @@ impl Model {
         self.arrange();
     }
 
-    fn command(&mut self, code: KeyCode, now: SystemTime) {
+    fn command(&mut self, code: KeyCode) {
         match code {
             KeyCode::Char('/') => self.is_typing = true,
             KeyCode::Char('?' | 'h') => self.helps = !self.helps,
-            KeyCode::Char(' ' | 'p') => self.hold_still(now),
+            KeyCode::Char(' ' | 'p') => self.hold_still(),
             KeyCode::Char('w') => self.wide = !self.wide,
             KeyCode::Char('>' | 's') | KeyCode::Right => self.sort_by_next(1),
             KeyCode::Char('<' | 'S') | KeyCode::Left => self.sort_by_next(-1),
@@ -168,10 +168,10 @@ impl Model {
         self.top = self.top.min(self.order.len().saturating_sub(self.page));
     }
 
-    fn hold_still(&mut self, now: SystemTime) {
+    fn hold_still(&mut self) {
         self.is_still = !self.is_still;
-        if let Some(picture) = self.held.take().filter(|_| !self.is_still) {
-            self.show(picture, now);
+        if let Some((picture, said)) = self.held.take().filter(|_| !self.is_still) {
+            self.show(picture, said);
         }
     }
 

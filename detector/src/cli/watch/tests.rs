@@ -36,7 +36,7 @@ fn picture() -> Picture {
 fn press(model: &mut Model, keys: &str) {
     for key in keys.chars() {
         let code = if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) };
-        assert_eq!(model.press(code.into(), now()), Next::Go);
+        assert_eq!(model.press(code.into()), Next::Go);
     }
 }
 
@@ -59,6 +59,18 @@ fn what_a_person_sees_is_kept() {
     shown.push(drawn(&mut model, 100, 18));
     shown.push(drawn(&mut model, 3, 2));
     expect_file!["../golden/watch.txt"].assert_eq(&shown.join("\n"));
+}
+
+#[test]
+fn what_came_while_it_was_held_still_is_as_old_as_it_is() {
+    let mut model = Model::new(picture(), &list(&[]), now());
+    press(&mut model, " ");
+    let later = now() + Duration::from_secs(60);
+    model.hear(News::Said(Box::new(picture())), later);
+    model.hear(News::Silent("cannot reach it".to_owned()), later + Duration::from_secs(60));
+    assert_eq!(model.said, now(), "it is held still");
+    press(&mut model, " ");
+    assert_eq!(model.said, later);
 }
 
 #[test]

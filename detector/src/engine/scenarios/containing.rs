@@ -216,6 +216,9 @@ fn over_the_brake_nobody_is_even_contained() {
     let mut world = two(Config { evictions_per_minute: 0, ..enforce() });
     world.pass(Span::from_secs(120));
     assert_eq!((world.held(), world.asked("contain")), (vec![Held::Brake], 0));
+    assert_eq!(world.engine.held_counts(), [(Held::Brake, 1)].into(), "and it still holds");
+    world.leave(3);
+    assert_eq!(world.engine.held_counts(), [].into(), "it is over");
 }
 
 #[test]
@@ -262,6 +265,9 @@ fn what_fails_for_good_is_given_up_and_the_loser_stays_contained() {
     assert_eq!(world.count(|finding| matches!(finding, Finding::GivenUp { .. })), 1);
     assert_eq!((world.held(), world.contained.clone()), (vec![Held::GivenUp], [at(3)].into()));
     assert_eq!(world.incident().evictions[&port(3)].failure.as_deref(), Some("broken"));
+    let is_attempt =
+        |finding: &Finding| matches!(finding, Finding::StepFailed { step: Step::Readdress, is_tried_again: true, .. });
+    assert_eq!(world.count(is_attempt), 8, "each attempt counts");
     world.break_next("readdress", 0);
     world.pass(Span::from_secs(120));
     assert_eq!((world.incident().status, world.contained.len()), (Status::Healed, 0));
