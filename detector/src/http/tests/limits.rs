@@ -134,10 +134,15 @@ async fn few_read_a_whole_list_at_a_time() {
         reader.read_exact(&mut [0; 12]).await.unwrap();
         readers.push(reader);
     }
-    for path in ["/api/v1/table", "/api/v1/table?bridge=rt0", "/api/v1/incidents", "/api/v1/leases"] {
-        let (status, detail) = problem(&served.over_tcp(&get(path)).await);
-        assert_eq!((status, detail.as_str()), (503, "too many read a whole list already: ask again in a moment"));
-    }
+    let ask = async |path| problem(&served.over_tcp(&get(path)).await);
+    let refusals = tokio::join!(
+        ask("/api/v1/table"),
+        ask("/api/v1/table?bridge=rt0"),
+        ask("/api/v1/incidents"),
+        ask("/api/v1/leases")
+    );
+    let want = (503, "too many read a whole list already: ask again in a moment".to_owned());
+    assert_eq!(<[_; 4]>::from(refusals), [want.clone(), want.clone(), want.clone(), want]);
     let one = served.over_tcp(&get("/api/v1/table?bridge=rt0&address=10.8.64.2")).await;
     assert_eq!(status(&one), "200");
     drop(readers.pop());
