@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{api::Problem, secrets::Token};
+use super::{api::Problem, crowd::Seat, secrets::Token};
 use crate::{agent::Handle, telemetry::Unanswered};
 
 /// What probes ask, which have no token.
@@ -46,20 +46,29 @@ fn is_own_name(uri: &Uri, headers: &HeaderMap) -> bool {
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(is_own)
+}
+
+/// Whether only this machine has it, however it is written.
+pub(super) const fn is_own(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// Answers whoever bears the token.
 pub(super) async fn by_token(
     State(agent): State<Handle>,
     Extension(token): Extension<Arc<Token>>,
+    Extension(seat): Extension<Arc<Seat>>,
     request: Request,
     next: Next,
 ) -> Response {
     let is_open = OPEN.contains(&request.uri().path());
     match bearer(request.headers()) {
         _ if is_open => next.run(request).await,
-        Some(said) if token.is(said) => next.run(request).await,
+        Some(said) if token.is(said) => {
+            seat.take_place().await;
+            next.run(request).await
+        }
         said => {
             agent.telemetry().unanswered(Unanswered::Token);
             unauthorized(said.is_some())
@@ -100,6 +109,8 @@ mod tests {
             ("/", Some("127.0.0.1:9477"), true),
             ("/", Some("127.8.9.1"), true),
             ("/", Some("[::1]:9477"), true),
+            ("/", Some("[::ffff:127.0.0.1]:9477"), true),
+            ("/", Some("[::ffff:10.8.64.1]:9477"), false),
             ("/", None, true),
             ("http://localhost/", Some("localhost"), true),
             ("/", Some("rebound.example:9477"), false),

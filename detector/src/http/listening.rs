@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::secrets::SecretFiles;
+use super::{
+    gate::is_own,
+    reread::Unusable,
+    secrets::{SecretFiles, Secrets},
+};
 
 /// The TCP sockets to listen on, and what guards those beyond loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +52,15 @@ impl Listening {
         Ok(Self { addresses, secrets })
     }
 
+    /// Finds out whether the files can be used as they are now, without listening anywhere. Nothing is asked of them if
+    /// every address is on loopback.
+    ///
+    /// # Errors
+    /// When one cannot be read, others can open a secret one, or what is in it is not what it should be.
+    pub fn check(&self) -> Result<(), Unusable> {
+        self.secrets.clone().map_or(Ok(()), |files| Secrets::open(files).map(drop))
+    }
+
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -74,7 +87,7 @@ impl Guards {
 
 /// Whether other machines can reach it.
 pub(super) fn is_beyond_loopback(address: &SocketAddr) -> bool {
-    !address.ip().to_canonical().is_loopback()
+    !is_own(address.ip())
 }
 
 #[cfg(test)]
@@ -103,6 +116,9 @@ mod tests {
         }
         let all = Guards { token: Some("t".into()), ..no_token };
         assert!(listening("0.0.0.0:9477", all.clone()).unwrap().secrets().is_some());
-        assert_eq!(listening("127.0.0.1:9477", all).unwrap().secrets(), None);
+        assert_eq!(listening("127.0.0.1:9477", all.clone()).unwrap().secrets(), None);
+        let unusable = listening("0.0.0.0:9477", all.clone()).unwrap().check().unwrap_err().to_string();
+        assert!(unusable.starts_with("--tls-certificate c: No such file"), "{unusable}");
+        listening("127.0.0.1:9477", all).unwrap().check().unwrap();
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 
 /// Rows that are looked at: more than any page shows, and a bound on what is kept.
 const ROWS: usize = 10_000;
-/// How long what was seen holds, whatever has happened since.
+/// How long what was seen holds, whatever has happened since; as long as it took to see it, if that is longer.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// How long it holds if nothing was told since: rows come and go without a word.
 pub(super) const HOLDS: Duration = Duration::from_secs(1);
@@ -41,7 +41,8 @@ pub(super) struct Look {
     pub(super) is_whole: bool,
     pub(super) incidents: Vec<Incident>,
     pub(super) quarantined: Vec<Quarantined>,
-    taken: Instant,
+    began: Instant,
+    ended: Instant,
 }
 
 /// How the agent is.
@@ -68,11 +69,12 @@ impl Looks {
         Self { agent, latest: Arc::default() }
     }
 
-    /// A look that is a second old at most, and a tenth of one if something was told since. Who comes while somebody else
-    /// looks gets what that one sees.
+    /// A look that ended a second ago at most; if something was told since, a tenth of one or as long ago as it lasted.
+    /// Who comes while somebody else looks waits for that one, and all who waited share the next look.
     pub(super) async fn latest(&self) -> Result<Arc<Look>, AskError> {
+        let came = Instant::now();
         let mut latest = self.latest.lock().await;
-        if let Some(look) = latest.as_ref().filter(|look| self.holds(look)) {
+        if let Some(look) = latest.as_ref().filter(|look| look.began >= came || self.holds(look)) {
             return Ok(Arc::clone(look));
         }
         let look = Arc::new(look(&self.agent).await?);
@@ -81,13 +83,13 @@ impl Looks {
     }
 
     fn holds(&self, look: &Look) -> bool {
-        let age = look.taken.elapsed();
-        age < PAUSE || age < HOLDS && look.cursor == self.agent.events().newest()
+        let (age, lasted) = (look.ended.elapsed(), look.ended.duration_since(look.began));
+        age < PAUSE.max(lasted) || age < HOLDS && look.cursor == self.agent.events().newest()
     }
 }
 
 async fn look(agent: &Handle) -> Result<Look, AskError> {
-    let (taken, cursor, wall) = (Instant::now(), agent.events().newest(), Wall::read());
+    let (began, cursor, wall) = (Instant::now(), agent.events().newest(), Wall::read());
     let (rows, is_whole) = rows(agent, wall).await?;
     let incidents: Vec<_> = agent.incidents().await?.iter().map(|of| view::incident(of, wall)).collect();
     let quarantined: Vec<_> = agent.quarantined().await?.iter().map(|of| view::quarantined(of, wall)).collect();
@@ -95,7 +97,8 @@ async fn look(agent: &Handle) -> Result<Look, AskError> {
     let state =
         State { about: view::about(agent), paused_until: until, degraded: agent.shortcomings(), lost: agent.lost() };
     let revision = revision(&state, &rows, &incidents, &quarantined);
-    Ok(Look { revision, cursor, wall, state, rows, is_whole, incidents, quarantined, taken })
+    let ended = Instant::now();
+    Ok(Look { revision, cursor, wall, state, rows, is_whole, incidents, quarantined, began, ended })
 }
 
 /// The first rows, and whether there are no more.
@@ -160,7 +163,34 @@ impl Look {
             is_whole: true,
             incidents,
             quarantined: vec![],
-            taken: Instant::now(),
+            began: Instant::now(),
+            ended: Instant::now(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::agent::stand_in::StandIn;
+
+    /// Whoever looks slowly is not asked to look all the time.
+    #[tokio::test(start_paused = true)]
+    async fn what_took_long_to_see_holds_as_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = StandIn::start(&directory.path().join("leases.db")).handle;
+        let looks = Looks::at(agent);
+        // Something was told since: its cursor is another.
+        let mut slow = Look::of(vec![], vec![]);
+        slow.ended = slow.began + Duration::from_secs(5);
+        let slow = Arc::new(slow);
+        *looks.latest.lock().await = Some(Arc::clone(&slow));
+        advance(Duration::from_secs(9)).await;
+        assert!(Arc::ptr_eq(&looks.latest().await.unwrap(), &slow));
+        advance(Duration::from_secs(2)).await;
+        let next = looks.clone().latest().await.unwrap();
+        assert!(!Arc::ptr_eq(&next, &slow) && Arc::ptr_eq(&looks.latest().await.unwrap(), &next));
     }
 }

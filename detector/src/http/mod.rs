@@ -5,6 +5,7 @@
 //! whose credentials allow it. `api` holds the types that go over the wire, for both ends of it; `client` is the other end.
 
 pub mod api;
+mod books;
 mod client;
 mod crowd;
 mod endpoints;

@@ -47,6 +47,14 @@ pub enum Flaw {
     Content(String),
 }
 
+impl Unusable {
+    /// Whether the same file may well be read the next time: not it is at fault, but the process (EMFILE) or the disk.
+    fn may_pass(&self) -> bool {
+        use io::ErrorKind::{NotFound, PermissionDenied};
+        matches!(&self.reason, Flaw::Unreadable(error) if !matches!(error.kind(), NotFound | PermissionDenied))
+    }
+}
+
 /// A file that a flag names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
@@ -104,8 +112,10 @@ type Understand<T> = Box<dyn Fn() -> Result<T, Unusable> + Send + Sync>;
 
 struct Held<T> {
     value: Arc<T>,
-    /// Of the files when they were last looked at, whether they made sense then or not.
+    /// Of the files when they were last read, whether they made sense then or not.
     stamps: Vec<Stamp>,
+    /// Of the files when they could not be read, if that may pass, which was told then.
+    told: Option<Vec<Stamp>>,
 }
 
 impl<T> Reread<T> {
@@ -116,28 +126,37 @@ impl<T> Reread<T> {
     ) -> Result<Self, Unusable> {
         let stamps = stamps(&files);
         let value = Arc::new(understand()?);
-        Ok(Self { files, understand: Box::new(understand), held: Mutex::new(Held { value, stamps }) })
+        Ok(Self { files, understand: Box::new(understand), held: Mutex::new(Held { value, stamps, told: None }) })
     }
 
-    /// The value as of now. Files that have changed and make no sense are told of once, and the value stays what it was.
-    /// Asks the file system, which may be slow.
+    /// The value as of now. Files that have changed and make no sense are told of once, and the value stays what it was;
+    /// files that only could not be read are read again the next time. Asks the file system, which may be slow.
     pub(super) fn now(&self) -> Arc<T> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // What changes while it is read has another stamp the next time.
         let stamps = stamps(&self.files);
         if held.stamps != stamps {
-            held.stamps = stamps;
-            match (self.understand)() {
-                Ok(value) => {
-                    held.value = Arc::new(value);
-                    info!(event = "file_read_again", files = %self, "{self}: read again, since it has changed");
-                }
-                Err(error) => {
-                    warn!(event = "file_unusable", files = %self, "{error}; what was read before stays in use");
-                }
-            }
+            self.read_again(&mut held, stamps);
         }
         Arc::clone(&held.value)
+    }
+
+    fn read_again(&self, held: &mut Held<T>, stamps: Vec<Stamp>) {
+        let error = match (self.understand)() {
+            Ok(value) => {
+                info!(event = "file_read_again", files = %self, "{self}: read again, since it has changed");
+                *held = Held { value: Arc::new(value), stamps, told: None };
+                return;
+            }
+            Err(error) => error,
+        };
+        if held.told.as_ref() != Some(&stamps) {
+            warn!(event = "file_unusable", files = %self, "{error}; what was read before stays in use");
+        }
+        match error.may_pass() {
+            true => held.told = Some(stamps),
+            false => (held.stamps, held.told) = (stamps, None),
+        }
     }
 }
 
@@ -160,7 +179,13 @@ impl<T> fmt::Debug for Reread<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::{
+        fs,
+        os::unix::fs::PermissionsExt as _,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use nix::errno::Errno;
 
     use super::*;
 
@@ -201,6 +226,27 @@ mod tests {
         close(&path, 0o604);
         fs::write(&path, "90").unwrap();
         assert_eq!(*held.now(), 89);
+    }
+
+    #[test]
+    fn a_failure_that_passes_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let fails = Arc::new(AtomicBool::new(false));
+        let (file, out_of_files) = (Named { flag: "--number", path: path.clone() }, Arc::clone(&fails));
+        let held = Reread::open(vec![path.clone()], move || {
+            if out_of_files.load(Ordering::Relaxed) {
+                return Err(file.flaw(io::Error::from_raw_os_error(Errno::EMFILE as i32)));
+            }
+            Ok(String::from_utf8(file.read()?).unwrap())
+        })
+        .unwrap();
+        fs::write(&path, "12").unwrap();
+        fails.store(true, Ordering::Relaxed);
+        assert_eq!([held.now(), held.now()].map(|text| text.to_string()), ["1", "1"]);
+        fails.store(false, Ordering::Relaxed);
+        assert_eq!(*held.now(), "12");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::{
         About, Address, Adopt, Allocate, Explained, Incident, JournalEntry, Lease, Lift, Pause, Paused, Problem,
         Quarantined, Release, Released, Row, Standing, TableFilter,
     },
+    books::{Books, Reader},
     events::{self, Waiting},
     explain::{explained, with_history},
     look::Looks,
@@ -47,26 +48,33 @@ const BODY_LIMIT: usize = 16 * 1024;
 /// How long the agent's loop may take to answer before it counts as stuck.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What can be read. Who waits does so until the agent has `stopped`.
-pub(super) fn reading(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
-    finish(
-        questions(stopped.clone()),
-        agent,
-        reloads,
-        stopped,
-        "this socket only answers questions; changes are made over the Unix socket",
-    )
+/// What all sockets have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) agent: Handle,
+    pub(super) stopped: watch::Receiver<()>,
+    reloads: Reloads,
+    looks: Looks,
+    books: Books,
+}
+
+impl Common {
+    /// Who waits does so until the agent has `stopped`.
+    pub(super) fn new(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Self {
+        Self { looks: Looks::at(agent.clone()), books: Books::default(), agent, stopped, reloads }
+    }
+}
+
+/// What can be read.
+pub(super) fn reading(common: Common) -> Router {
+    let routes = questions(common.stopped.clone());
+    finish(routes, common, "this socket only answers questions; changes are made over the Unix socket")
 }
 
 /// What can be read, and changed by whom `Peer` admits. Each request must bear its `Peer`.
-pub(super) fn changing(agent: Handle, reloads: Reloads, stopped: watch::Receiver<()>) -> Router {
-    finish(
-        questions(stopped.clone()).merge(changes()),
-        agent,
-        reloads,
-        stopped,
-        "there is such a resource, but not with this method",
-    )
+pub(super) fn changing(common: Common) -> Router {
+    let routes = questions(common.stopped.clone()).merge(changes());
+    finish(routes, common, "there is such a resource, but not with this method")
 }
 
 /// Every question and every change, as they are described to programs.
@@ -107,17 +115,12 @@ fn changes() -> OpenApiRouter<Handle> {
 }
 
 /// The page is not described: it is for people.
-fn finish(
-    routes: OpenApiRouter<Handle>,
-    agent: Handle,
-    reloads: Reloads,
-    stopped: watch::Receiver<()>,
-    no_method: &'static str,
-) -> Router {
-    let looks = Looks::at(agent.clone());
+fn finish(routes: OpenApiRouter<Handle>, common: Common, no_method: &'static str) -> Router {
+    let Common { agent, stopped, reloads, looks, books } = common;
     Router::from(routes)
         .merge(page::routes(&looks))
         .layer(Extension(Streaming::until(stopped, looks)))
+        .layer(Extension(books))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .method_not_allowed_fallback(move || async move { Problem::new(StatusCode::METHOD_NOT_ALLOWED, no_method) })
         .layer(Extension(reloads))
@@ -147,7 +150,7 @@ async fn metrics(State(agent): State<Handle>) -> Result<impl IntoResponse, Probl
     responses((status = 200, description = "It does: `ok`", body = String, content_type = "text/plain"), Refusal)
 )]
 async fn healthz(State(agent): State<Handle>) -> Result<&'static str, Problem> {
-    let answer = timeout(HEALTH_PATIENCE, agent.incidents()).await;
+    let answer = timeout(HEALTH_PATIENCE, agent.overview()).await;
     let late = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent's loop does not answer");
     answer.map_err(late)?.map(|_| "ok\n").map_err(Into::into)
 }
@@ -183,10 +186,15 @@ async fn about(State(agent): State<Handle>) -> Json<About> {
 )]
 async fn table(
     State(agent): State<Handle>,
+    reader: Reader,
     filter: Result<Query<TableFilter>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let Query(filter) = filter?;
-    let mut walk = agent.table(filter.domain()?, filter.address).await?;
+    let (domain, address) = (filter.domain()?, filter.address);
+    if domain.is_none() || address.is_none() {
+        reader.open().await?;
+    }
+    let mut walk = agent.table(domain, address).await?;
     // Whoever cannot be answered at all is told so.
     let first = walk.next().await?;
     let pieces = Pieces { walk, first: Some(first), before: Some(b'['), wall: Wall::read() };
@@ -232,7 +240,8 @@ impl Pieces {
     get, path = "/api/v1/incidents", tag = "state",
     responses((status = 200, description = "Those that the agent has in mind", body = Vec<Incident>), Refusal)
 )]
-async fn incidents(State(agent): State<Handle>) -> Result<Json<Vec<Incident>>, Problem> {
+async fn incidents(State(agent): State<Handle>, reader: Reader) -> Result<Json<Vec<Incident>>, Problem> {
+    reader.open().await?;
     let (incidents, wall) = (agent.incidents().await?, Wall::read());
     Ok(Json(incidents.iter().map(|incident| view::incident(incident, wall)).collect()))
 }
@@ -281,7 +290,8 @@ async fn paused(State(agent): State<Handle>) -> Result<Json<Paused>, Problem> {
     get, path = "/api/v1/leases", tag = "leases",
     responses((status = 200, description = "The leases, with how long they are in their states", body = Vec<Standing>), Refusal)
 )]
-async fn leases(State(agent): State<Handle>) -> Result<Json<Vec<Standing>>, Problem> {
+async fn leases(State(agent): State<Handle>, reader: Reader) -> Result<Json<Vec<Standing>>, Problem> {
+    reader.open().await?;
     Ok(Json(agent.standings().await?.iter().map(Into::into).collect()))
 }
 

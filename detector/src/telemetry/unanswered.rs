@@ -5,7 +5,8 @@ use super::Telemetry;
 /// Why a request or a connection was not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// Its peer has as many connections as one may have.
+    /// Its peer has as many connections as one may have, or it did not say what it wants, and who it is, before many others
+    /// came.
     Crowd,
     /// No keys were agreed on, or not in time.
     Handshake,

@@ -195,3 +195,28 @@ fn it_says_that_the_agent_is_gone_and_comes_back_with_it() -> Result<()> {
     browser.until("document.querySelector('#connection').textContent === 'live'")?;
     browser.until_says("#incidents", &["Open", "reviewagent", "sportsagent"])
 }
+
+#[test]
+fn what_cannot_be_fetched_is_not_called_live() -> Result<()> {
+    let (bridge, dupip) = runner()?;
+    let _here = sandboxes(&bridge)?;
+    let _agent = dupip.start(Mode::Observe)?;
+    let browser = &mut Browser::start(bridge.runner())?;
+    browser.open("/")?;
+    browser.until("document.querySelector('#connection').textContent === 'live'")?;
+    browser.eval("window.real = window.fetch; window.fetch = async () => { throw new TypeError(); }; 0")?;
+    let _late = bridge.sandbox("sportsagent").address("10.8.64.2/24").start()?;
+    browser.until_says("#connection", &["not live: the agent does not answer"])?;
+    browser.eval("window.fetch = window.real; 0")?;
+    browser.until("document.querySelector('#connection').textContent === 'live'")?;
+    browser.until_says("#incidents", &["Open", "reviewagent", "sportsagent"])?;
+
+    // As in a window behind another one.
+    browser.eval("Object.defineProperty(document, 'hidden', { value: true, configurable: true }); 0")?;
+    browser.eval("document.dispatchEvent(new Event('visibilitychange')); 0")?;
+    browser.until("stream.readyState === EventSource.CLOSED")?;
+    let _later = bridge.sandbox("newsagent").address("10.8.64.3/24").start()?;
+    browser.eval("delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); 0")?;
+    browser.until("document.querySelector('#connection').textContent === 'live'")?;
+    browser.until_says("#incidents", &["calagent", "newsagent"])
+}

@@ -3,14 +3,21 @@
 
 const news = new Set(["duplicate", "reopened", "party_joined", "healed", "gone", "given_up", "flood", "degraded", "paused"]);
 const patience = 5000;
+const pause = 1000;
 let busy = false;
 let again = false;
+// The stream, whether it is there, what it told last, and when it is tried again.
+let stream;
+let open = false;
+let last = document.body.dataset.cursor;
+let later;
 
 const sections = () => document.querySelectorAll(".live");
 const shown = new Map([...sections()].map((section) => [section.id, section.innerHTML]));
 
-function say(words) {
-  document.getElementById("connection").textContent = words;
+// Whether what is shown is what is: the stream is there, and what it told of was fetched.
+function say(live) {
+  document.getElementById("connection").textContent = live ? "live" : "not live: the agent does not answer";
 }
 
 // Who reads the page keeps what is open, and where the keyboard is.
@@ -42,17 +49,30 @@ function show(page) {
   elapsed();
 }
 
+async function fetched() {
+  try {
+    const answer = await fetch(location.href);
+    if (!answer.ok) return false;
+    show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function refresh() {
   again = true;
   if (busy) return;
   busy = true;
-  while (again) {
+  // Nobody sees a hidden page; the stream says what is new when it is shown again.
+  while (again && !document.hidden) {
     again = false;
-    try {
-      const answer = await fetch(location.href);
-      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } catch {
-      // The stream says so, too, and asks again.
+    if (await fetched()) {
+      say(open);
+    } else {
+      again = true;
+      say(false);
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
   busy = false;
@@ -67,10 +87,20 @@ function elapsed() {
   }
 }
 
-function follow(after) {
-  const stream = new EventSource(`/api/v1/stream?after=${encodeURIComponent(after)}`);
-  let last = after;
-  stream.addEventListener("open", () => say("live"));
+function leave() {
+  clearTimeout(later);
+  stream?.close();
+  open = false;
+}
+
+function follow() {
+  leave();
+  if (document.hidden) return;
+  stream = new EventSource(`/api/v1/stream?after=${encodeURIComponent(last)}`);
+  stream.addEventListener("open", () => {
+    open = true;
+    say(!again);
+  });
   stream.addEventListener("message", ({ data, lastEventId }) => {
     last = lastEventId || last;
     const event = JSON.parse(data);
@@ -82,12 +112,16 @@ function follow(after) {
   });
   stream.addEventListener("reload", refresh);
   stream.addEventListener("error", () => {
-    say("not live: the agent does not answer");
+    open = false;
+    say(false);
     // A browser comes again by itself, unless it was refused.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(() => follow(last), patience);
+    if (stream.readyState === EventSource.CLOSED) later = setTimeout(follow, patience);
   });
+  if (again) refresh();
 }
 
 elapsed();
 setInterval(elapsed, 1000);
-follow(document.body.dataset.cursor);
+// A page that nobody sees takes no place from others.
+document.addEventListener("visibilitychange", follow);
+follow();

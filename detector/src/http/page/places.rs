@@ -2,6 +2,8 @@
 //!
 //! Those who contest an address stand side by side in one row if a row has room for them, so that their tie is short.
 
+use std::collections::HashMap;
+
 use super::ports::Port;
 use crate::http::api::Incident;
 
@@ -45,9 +47,11 @@ fn first(port: &Port<'_>) -> Option<u64> {
 
 fn tied<'a>(ports: Vec<&'a Port<'a>>) -> Row<'a> {
     let mut ties: Vec<Tie<'_>> = Vec::new();
+    let mut known = HashMap::new();
     for (column, port) in ports.iter().enumerate() {
         for of in port.contested() {
-            match ties.iter_mut().find(|tie| tie.incident.id == of.incident.id) {
+            let place = *known.entry(of.incident.id).or_insert(ties.len());
+            match ties.get_mut(place) {
                 Some(tie) => tie.columns.push(column),
                 None => ties.push(Tie { incident: of.incident, columns: vec![column] }),
             }

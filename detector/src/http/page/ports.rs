@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
 };
 
@@ -149,22 +149,40 @@ pub(super) fn shown<'a>(look: &'a Look, find: &str, page: usize, most: usize) ->
     Shown { ports, find: find.trim().to_owned(), found, before, page, pages, is_whole: look.is_whole }
 }
 
+/// An address at a port, which may be there in several VLANs.
+type Place<'a> = (At<'a>, Ipv4Addr);
+
 /// Everybody who is in the live table or in an open incident.
 fn all(look: &Look) -> BTreeMap<At<'_>, Port<'_>> {
     let mut ports: BTreeMap<At<'_>, Port<'_>> = BTreeMap::new();
+    // Where in its port's addresses each one is first. There may be very many behind one port.
+    let mut known: HashMap<(Place<'_>, Option<u16>), usize> = HashMap::new();
+    let quarantined = quarantined(look);
     for incident in open(look) {
         for party in &incident.parties {
             let at = (incident.bridge.as_str(), party.ifindex);
             let port = ports.entry(at).or_insert_with(|| of_party(incident, party));
             port.macs.insert(&party.mac);
-            port.addresses.extend(incident.addresses.iter().map(|address| contested(look, incident, party, *address)));
+            let mut evictions = incident.evictions.iter().chain(&incident.contained);
+            let eviction = evictions.find(|eviction| eviction.port == party.port);
+            for &address in &incident.addresses {
+                known.entry(((at, address), incident.vlan)).or_insert(port.addresses.len());
+                let contained = quarantined.get(&(at, address)).copied();
+                let standing = Standing::Contested(Contested { incident, party, contained, eviction });
+                port.addresses.push(Held { address, vlan: incident.vlan, standing, row: None });
+            }
         }
     }
     let moved = moved(look);
     for row in &look.rows {
-        let port = ports.entry((&row.bridge, row.ifindex)).or_insert_with(|| of_row(row));
+        let at = (row.bridge.as_str(), row.ifindex);
+        let port = ports.entry(at).or_insert_with(|| of_row(row));
         port.macs.insert(&row.mac);
-        put(port, row, &moved);
+        let place = *known.entry(((at, row.address), row.vlan)).or_insert(port.addresses.len());
+        match port.addresses.get_mut(place) {
+            Some(held) => held.row = Some(row),
+            None => port.addresses.push(of_table(row, &moved)),
+        }
     }
     for port in ports.values_mut() {
         port.addresses.sort_by_key(|held| (held.standing.rank(), held.address, held.vlan));
@@ -200,21 +218,17 @@ fn of_row(row: &Row) -> Port<'_> {
     }
 }
 
-fn contested<'a>(look: &'a Look, incident: &'a Incident, party: &'a Party, address: Ipv4Addr) -> Held<'a> {
-    let is_here =
-        |of: &&Quarantined| (&of.bridge, of.ifindex, of.address) == (&incident.bridge, party.ifindex, address);
-    let evictions = incident.evictions.iter().chain(&incident.contained);
-    let of = Contested {
-        incident,
-        party,
-        contained: look.quarantined.iter().find(is_here),
-        eviction: evictions.into_iter().find(|eviction| eviction.port == party.port),
-    };
-    Held { address, vlan: incident.vlan, standing: Standing::Contested(of), row: None }
+/// What is dropped where: of several VLANs at one port, the first.
+fn quarantined(look: &Look) -> HashMap<Place<'_>, &Quarantined> {
+    let mut quarantined = HashMap::new();
+    for of in &look.quarantined {
+        quarantined.entry(((of.bridge.as_str(), of.ifindex), of.address)).or_insert(of);
+    }
+    quarantined
 }
 
 /// Where losers of healed incidents were moved: the later incident if there are two.
-fn moved(look: &Look) -> BTreeMap<(At<'_>, Ipv4Addr), &Incident> {
+fn moved(look: &Look) -> BTreeMap<Place<'_>, &Incident> {
     let healed = look.incidents.iter().filter(|incident| incident.healed);
     let moves = healed.flat_map(|incident| {
         let to =
@@ -224,17 +238,12 @@ fn moved(look: &Look) -> BTreeMap<(At<'_>, Ipv4Addr), &Incident> {
     moves.collect()
 }
 
-/// Puts a row to its port: to what is known of a contest, or as an address more.
-fn put<'a>(port: &mut Port<'a>, row: &'a Row, moved: &BTreeMap<(At<'a>, Ipv4Addr), &'a Incident>) {
-    let known = port.addresses.iter_mut().find(|held| (held.address, held.vlan) == (row.address, row.vlan));
-    if let Some(held) = known {
-        held.row = Some(row);
-        return;
-    }
+/// An address that nobody contests.
+fn of_table<'a>(row: &'a Row, moved: &BTreeMap<Place<'a>, &'a Incident>) -> Held<'a> {
     let standing = match moved.get(&((row.bridge.as_str(), row.ifindex), row.address)) {
         _ if row.state == "martian" => Standing::Martian,
         Some(incident) => Standing::MovedFrom(incident),
         None => Standing::Fine,
     };
-    port.addresses.push(Held { address: row.address, vlan: row.vlan, standing, row: Some(row) });
+    Held { address: row.address, vlan: row.vlan, standing, row: Some(row) }
 }

@@ -14,7 +14,10 @@ use tokio::{
 use super::{Served, body, get, say, status};
 use crate::{
     agent::Handle,
-    http::{document, routes::changing},
+    http::{
+        document,
+        routes::{Common, changing},
+    },
 };
 
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -25,7 +28,7 @@ fn spec() -> Spec {
 
 /// What the router itself says that it routes.
 fn routed(agent: Handle) -> BTreeSet<String> {
-    let router: Router = changing(agent, mpsc::channel(1).0, watch::channel(()).1);
+    let router: Router = changing(Common::new(agent, mpsc::channel(1).0, watch::channel(()).1));
     let shown = format!("{router:?}");
     let paths = shown.split('"').skip(1).step_by(2).filter(|text| text.starts_with('/'));
     // The fallback is routed, too, and the page is for people.

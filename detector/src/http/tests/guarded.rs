@@ -52,11 +52,16 @@ impl Guarded {
         Arc::new(Secrets::open(files(self.path())).unwrap())
     }
 
-    /// A connection from one of this machine's own addresses.
-    pub(super) async fn connect(&self, from: &str) -> io::Result<TlsStream<TcpStream>> {
+    /// A connection from one of this machine's own addresses, on which nothing is said yet.
+    pub(super) async fn dial(&self, from: &str) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
-        let stream = socket.connect(self.served.tcp).await?;
+        socket.connect(self.served.tcp).await
+    }
+
+    /// The same, with keys agreed on.
+    pub(super) async fn connect(&self, from: &str) -> io::Result<TlsStream<TcpStream>> {
+        let stream = self.dial(from).await?;
         let mut roots = RootCertStore::empty();
         roots.add(self.trusted.clone()).unwrap();
         let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
@@ -90,6 +95,11 @@ impl Guarded {
         };
         timeout(Duration::from_secs(20), there).await.expect(&line);
     }
+}
+
+/// A request of who has the token.
+pub(super) fn bearing(path: &str) -> String {
+    get(path).replace("\r\n\r\n", &format!("\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"))
 }
 
 fn files(directory: &Path) -> SecretFiles {
