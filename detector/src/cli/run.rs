@@ -36,7 +36,7 @@ use crate::{
     capture::{Hook, KeepQuarantine, TapSettings},
     engine::{Config, Mode},
     hooks::{HookSettings, Hooks, Spool},
-    http::{Endpoints, serve},
+    http::{BindError, Endpoints, serve},
     net::BridgeName,
     telemetry::{Suppressed, Telemetry},
     time::Span,
@@ -205,7 +205,7 @@ impl Args {
     /// # Errors
     /// When they say what cannot be together, nothing of what must be said, or name files that are of no use.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        self.listening.listening()?;
+        self.listening.listening()?.check().map_err(BindError::from)?;
         self.settings().map(drop)
     }
 
