@@ -225,6 +225,9 @@ fn changes<'a>(now: &'a Values, wanted: &'a Values) -> impl Iterator<Item = Chan
 mod tests {
     use super::*;
 
+    /// A key with its values.
+    type Said = (&'static str, &'static [&'static str]);
+
     fn values(all: &[(&str, &[&str])]) -> Values {
         all.iter().map(|(key, values)| ((*key).to_owned(), values.iter().map(ToString::to_string).collect())).collect()
     }
@@ -243,13 +246,13 @@ mod tests {
 
     #[test]
     fn enforce_does_not_begin_before_all_that_it_must_know_counts() {
-        let refused = |now: &[(&str, &[&str])], wanted: &[(&str, &[&str])]| {
+        let refused = |now: &[Said], wanted: &[Said]| {
             let (now, wanted) = (values(now), values(wanted));
             guarded(&changes(&now, &wanted).collect::<Vec<_>>(), &wanted).err().map(|failure| failure.to_string())
         };
-        let (observe, enforce): ((&str, &[&str]), (&str, &[&str])) = (("mode", &["observe"]), ("mode", &["enforce"]));
-        let (uplink, hook): ((&str, &[&str]), (&str, &[&str])) = (("external", &["eth0"]), ("hook", &["evicted=/a"]));
-        let (none, untold): ((&str, &[&str]), (&str, &[&str])) = (("external", &[]), ("hook", &[]));
+        let (observe, enforce): (Said, Said) = (("mode", &["observe"]), ("mode", &["enforce"]));
+        let (uplink, hook): (Said, Said) = (("external", &["eth0"]), ("hook", &["evicted=/a"]));
+        let (none, untold): (Said, Said) = (("external", &[]), ("hook", &[]));
         let why = refused(&[observe, none, untold], &[enforce, uplink, hook]).unwrap();
         assert!(why.starts_with("external, hook will count only when the agent is started anew"), "{why}");
         assert!(refused(&[enforce, none], &[enforce, uplink]).is_some(), "whom it must leave alone counts in any case");
