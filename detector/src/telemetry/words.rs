@@ -69,10 +69,13 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character moves the cursor, or has a terminal write what follows in another place (Unicode's UAX 9).
+/// Whether a character moves the cursor, has what follows written in another place (Unicode's UAX 9), or is not seen at all.
 fn deceives(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
 }
 
 /// The error with what caused it, as far as its own words do not say so already.

@@ -8,8 +8,9 @@ use maud::{Markup, html};
 use super::{
     glyph::Glyph,
     places::{Row, Tie, placed},
-    ports::{Contested, Held, Port, Shown, Standing, plain},
+    ports::{Contested, Held, Port, Shown, Standing},
 };
+use crate::telemetry::one_line;
 
 /// Columns of ports in a wide window, and in a narrow one.
 const COLUMNS: [(&str, usize); 2] = [("wide", 5), ("narrow", 2)];
@@ -66,7 +67,7 @@ fn told(bridge: &str, ports: &[&Port<'_>], shown: &Shown<'_>) -> String {
         .iter()
         .map(|incident| {
             let parties: Vec<_> = incident.parties.iter().map(super::story::who).collect();
-            let decision = incident.decision.as_deref().map(plain).unwrap_or_default();
+            let decision = incident.decision.as_deref().map(one_line).unwrap_or_default();
             format!(" {} is contested by {}. {decision}", incident.address, parties.join(" and "))
         })
         .collect();
@@ -185,7 +186,7 @@ fn lines(port: &Port<'_>) -> Vec<Line> {
         1 => (*mac).to_owned(),
         many => format!("{mac} +{}", many - 1),
     });
-    let fixed = [plain(port.name)].into_iter().chain(macs).map(|text| Line::Fixed(short(&text, FIXED)));
+    let fixed = [one_line(port.name).into_owned()].into_iter().chain(macs).map(|text| Line::Fixed(short(&text, FIXED)));
     [Line::Name(port.who())].into_iter().chain(addresses).chain(more).chain([Line::Air]).chain(fixed).collect()
 }
 
@@ -286,7 +287,7 @@ fn tie_drawn(tie: &Tie<'_>, row: &Row<'_>, bottom: usize, lane: usize, width: us
     let pill = label.len() * 9 + 26;
     let middle = usize::midpoint(from, to);
     let decision = tie.incident.decision.as_deref().or(tie.incident.held.as_deref()).unwrap_or("not decided yet");
-    let decision = plain(decision);
+    let decision = one_line(decision);
     let fits = decision.chars().count() * LETTER / 10 <= width - from.min(width);
     let start = if fits { from } else { MARGIN };
     let words = wrapped(&decision, (width - start) * 10 / LETTER);

@@ -6,9 +6,12 @@ use std::{
     net::Ipv4Addr,
 };
 
-use crate::http::{
-    api::{Eviction, Incident, Party, Quarantined, Row},
-    look::Look,
+use crate::{
+    http::{
+        api::{Eviction, Incident, Party, Quarantined, Row},
+        look::Look,
+    },
+    telemetry::one_line,
 };
 
 /// A bridge and the interface index of a port on it.
@@ -73,7 +76,7 @@ impl Port<'_> {
     pub(super) fn who(&self) -> String {
         let nameless = if self.is_external { "(outside)" } else { self.name };
         let name = if self.is_host { "the host" } else { self.sandbox.unwrap_or(nameless) };
-        plain(name)
+        one_line(name).into_owned()
     }
 
     pub(super) fn contested(&self) -> impl Iterator<Item = &Contested<'_>> {
@@ -94,15 +97,6 @@ impl Port<'_> {
         let macs = self.macs.iter().map(|mac| (*mac).to_owned());
         texts.into_iter().chain(addresses).chain(macs).any(|text| text.to_lowercase().contains(wanted))
     }
-}
-
-/// A name as it may be shown: nothing in it turns or hides what stands beside it.
-pub(super) fn plain(name: &str) -> String {
-    let misleads = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    name.chars().map(|c| if misleads(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// The ports of one page.

@@ -3,10 +3,13 @@
 
 use maud::{Markup, html};
 
-use super::{glyph::Glyph, ports::plain};
-use crate::http::{
-    api::{Eviction, Incident, Party},
-    look::{Look, State},
+use super::glyph::Glyph;
+use crate::{
+    http::{
+        api::{Eviction, Incident, Party},
+        look::{Look, State},
+    },
+    telemetry::one_line,
 };
 
 /// Incidents that are shown. Open ones come first.
@@ -165,19 +168,19 @@ fn side(party: &Party) -> Markup {
         b.who { bdi { (who(party)) } }
         " " span.role { (party.role) }
         @if let Some(to) = party.new_address { " → " span.mono { (to) } }
-        " " span.where { (plain(&party.port)) " " (party.mac) }
+        " " span.where { (one_line(&party.port)) " " (party.mac) }
     }
 }
 
 /// The name of a party.
 pub(super) fn who(party: &Party) -> String {
     let nameless = if party.external { "(outside)" } else { &party.port };
-    plain(if party.host { "the host" } else { party.sandbox.as_deref().unwrap_or(nameless) })
+    one_line(if party.host { "the host" } else { party.sandbox.as_deref().unwrap_or(nameless) }).into_owned()
 }
 
 fn moved(incident: u64, eviction: &Eviction, is_open: bool) -> Markup {
     let Eviction { port, step, steps, failure, strikes, .. } = eviction;
-    let who = plain(eviction.sandbox.as_deref().unwrap_or(port));
+    let who = one_line(eviction.sandbox.as_deref().unwrap_or(port));
     html! {
         details id=(format!("steps-{incident}-{port}")) open[is_open] {
             summary {
@@ -193,7 +196,7 @@ fn moved(incident: u64, eviction: &Eviction, is_open: bool) -> Markup {
 
 /// What stands between backticks is to be typed.
 fn with_code(words: &str) -> Markup {
-    let words = plain(words);
+    let words = one_line(words);
     html! {
         @for (place, part) in words.split('`').enumerate() {
             @if place % 2 == 1 { code { (part) } } @else { (part) }

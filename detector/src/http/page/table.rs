@@ -5,9 +5,9 @@ use maud::{Markup, html};
 use super::{
     glyph::Glyph,
     picture::contest,
-    ports::{Held, Port, Shown, Standing, plain},
+    ports::{Held, Port, Shown, Standing},
 };
-use crate::http::api::Row;
+use crate::{http::api::Row, telemetry::one_line};
 
 /// Addresses of one port that are shown.
 const ADDRESSES: usize = 8;
@@ -69,7 +69,7 @@ fn moment(at: &str) -> Markup {
 
 /// The bridge itself has its own name.
 fn place(port: &Port<'_>) -> String {
-    if port.is_host { port.bridge.to_owned() } else { format!("{} {}", port.bridge, plain(port.name)) }
+    if port.is_host { port.bridge.to_owned() } else { format!("{} {}", port.bridge, one_line(port.name)) }
 }
 
 fn state(held: &Held<'_>) -> (&'static str, Markup) {
@@ -84,7 +84,7 @@ fn state(held: &Held<'_>) -> (&'static str, Markup) {
 fn lease(row: &Row) -> Markup {
     html! {
         @match &row.lease {
-            Some(lease) => { bdi { (plain(&lease.owner)) } " (" (lease.state) ")" },
+            Some(lease) => { bdi { (one_line(&lease.owner)) } " (" (lease.state) ")" },
             None if row.lease_known => { "-" },
             None => { "not known" },
         }
