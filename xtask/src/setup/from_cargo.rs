@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::version::Version;
 use crate::shell;
 
-/// A program of that name on crates.io, the oldest release that will do, and what it is for.
+/// A program of that name in cargo's usual registry, the oldest release that will do, and what it is for.
 pub(super) struct Program {
     pub(super) name: &'static str,
     pub(super) oldest: Version,
