@@ -47,7 +47,9 @@ fn a_healed_duplicate_is_a_story_in_order() -> Result<()> {
     follower.signal(Signal::INT)?;
     follower.wait(DEADLINE)?;
     let told: Vec<Value> = follower.log()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let kinds: Vec<_> = told.iter().map(|event| text(event, "kind")).filter(|kind| *kind != "eviction_step").collect();
+    // Answers that come late on a busy machine have a step tried again, which is told, too.
+    let is_step = |kind: &&str| ["eviction_step", "eviction_failed"].contains(kind);
+    let kinds: Vec<_> = told.iter().map(|event| text(event, "kind")).filter(|kind| !is_step(kind)).collect();
     assert_eq!(kinds, ["duplicate", "judged", "contained", "evicted", "lifted", "healed"], "{told:?}");
     assert!(told.iter().all(|event| field(event, "incident").as_u64() == Some(1)), "{told:?}");
     let numbers: Vec<_> = told.iter().filter_map(|event| field(event, "seq").as_u64()).collect();
