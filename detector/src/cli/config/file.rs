@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Arg, CommandFactory as _, error::ErrorKind};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fcntl_setfl};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -71,8 +71,9 @@ pub(super) fn found(named: Option<&PathBuf>) -> Option<PathBuf> {
 
 fn text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    // Of a pipe that nobody writes to there is nothing to wait for.
+    // Nobody waits for a pipe that nobody writes to; one that is being written is waited for.
     let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    fcntl_setfl(&file, OFlags::empty())?;
     let read = file.take(LONGEST + 1).read_to_string(&mut text)? as u64;
     if read > LONGEST { Err(io::Error::other("it is longer than 1 MiB")) } else { Ok(text) }
 }
@@ -185,6 +186,8 @@ pub(super) fn reason(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write as _, os::fd::AsRawFd as _};
+
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
@@ -247,6 +250,17 @@ mod tests {
         let pipe = directory.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(read(&pipe), Ok(Written::default()), "and it does not wait for anybody to write");
+    }
+
+    /// As in `dupip config default | dupip config check /dev/stdin`.
+    #[test]
+    fn what_is_still_being_written_to_a_pipe_is_waited_for() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let read = std::thread::spawn(move || read(Path::new(&path)));
+        writer.write_all(b"bridge = \"rt0\"\n").unwrap();
+        drop(writer);
+        assert_eq!(read.join().unwrap().unwrap().keys.len(), 1);
     }
 
     #[test]

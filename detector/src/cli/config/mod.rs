@@ -37,6 +37,7 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   dupip config check
+  dupip config default | dupip config check /dev/stdin
   dupip config check ./dupip.toml && sudo install -m 640 dupip.toml /etc/dupip/
 
 Exit code 2 if the agent would not start with it. Environment variables of this shell count, as they would for the agent.";
