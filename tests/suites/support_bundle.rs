@@ -74,6 +74,8 @@ fn with_an_agent_it_has_what_a_bug_report_needs_and_no_secret() -> Result<()> {
     assert_eq!(incident["address"], "10.8.64.2");
     assert_eq!(json(&files, "agent/incidents/1.json")?["incident"]["id"], 1);
     assert_eq!(json(&files, "agent/about.json")?["mode"], "observe");
+    let settings = json(&files, "agent/settings.json")?;
+    assert!(settings.as_array().is_some_and(|all| all.iter().any(|of| of["key"] == "mode")), "{settings}");
     assert!(json(&files, "doctor.json")?["checks"].as_array().is_some_and(|checks| checks.len() > 20));
     let events = json(&files, "agent/events.json")?;
     assert!(events.to_string().contains("duplicate"), "{events}");
@@ -180,7 +182,7 @@ fn without_an_agent_it_says_what_is_not_there() -> Result<()> {
     assert!(
         outcome
             .output
-            .contains("Could not be gathered:\n  the agent's version and settings: cannot reach the agent at")
+            .contains("Could not be gathered:\n  the agent's version, mode and bridges: cannot reach the agent at")
     );
     let files = unpacked(&bridge, "/run/b.tar.gz")?;
     for name in ["agent/table.json", "process/status.txt", "leases/database.json", "configuration/dupip.toml"] {

@@ -9,8 +9,9 @@ use crate::http::Client;
 const STORIES: usize = 50;
 
 /// What is asked for, and what it is.
-const QUESTIONS: [(&str, &str, &str); 9] = [
-    ("agent/about.json", "/api/v1/about", "the agent's version and settings"),
+const QUESTIONS: [(&str, &str, &str); 10] = [
+    ("agent/about.json", "/api/v1/about", "the agent's version, mode and bridges"),
+    ("agent/settings.json", "/api/v1/settings", "what the agent goes by, and who says so"),
     ("agent/table.json", "/api/v1/table", "the live table"),
     ("agent/incidents.json", "/api/v1/incidents", "incidents, open and lately closed"),
     ("agent/events.json", "/api/v1/events?limit=1000", "the latest events"),
