@@ -7,7 +7,7 @@ fn at(at: u32) -> Contained {
 }
 
 /// Of `a`, which holds the lease, and `b`, which does not.
-fn two(config: Config) -> World {
+pub(super) fn two(config: Config) -> World {
     let mut world = World::running_with(config);
     world.lease(CONTESTED, "a");
     world.sandbox(2, "a", &[CONTESTED]);

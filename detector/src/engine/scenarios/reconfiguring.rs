@@ -1,6 +1,6 @@
 //! An operator decides otherwise while the agent runs.
 
-use super::*;
+use super::{containing::two, *};
 
 fn reconfigured(world: &mut World, config: Config) {
     world.tell(Input::Reconfigured(Box::new(config)));
@@ -14,14 +14,6 @@ fn mode(mode: Mode) -> Config {
 fn contain_only() -> Config {
     let ways = Ways { default: Way::Contain, ..Ways::default() };
     Config { policy: Policy { ways, ..Policy::default() }, ..mode(Mode::Enforce) }
-}
-
-fn two(config: Config) -> World {
-    let mut world = World::running_with(config);
-    world.lease(CONTESTED, "a");
-    world.sandbox(2, "a", &[CONTESTED]);
-    world.sandbox(3, "b", &[CONTESTED]);
-    world
 }
 
 #[test]
