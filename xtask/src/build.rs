@@ -19,9 +19,10 @@ pub(crate) fn shipped() -> Result<PathBuf> {
     Ok(dupip)
 }
 
-/// Builds the agent as it is shipped, and the program that works on books of leases for `bench allocator`.
-pub(crate) fn to_measure() -> Result<[PathBuf; 2]> {
-    build("build --release --package detector --bin dupip --bench allocator", ["dupip", "allocator"])
+/// Builds the agent as it is shipped, the program that works on books of leases, and what the tap is measured beside.
+pub(crate) fn to_measure() -> Result<[PathBuf; 3]> {
+    let programs = "--bin dupip --bench allocator --bench yardsticks";
+    build(&format!("build --release --package detector {programs}"), ["dupip", "allocator", "yardsticks"])
 }
 
 /// Where the programs called `names` are once cargo has built them.

@@ -63,7 +63,7 @@ const TOOLS: &[Tool] = &[
     Tool {
         program: "tcpdump",
         package: "tcpdump",
-        purpose: Purpose::Tests,
+        purpose: Purpose::Bench,
         why: "shows what really stood on the wire",
     },
     Tool { program: "bridge", package: "iproute2", purpose: Purpose::Lab, why: "puts the lab's ports into VLANs" },
@@ -79,11 +79,11 @@ const TOOLS: &[Tool] = &[
         purpose: Purpose::Tests,
         why: "turns a pcap file into pcapng",
     },
-    Tool { program: "tshark", package: "tshark", purpose: Purpose::Tests, why: "reads captures, for a second opinion" },
+    Tool { program: "tshark", package: "tshark", purpose: Purpose::Bench, why: "reads captures, for a second opinion" },
     Tool {
         program: "arpwatch",
         package: "arpwatch",
-        purpose: Purpose::Tests,
+        purpose: Purpose::Bench,
         why: "judges the same captures as dupip, to be compared",
     },
     Tool {
@@ -144,6 +144,13 @@ const TOOLS: &[Tool] = &[
         purpose: Purpose::Tests,
         why: "reads the manual pages, and says what is wrong with them",
     },
+    Tool {
+        program: "arpalert",
+        package: "arpalert",
+        purpose: Purpose::Bench,
+        why: "hears the same ARP as dupip, to be compared",
+    },
+    Tool { program: "iperf3", package: "iperf3", purpose: Purpose::Bench, why: "sends real traffic through the tap" },
     Tool {
         program: "host-local",
         package: "containernetworking-plugins",

@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Effort;
+use super::{Effort, line};
 use crate::{
     bench::{
-        row::{Row, Target, Wanted},
+        report::{Line, Ratio, Target, Wanted},
         samples::Samples,
         scratch::Scratch,
     },
@@ -55,7 +55,7 @@ struct Worker {
     said: Lines<BufReader<ChildStdout>>,
 }
 
-pub(super) fn rows(scratch: &Scratch, program: &Path, effort: Effort) -> Result<Vec<Row>> {
+pub(super) fn lines(scratch: &Scratch, program: &Path, effort: Effort) -> Result<Vec<Line>> {
     let held = if effort.quick { &HELD_QUICK[..] } else { &HELD[..] };
     held.iter().try_for_each(|held| prepare(scratch, program, *held).map(drop))?;
     let mut measured: Vec<_> = cases(held).into_iter().map(|case| (case, Samples::default())).collect();
@@ -66,7 +66,7 @@ pub(super) fn rows(scratch: &Scratch, program: &Path, effort: Effort) -> Result<
             samples.add_round(&times, wall);
         }
     }
-    Ok(measured.iter().map(|(case, samples)| case.row(samples, &measured)).collect())
+    Ok(measured.iter().map(|(case, samples)| case.line(samples, &measured)).collect())
 }
 
 /// Makes a book with `held` leases, in memory, and answers where it is. It may be there already.
@@ -110,31 +110,27 @@ impl Case {
         Ok((times, Duration::from_nanos(last - first)))
     }
 
-    fn row(self, samples: &Samples, all: &[(Self, Samples)]) -> Row {
+    fn line(self, samples: &Samples, all: &[(Self, Samples)]) -> Line {
         let of = |how, held| {
             let case = Self { how, held, processes: self.processes };
             all.iter().find(|(other, _)| *other == case).map(|(_, samples)| samples)
         };
         let of_bare = of(How::Bare, 0).and_then(|bare| samples.speed_beside(bare)).filter(|_| self.how != How::Bare);
+        let of_bare = of_bare.map(|times| Ratio { times, of: "bare" });
         let slower = of(How::Allocate, 0).and_then(|empty| empty.speed_beside(samples));
-        Row {
-            what: self.how.what().to_owned(),
-            held: (self.how != How::Bare).then_some(self.held),
-            processes: self.processes,
-            samples: samples.clone(),
-            beside: of_bare.map(|speed| (speed, "bare")),
-            targets: self.targets(of_bare, slower),
-        }
+        let slower = slower.map(|times| Ratio { times, of: "the time with 0 held" });
+        let held = (self.how != How::Bare).then_some(self.held);
+        let line = line(self.how.what().to_owned(), held, self.processes, samples);
+        line.beside(of_bare, self.targets(of_bare, slower))
     }
 
-    fn targets(self, of_bare: Option<f64>, slower: Option<f64>) -> Vec<Target> {
+    fn targets(self, of_bare: Option<Ratio>, slower: Option<Ratio>) -> Vec<Target> {
         if self.how != How::Allocate || self.processes != 1 {
             return Vec::new();
         }
-        let target = |name, wanted| move |measured| Target { name, measured, wanted };
-        let of_bare = of_bare.map(target("of bare", Wanted::AtLeast(0.6)));
-        let slower = slower.filter(|_| self.held == 60_000).map(target("the time with 0 held", Wanted::AtMost(1.3)));
-        of_bare.into_iter().chain(slower).collect()
+        let of_bare = of_bare.map(|ratio| Target::ratio(ratio, Wanted::AtLeast(0.6)));
+        let slower = slower.filter(|_| self.held == 60_000);
+        of_bare.into_iter().chain(slower.map(|ratio| Target::ratio(ratio, Wanted::AtMost(1.3)))).collect()
     }
 }
 
@@ -219,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_beside_the_limit_of_as_many_processes() {
+    fn a_line_is_beside_the_limit_of_as_many_processes() {
         let case = |how, held, processes| Case { how, held, processes };
         let all = [
             (case(How::Bare, 0, 1), samples(300)),
@@ -228,11 +224,12 @@ mod tests {
             (case(How::Bare, 0, CROWD), samples(600)),
             (case(How::Allocate, 0, CROWD), samples(600)),
         ];
-        let rows: Vec<_> = all.iter().map(|(case, samples)| case.row(samples, &all)).collect();
-        let speeds: Vec<_> = rows.iter().map(|row| row.beside.map(|(speed, _)| (speed * 100.0).round())).collect();
+        let lines: Vec<_> = all.iter().map(|(case, samples)| case.line(samples, &all)).collect();
+        let speed = |line: &Line| line.ratios.first().map(|ratio| (ratio.times * 100.0).round());
+        let speeds: Vec<_> = lines.iter().map(speed).collect();
         assert_eq!(speeds, [None, Some(75.0), Some(50.0), None, Some(100.0)]);
-        assert_eq!(rows.iter().map(|row| row.targets.len()).collect::<Vec<_>>(), [0, 1, 2, 0, 0]);
-        assert!((rows[2].targets[1].measured - 1.5).abs() < 1e-9);
+        assert_eq!(lines.iter().map(|line| line.targets.len()).collect::<Vec<_>>(), [0, 1, 2, 0, 0]);
+        assert!((lines[2].targets[1].measured - 1.5).abs() < 1e-9);
     }
 
     #[test]

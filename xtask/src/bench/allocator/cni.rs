@@ -14,10 +14,11 @@ use anyhow::{Context as _, Result, ensure};
 use lab::Runner;
 use serde_json::{Value, json};
 
-use super::{Effort, book};
+use super::{Effort, book, line};
 use crate::{
     bench::{
-        row::{Row, Target, Wanted},
+        Programs,
+        report::{Line, Ratio, Target, Wanted},
         samples::Samples,
         scratch::Scratch,
     },
@@ -53,7 +54,8 @@ struct Measured {
 ///
 /// # Errors
 /// When host-local is not here, or a plugin fails.
-pub(super) fn rows(scratch: &Scratch, worker: &Path, dupip: &Path, effort: Effort) -> Result<Vec<Row>> {
+pub(super) fn lines(scratch: &Scratch, programs: &Programs, effort: Effort) -> Result<Vec<Line>> {
+    let Programs { dupip, allocator: worker, .. } = programs;
     let host_local = shell::find("host-local").context("there is no host-local: cargo xtask setup installs it")?;
     let ours = scratch.disk().join("dupip-ipam");
     symlink(dupip, &ours)?;
@@ -78,7 +80,7 @@ pub(super) fn rows(scratch: &Scratch, worker: &Path, dupip: &Path, effort: Effor
             }
         }
     }
-    Ok(measured.into_iter().flat_map(Measured::rows).collect())
+    Ok(measured.into_iter().flat_map(Measured::lines).collect())
 }
 
 /// A bridge of that name in a namespace of its own, to look at before an address is given. Only for root.
@@ -179,27 +181,21 @@ impl Measured {
         Ok(())
     }
 
-    fn rows(self) -> Vec<Row> {
-        let speed = self.ours.speed_beside(&self.host_local);
+    fn lines(self) -> Vec<Line> {
+        let beside = |samples: &Samples| {
+            let speed = samples.speed_beside(&self.host_local)?;
+            Some(Ratio { times: speed, of: "host-local" })
+        };
         let wanted = match self.held {
             50 => Some(Wanted::MoreThan(1.0)),
             10_000 => Some(Wanted::AtLeast(10.0)),
             _ => None,
         };
-        let target = |(measured, wanted)| Target { name: "of host-local", measured, wanted };
-        let looking = self.looking.speed_beside(&self.host_local);
-        let row = |what: &str, samples, speed: Option<f64>, targets| Row {
-            what: format!("CNI ADD {what}"),
-            held: Some(self.held),
-            processes: 1,
-            samples,
-            beside: speed.map(|speed| (speed, "host-local")),
-            targets,
-        };
-        let targets = speed.zip(wanted).map(target).into_iter().collect();
-        let both =
-            [row("host-local", self.host_local, None, Vec::new()), row("dupip, probe off", self.ours, speed, targets)];
-        let looking = (self.looking.len() > 0).then(|| row("dupip, probes", self.looking, looking, Vec::new()));
+        let (ours, looking) = (beside(&self.ours), beside(&self.looking));
+        let targets = ours.zip(wanted).map(|(ratio, wanted)| Target::ratio(ratio, wanted));
+        let line = |what: &str, samples| line(format!("CNI ADD {what}"), Some(self.held), 1, samples);
+        let both = [line("host-local", &self.host_local), line("dupip, probe off", &self.ours).beside(ours, targets)];
+        let looking = (self.looking.len() > 0).then(|| line("dupip, probes", &self.looking).beside(looking, None));
         both.into_iter().chain(looking).collect()
     }
 }

@@ -1,102 +1,68 @@
 //! `cargo xtask bench heal`.
 
 mod duplicates;
-mod table;
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-};
-
-use anyhow::{Context as _, Result};
-use serde_json::json;
+use anyhow::Result;
 
 use super::{
-    Output,
-    machine::Machine,
-    scratch::{self, Interrupted, Scratch},
-};
-use crate::{
-    build,
-    setup::{self, Purpose},
-    shell,
+    Bench,
+    report::{Column, Line, Ratio, Section, Target, Unit, Wanted},
+    samples::Samples,
 };
 use duplicates::Measured;
 
-/// What a shell says of a program that ended by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+const DUPLICATES: usize = 250;
+const DUPLICATES_QUICK: usize = 50;
 
-/// What `cargo xtask bench heal` is told.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  cargo xtask bench heal                        250 duplicates, in about a minute
-  cargo xtask bench heal --incidents 1000       more of them
-  cargo xtask bench heal -o json > before.json  numbers to compare with
-  cargo xtask bench heal --directory /mnt/nvme  with the agent's database on another disk")]
-pub(crate) struct Args {
-    /// How many duplicates
-    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u16).range(1..=5000))]
-    incidents: u16,
-    /// Where to put the agent's database: each step waits for its disk [default: target]
-    #[arg(long, value_name = "DIR")]
-    directory: Option<PathBuf>,
-    /// How to show the answer
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-    /// The agent, already built: for the part that runs as root, or to compare one with another
-    #[arg(long, value_name = "PROGRAM")]
-    built: Option<PathBuf>,
+/// What is to be reached by 99 of 100, in microseconds.
+const NAMED: f64 = 1_000.0;
+const CONTAINED: f64 = 2_000.0;
+const HEALED: f64 = 100_000.0;
+
+const COLUMNS: [Column; 3] = [
+    Column { title: "P50", key: "p50_us", unit: Unit::Micros },
+    Column { title: "P99", key: "p99_us", unit: Unit::Micros },
+    Column { title: "MAX", key: "max_us", unit: Unit::Micros },
+];
+
+/// What one has to know to read the table.
+const NOTES: &str = "\
+Times are since the kernel saw the first contradicting frame. Below healed stand the steps, by when each was done; what the
+loser says of the contested address is dropped from contain on. RATIO is of the medians, where the time goes.
+";
+
+/// Makes duplicates and has them healed.
+///
+/// # Errors
+/// When the lab cannot be made, or a duplicate is not healed.
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
+    let count = if bench.quick { DUPLICATES_QUICK } else { DUPLICATES };
+    let measured = duplicates::measure(&bench.scratch, &bench.programs.dupip, count)?;
+    let evidence: Vec<_> = measured.evidence.iter().map(|(by, count)| format!("{by} {count}")).collect();
+    let about = vec![format!("{count} duplicates; first contradiction by: {}", evidence.join(", "))];
+    Ok(vec![Section { name: "heal", about, columns: &COLUMNS, lines: lines(&measured), notes: NOTES }])
 }
 
-/// Builds, measures, prints. Success does not depend on the figures.
-pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let dupip = match &args.built {
-        Some(dupip) => dupip.clone(),
-        None => {
-            setup::ready(Purpose::Lab)?;
-            build::shipped()?
-        }
-    };
-    if !shell::is_root() {
-        return as_root(args, &dupip);
-    }
-    let directory = args.directory.clone().unwrap_or_else(|| shell::workspace().join("target"));
-    match measure(args, &dupip, &directory) {
-        Err(error) if error.is::<Interrupted>() => {
-            eprintln!("bench: {error}");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-        done => done.map(|()| ExitCode::SUCCESS),
-    }
+fn lines(measured: &Measured) -> Vec<Line> {
+    let Measured { named, contained, healed, steps, .. } = measured;
+    let targets = [("named", named, NAMED), ("contained", contained, CONTAINED), ("healed", healed, HEALED)];
+    let targets = targets.into_iter().map(|(what, samples, bound)| Line {
+        targets: samples.p99_us().map(|p99| target(p99, bound)).into_iter().collect(),
+        ..line(what, samples, healed)
+    });
+    targets.chain(steps.iter().map(|(step, samples)| line(step, samples, healed))).collect()
 }
 
-fn measure(args: &Args, dupip: &Path, directory: &Path) -> Result<()> {
-    let scratch = Scratch::new(directory)?;
-    let machine = Machine::here(scratch.disk())?;
-    scratch::ensure_disk(&machine.file_system, directory)?;
-    eprintln!("bench: {machine}");
-    // What fails after Ctrl-C failed because of it.
-    let measured = duplicates::measure(&scratch, dupip, args.incidents.into());
-    let measured: Measured = measured.or_else(|error| scratch.go_on().and(Err(error)))?;
-    match args.output {
-        Output::Table => print!("{machine}\n{}", table::text(&measured)),
-        Output::Json => {
-            let answer = json!({ "machine": machine.json(), "heal": table::json(&measured) });
-            println!("{}", serde_json::to_string_pretty(&answer)?);
-        }
-    }
-    Ok(())
+const fn target(p99: f64, bound: f64) -> Target {
+    Target { name: "p99", measured: p99, unit: Some(Unit::Micros), wanted: Wanted::Below(bound) }
 }
 
-/// Namespaces and the tap need root. What was built stays the caller's own.
-fn as_root(args: &Args, dupip: &Path) -> Result<ExitCode> {
-    eprintln!("bench: not root, so the lab is made through sudo");
-    let mut again = Command::new("sudo");
-    again.arg(env::current_exe()?).args(["bench", "heal", "--built"]).arg(dupip);
-    again.args(["--incidents", &args.incidents.to_string()]);
-    again.args(args.directory.iter().flat_map(|directory| ["--directory".as_ref(), directory.as_os_str()]));
-    again.args(["--output", if args.output == Output::Json { "json" } else { "table" }]);
-    let status = again.status().context("there is no sudo: run this as root")?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+fn line(what: &str, samples: &Samples, healed: &Samples) -> Line {
+    let share = samples.median_us().zip(healed.median_us()).map(|(this, whole)| this / whole);
+    Line {
+        what: what.to_owned(),
+        cells: vec![samples.median_us(), samples.p99_us(), samples.max_us()],
+        ratios: share.map(|times| Ratio { times, of: "healed" }).into_iter().collect(),
+        targets: Vec::new(),
+    }
 }
