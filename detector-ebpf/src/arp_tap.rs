@@ -22,7 +22,7 @@ mod tap {
     use detector_ebpf::{
         CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES, MAX_KNOWN,
         MAX_QUARANTINE, Malformed, OwnedKey, QuarantineKey, RING_BYTES, Report, Tapped, TappedPort, Verdict,
-        is_plain_ipv4, may_carry_arp, read_frame, read_plain_ipv4,
+        is_plain_ipv4, may_carry_arp, read_plain_arp, read_plain_ipv4,
     };
 
     #[map]
@@ -58,7 +58,7 @@ mod tap {
     #[classifier]
     fn dupip_arp_tap(ctx: TcContext) -> i32 {
         let skb = Skb::<IGNORE>(ctx);
-        if may_carry_arp(skb.protocol()) { answer(read_frame(&skb, &skb)) } else { GO_ON }
+        if may_carry_arp(skb.protocol()) { answer(read_plain_arp(&skb, &skb)) } else { GO_ON }
     }
 
     /// Looks at ARP, and at the sources of IPv4 packets.
@@ -79,7 +79,7 @@ mod tap {
         if is_plain_ipv4(protocol) {
             answer(read_plain_ipv4(skb, skb))
         } else if may_carry_arp(protocol) {
-            answer(read_frame(skb, skb))
+            answer(read_plain_arp(skb, skb))
         } else {
             GO_ON
         }
@@ -114,6 +114,19 @@ mod tap {
         #[inline(always)]
         fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
             self.0.load(offset).ok()
+        }
+
+        /// Straight from the first part of the buffer, if it has them: a helper takes longer than all the rest.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "the buffer is known by two addresses")]
+        fn bytes_at<const OFFSET: usize, const N: usize>(&self) -> Option<[u8; N]> {
+            let (start, end) = (self.0.data() as *const u8, self.0.data_end() as *const u8);
+            let bytes = start.wrapping_add(OFFSET);
+            if bytes.wrapping_add(N) > end {
+                return self.bytes(OFFSET);
+            }
+            // SAFETY: the verifier has seen the comparison, and knows that the bytes lie before the end.
+            Some(unsafe { bytes.cast::<[u8; N]>().read_unaligned() })
         }
 
         #[inline(always)]

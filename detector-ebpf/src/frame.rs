@@ -37,6 +37,13 @@ pub trait Frame {
     /// The `N` bytes at `offset`; `None` if the frame ends before them.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
+    /// The same of a place that is known when the program is compiled, where most that is of interest stands. What can look
+    /// there faster does.
+    #[inline(always)]
+    fn bytes_at<const OFFSET: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        self.bytes(OFFSET)
+    }
+
     /// The control word of the outermost VLAN tag, in native byte order, if the kernel has taken that out of the frame and
     /// keeps it beside (`vlan_tci` of `struct __sk_buff`).
     fn taken_tag(&self) -> Option<u16>;
@@ -163,16 +170,7 @@ fn read_arp(frame: &impl Frame, offset: usize, report: &impl Report) -> Verdict 
         report.malformed(Malformed::Short);
         return Verdict::Pass;
     };
-    match packet.operation() {
-        Ok(operation) => report.arp(&packet.claim(tag(frame, offset), ether_source, operation)),
-        Err(reason) => {
-            report.malformed(reason);
-            match packet.disguised_operation() {
-                Some(operation) => report.disguised(&packet.claim(tag(frame, offset), ether_source, operation)),
-                None => Verdict::Pass,
-            }
-        }
-    }
+    packet.tell(tag(frame, offset), ether_source, report)
 }
 
 #[inline(always)]
@@ -184,14 +182,27 @@ fn read_ipv4(frame: &impl Frame, offset: usize, report: &impl Report) -> Verdict
     header.tell(tag(frame, offset), ether_source, report)
 }
 
+/// Does what [`read_frame`] does, with one look into the frame if it is ARP with no tag in it. Most ARP is that.
+#[inline(always)]
+pub fn read_plain_arp(frame: &impl Frame, report: &impl Report) -> Verdict {
+    let Some(bytes) = frame.bytes_at::<SOURCE_OFFSET, { size_of::<PlainArp>() }>() else {
+        return read_frame(frame, report);
+    };
+    let PlainArp { ether_source, ethertype, packet } = zerocopy::transmute!(bytes);
+    if ethertype.get() != ARP {
+        return read_frame(frame, report);
+    }
+    packet.tell(frame.taken_tag().unwrap_or(0) & VLAN_ID, ether_source, report)
+}
+
 /// Does what [`read_frame`] does, with one look into the frame, if it is IPv4 with no tag in it; else nothing. Most frames
 /// are that.
 #[inline(always)]
 pub fn read_plain_ipv4(frame: &impl Frame, report: &impl Report) -> Verdict {
-    let Some(bytes) = frame.bytes(SOURCE_OFFSET) else {
+    let Some(bytes) = frame.bytes_at::<SOURCE_OFFSET, { size_of::<PlainIpv4>() }>() else {
         return Verdict::Pass;
     };
-    let PlainIpv4 { ether_source, ethertype, header } = zerocopy::transmute!(bytes as [u8; size_of::<PlainIpv4>()]);
+    let PlainIpv4 { ether_source, ethertype, header } = zerocopy::transmute!(bytes);
     if ethertype.get() != IPV4 {
         return Verdict::Pass;
     }
@@ -245,6 +256,15 @@ impl Ipv4Header {
     }
 }
 
+/// The same if it is ARP.
+#[derive(FromBytes, Immutable)]
+#[repr(C)]
+struct PlainArp {
+    ether_source: [u8; 6],
+    ethertype: U16<NetworkEndian>,
+    packet: ArpPacket,
+}
+
 /// An ARP packet on the wire, if it is one for IPv4 over Ethernet.
 #[derive(FromBytes, Immutable)]
 #[repr(C)]
@@ -265,6 +285,20 @@ impl ArpPacket {
     fn at(frame: &impl Frame, offset: usize) -> Option<Self> {
         let bytes: [u8; size_of::<Self>()] = frame.bytes(offset)?;
         Some(zerocopy::transmute!(bytes))
+    }
+
+    #[inline(always)]
+    fn tell(&self, tag: u16, ether_source: [u8; 6], report: &impl Report) -> Verdict {
+        match self.operation() {
+            Ok(operation) => report.arp(&self.claim(tag, ether_source, operation)),
+            Err(reason) => {
+                report.malformed(reason);
+                match self.disguised_operation() {
+                    Some(operation) => report.disguised(&self.claim(tag, ether_source, operation)),
+                    None => Verdict::Pass,
+                }
+            }
+        }
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@ mod maps;
 pub use claim::{Claim, Kind, Operation};
 pub use claim_event::{ClaimEvent, Tapped};
 pub use counters::{Fate, TapCounters};
-pub use frame::{Frame, Malformed, Report, Verdict, is_plain_ipv4, may_carry_arp, read_frame, read_plain_ipv4};
+pub use frame::{Frame, Malformed, Report, Verdict, is_plain_ipv4, may_carry_arp, read_frame, read_plain_arp, read_plain_ipv4};
 pub use limit::{Bucket, Limit};
 pub use maps::{KnownKey, KnownUse, OwnedKey, QuarantineKey, TappedPort};
 

@@ -91,7 +91,7 @@ impl Tap {
         let mut epoch: Array<_, u32> = self.map(EPOCH)?.try_into()?;
         epoch.set(0, 1, 0)?;
         let claim = Claim { kind: Kind::Request, tag: 0, ether_source: MAC, mac: MAC, address: SENDER };
-        let mut known: HashMap<_, _, [u64; KnownUse::WORDS]> = self.map(KNOWN)?.try_into()?;
+        let mut known: HashMap<_, [u8; size_of::<KnownKey>()], [u64; KnownUse::WORDS]> = self.map(KNOWN)?.try_into()?;
         Ok(known.insert(KnownKey::new(LOOPBACK, &claim).to_bytes(), [0; KnownUse::WORDS], 0)?)
     }
 
