@@ -15,13 +15,13 @@ mod tap {
         bindings::{__sk_buff, BPF_F_NO_PREALLOC, TC_ACT_SHOT, TC_ACT_UNSPEC},
         helpers::bpf_ktime_get_boot_ns,
         macros::{classifier, map},
-        maps::{Array, HashMap, PerCpuHashMap, RingBuf},
+        maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
         programs::TcContext,
     };
     use aya_log_ebpf::debug;
     use detector_ebpf::{
-        CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES, MAX_KNOWN,
-        MAX_QUARANTINE, Malformed, OwnedKey, QuarantineKey, RING_BYTES, Report, Tapped, TappedPort, Verdict,
+        CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Edition, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES, MAX_KNOWN,
+        MAX_QUARANTINE, Malformed, OwnedKey, QuarantineKey, RECENT_SLOTS, RING_BYTES, Recent, Report, Tapped, TappedPort, Verdict,
         is_plain_ipv4, may_carry_arp, read_plain_arp, read_plain_ipv4,
     };
 
@@ -42,7 +42,10 @@ mod tap {
     static QUARANTINE: HashMap<QuarantineKey, u64> = HashMap::with_max_entries(MAX_QUARANTINE, BPF_F_NO_PREALLOC);
 
     #[map]
-    static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+    static EDITION: Array<u64> = Array::with_max_entries(1, 0);
+
+    #[map]
+    static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(RECENT_SLOTS, 0);
 
     #[expect(unsafe_code, reason = "the agent looks for the global by this name")]
     #[unsafe(no_mangle)]
@@ -230,22 +233,32 @@ mod tap {
             true
         }
 
-        /// Whether the claim is known; that it was made in this epoch is noted then. Most frames of a bridge come by here.
+        /// Whether the claim is known; that it was made in this epoch is noted then. Most frames of a bridge come by here, and
+        /// most of them find that the one before them was looked up.
+        ///
+        /// The edition is asked for before the claim is looked up: if it is removed meanwhile, the next frame looks anew.
         #[inline(always)]
         #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
         fn is_marked(&self, claim: &Claim) -> bool {
-            let Some(known) = KNOWN.get_ptr_mut(KnownKey::new(self.fields().ifindex, claim)) else {
+            let key = KnownKey::new(self.fields().ifindex, claim);
+            let (Some(edition), Some(recent)) =
+                (EDITION.get_ptr(0), RECENT.get_ptr_mut(Recent::slot(key, RECENT_SLOTS)))
+            else {
                 return false;
             };
-            if let Some(epoch) = EPOCH.get(0) {
-                // SAFETY: the kernel keeps the value until the program has returned; other CPUs write the same to it.
-                unsafe {
-                    let mark = &raw mut (*known).epoch;
-                    if mark.read_volatile() != *epoch {
-                        mark.write_volatile(*epoch);
-                    }
-                }
+            // SAFETY: the kernel keeps the values until the program has returned. The edition is one whole word; what is
+            // recent is this CPU's own, as in `port`.
+            let (edition, recent) = unsafe { (Edition::from_word(edition.read_volatile()), &mut *recent) };
+            let current = Recent::new(key, edition);
+            if *recent == current {
+                return true;
             }
+            let Some(known) = KNOWN.get_ptr_mut(key) else {
+                return false;
+            };
+            // SAFETY: the kernel keeps the value until the program has returned; other CPUs write the same to it.
+            unsafe { (&raw mut (*known).epoch).write_volatile(edition.epoch) };
+            *recent = current;
             true
         }
 

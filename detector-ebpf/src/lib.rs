@@ -21,7 +21,7 @@ pub use claim_event::{ClaimEvent, Tapped};
 pub use counters::{Fate, TapCounters};
 pub use frame::{Frame, Malformed, Report, Verdict, is_plain_ipv4, may_carry_arp, read_frame, read_plain_arp, read_plain_ipv4};
 pub use limit::{Bucket, Limit};
-pub use maps::{KnownKey, KnownUse, OwnedKey, QuarantineKey, TappedPort};
+pub use maps::{Edition, KnownKey, KnownUse, OwnedKey, QuarantineKey, Recent, TappedPort};
 
 /// The program that listens to ARP only, as it is called in the object and in the kernel (`bpftool prog`, `tc filter
 /// show`).
@@ -54,9 +54,9 @@ pub const OWNERS: &str = "OWNERS";
 /// stands here is never in [`KNOWN`], so that frames that are known need no look.
 pub const QUARANTINE: &str = "QUARANTINE";
 
-/// The array of one `u32`: a number that the agent counts up, never 0. What is made by an IPv4 packet bears it instead of
-/// the time, which it would take longer to ask for.
-pub const EPOCH: &str = "EPOCH";
+/// The array of one [`Edition`], as a number. The agent sets another whenever an epoch is over, and after it has removed
+/// something from [`KNOWN`].
+pub const EDITION: &str = "EDITION";
 
 /// The global that has the [`Limit`] of news for each port and CPU.
 pub const NEWS_LIMIT: &str = "NEWS_LIMIT";
@@ -76,3 +76,7 @@ pub const MAX_KNOWN: u32 = 128 * 1024;
 
 /// The most addresses that can be in quarantine at one time.
 pub const MAX_QUARANTINE: u32 = 16 * 1024;
+
+/// How many claims each CPU remembers to have looked up, in the per-CPU array `RECENT` of [`Recent`]: one for each sandbox of
+/// a full bridge. Two that share a place are looked up in turns.
+pub const RECENT_SLOTS: u32 = 1024;

@@ -27,9 +27,29 @@ pub struct KnownUse {
     pub hits: u64,
     /// When it was last made in ARP, in nanoseconds since boot (`CLOCK_BOOTTIME`); 0 if never.
     pub last_arp: u64,
-    /// The number in [`EPOCH`](crate::EPOCH) when it was last made by an IPv4 packet; 0 if never.
+    /// The epoch in [`EDITION`](crate::EDITION) when it was last made by an IPv4 packet; 0 if never.
     pub epoch: u32,
     reserved: u32,
+}
+
+/// As of when something is known: the value of [`EDITION`](crate::EDITION). What was looked up in [`KNOWN`](crate::KNOWN) under
+/// an edition holds for as long as that is the current one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Edition {
+    /// A number that the agent counts up, never 0. What is made by an IPv4 packet bears it instead of the time, which it
+    /// would take longer to ask for.
+    pub epoch: u32,
+    /// How often a claim was removed from what is known.
+    pub removals: u32,
+}
+
+/// A claim that was known when it was last made, by IPv4, on this CPU: one of [`RECENT_SLOTS`](crate::RECENT_SLOTS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Recent {
+    claim: [u64; 2],
+    edition: u64,
 }
 
 /// An address that has a known owner: the key of [`OWNERS`](crate::OWNERS). Its value is the owner's interface.
@@ -92,6 +112,41 @@ impl KnownKey {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
         zerocopy::transmute!(bytes)
+    }
+}
+
+impl Edition {
+    /// The edition of this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        zerocopy::transmute!(word)
+    }
+
+    /// The edition as a number, as the map has it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        zerocopy::transmute!(self)
+    }
+}
+
+impl Recent {
+    /// That the claim is known as of `edition`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(claim: KnownKey, edition: Edition) -> Self {
+        Self { claim: zerocopy::transmute!(claim), edition: edition.to_word() }
+    }
+
+    /// Where among `slots`, a power of two, the claim is put down. Interfaces and addresses are often counted up in step, so
+    /// both are strewn (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(claim: KnownKey, slots: u32) -> u32 {
+        let (port, address) = (claim.ifindex, u32::from_be_bytes(claim.address));
+        let strewn = port.wrapping_mul(0x9e37_79b1).wrapping_add(address.wrapping_mul(0x85eb_ca77));
+        strewn >> (u32::BITS - slots.trailing_zeros())
     }
 }
 
@@ -177,6 +232,7 @@ mod tests {
         assert_eq!([size_of::<KnownKey>(), size_of::<KnownUse>(), size_of::<OwnedKey>()], [16, 24, 12]);
         assert_eq!([offset_of!(KnownKey, address), offset_of!(KnownKey, tag), offset_of!(KnownKey, mac)], [4, 8, 10]);
         assert_eq!([offset_of!(KnownUse, last_arp), offset_of!(KnownUse, epoch)], [8, 16]);
+        assert_eq!((size_of::<Edition>(), size_of::<Recent>(), align_of::<Recent>()), (8, 24, 8));
         assert_eq!([offset_of!(OwnedKey, address), offset_of!(OwnedKey, tag)], [4, 8]);
         assert_eq!((size_of::<QuarantineKey>(), align_of::<QuarantineKey>()), (12, 4));
         assert_eq!([offset_of!(QuarantineKey, address), offset_of!(QuarantineKey, tag)], [4, 8]);
@@ -198,5 +254,28 @@ mod tests {
         assert_eq!((key.ifindex, key.tag, key.address), (70_000, 12, [10, 8, 64, 2]));
         assert_eq!(QuarantineKey::from_bytes(key.to_bytes()), key);
         assert_eq!(key.to_bytes()[10..], [0, 0], "nothing that would make two keys of one");
+    }
+
+    const fn known(ifindex: u32, last: u8) -> KnownKey {
+        KnownKey { ifindex, address: [10, 8, 64, last], tag: 0, mac: [2, 0, 0, 0, 0, last] }
+    }
+
+    #[test]
+    fn what_was_known_is_known_no_more_once_anything_is_removed_or_an_epoch_is_over() {
+        let edition = Edition { epoch: 7, removals: 3 };
+        assert_eq!(Edition::from_word(edition.to_word()), edition);
+        let recent = Recent::new(known(5, 2), edition);
+        assert_eq!(recent, Recent::new(known(5, 2), edition));
+        for edition in [Edition { epoch: 8, ..edition }, Edition { removals: 4, ..edition }] {
+            assert_ne!(recent, Recent::new(known(5, 2), edition));
+        }
+        assert!(recent != Recent::new(known(6, 2), edition) && recent != Recent::new(known(5, 3), edition));
+    }
+
+    #[test]
+    fn those_that_speak_at_one_time_seldom_share_a_slot() {
+        let slots = (0..250).map(|n| Recent::slot(known(300 + 2 * u32::from(n), n), 1024));
+        let taken: std::collections::BTreeSet<_> = slots.inspect(|slot| assert!(*slot < 1024)).collect();
+        assert!(taken.len() > 200, "{} slots for 250", taken.len());
     }
 }

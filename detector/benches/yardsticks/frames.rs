@@ -10,7 +10,7 @@ use aya::{
     util::nr_cpus,
 };
 use detector_ebpf::{
-    ARP_PROGRAM, Claim, EPOCH, EVENTS, IPV4_PROGRAM, KNOWN, Kind, KnownKey, KnownUse, Limit, NEWS_LIMIT, PORTS,
+    ARP_PROGRAM, Claim, EDITION, EVENTS, Edition, IPV4_PROGRAM, KNOWN, Kind, KnownKey, KnownUse, Limit, NEWS_LIMIT, PORTS,
     TapCounters, TappedPort,
 };
 
@@ -88,8 +88,8 @@ impl Tap {
         let mut ports: PerCpuHashMap<_, u32, [u64; TappedPort::WORDS]> = self.map(PORTS)?.try_into()?;
         let on_each = PerCpuValues::try_from(vec![TappedPort::new(LOOPBACK).to_words(); cpus])?;
         ports.insert(LOOPBACK, on_each, 0)?;
-        let mut epoch: Array<_, u32> = self.map(EPOCH)?.try_into()?;
-        epoch.set(0, 1, 0)?;
+        let mut edition: Array<_, u64> = self.map(EDITION)?.try_into()?;
+        edition.set(0, Edition { epoch: 1, removals: 0 }.to_word(), 0)?;
         let claim = Claim { kind: Kind::Request, tag: 0, ether_source: MAC, mac: MAC, address: SENDER };
         let mut known: HashMap<_, [u8; size_of::<KnownKey>()], [u64; KnownUse::WORDS]> = self.map(KNOWN)?.try_into()?;
         Ok(known.insert(KnownKey::new(LOOPBACK, &claim).to_bytes(), [0; KnownUse::WORDS], 0)?)

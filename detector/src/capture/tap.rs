@@ -13,7 +13,7 @@ use aya::{
     util::nr_cpus,
 };
 use detector_ebpf::{
-    ARP_PROGRAM, EPOCH, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, PORTS, QUARANTINE,
+    ARP_PROGRAM, EDITION, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, PORTS, QUARANTINE,
     RING_BYTES, TapCounters, TappedPort,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -347,7 +347,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
 }
 
 fn known_maps(ebpf: &mut Ebpf) -> Result<KnownMaps, MapError> {
-    Ok(KnownMaps { claims: take_map(ebpf, KNOWN)?, owners: take_map(ebpf, OWNERS)?, epoch: take_map(ebpf, EPOCH)? })
+    Ok(KnownMaps { claims: take_map(ebpf, KNOWN)?, owners: take_map(ebpf, OWNERS)?, edition: take_map(ebpf, EDITION)? })
 }
 
 fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, MapError> {

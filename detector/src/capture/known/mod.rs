@@ -6,7 +6,7 @@ mod index;
 use std::{io, net::Ipv4Addr, os::fd::AsFd as _};
 
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
-use detector_ebpf::{KnownKey, KnownUse, OwnedKey};
+use detector_ebpf::{Edition, KnownKey, KnownUse, OwnedKey};
 
 use self::{epochs::Epochs, index::Index};
 use super::{CaptureError, bpf};
@@ -31,6 +31,8 @@ pub struct Known {
     kernel: Option<KnownMaps>,
     index: Index,
     epochs: Epochs,
+    /// How many claims were removed from what the kernel has.
+    removals: u32,
     read_at: Timestamp,
 }
 
@@ -38,7 +40,7 @@ pub struct Known {
 pub(super) struct KnownMaps {
     pub(super) claims: HashMap<MapData, [u8; size_of::<KnownKey>()], [u64; KnownUse::WORDS]>,
     pub(super) owners: HashMap<MapData, [u8; size_of::<OwnedKey>()], u32>,
-    pub(super) epoch: Array<MapData, u32>,
+    pub(super) edition: Array<MapData, u64>,
 }
 
 impl Known {
@@ -47,13 +49,14 @@ impl Known {
 
     /// Nothing is known, and nothing will be.
     pub(super) fn nothing() -> Self {
-        Self { kernel: None, index: Index::default(), epochs: Epochs::default(), read_at: Timestamp::default() }
+        let (index, epochs) = (Index::default(), Epochs::default());
+        Self { kernel: None, index, epochs, removals: 0, read_at: Timestamp::default() }
     }
 
-    pub(super) fn new(mut kernel: KnownMaps) -> Result<Self, MapError> {
-        let epochs = Epochs::default();
-        kernel.epoch.set(0, epochs.current(), 0)?;
-        Ok(Self { kernel: Some(kernel), epochs, ..Self::nothing() })
+    pub(super) fn new(kernel: KnownMaps) -> Result<Self, MapError> {
+        let mut known = Self { kernel: Some(kernel), ..Self::nothing() };
+        known.publish()?;
+        Ok(known)
     }
 
     /// How many claims are known.
@@ -93,10 +96,11 @@ impl Known {
         if self.index.bridge_of(claim).is_none() {
             return Ok(());
         }
-        self.change(|kernel, index| {
-            removed(kernel.claims.remove(&key_of(claim).to_bytes()))?;
-            index.remove(claim).map_or(Ok(()), |owner| kernel.set_owner(owner))
-        })
+        self.change(|kernel, _| removed(kernel.claims.remove(&key_of(claim).to_bytes())))?;
+        // What the tap looked up before holds no longer.
+        self.removals = self.removals.wrapping_add(1);
+        self.publish().map_err(|source| CaptureError::Known { source })?;
+        self.change(|kernel, index| index.remove(claim).map_or(Ok(()), |owner| kernel.set_owner(owner)))
     }
 
     /// Has the tap report whatever is claimed at `port`. To be called when a port goes, and before the tap is attached to
@@ -124,10 +128,12 @@ impl Known {
     /// # Errors
     /// The kernel refuses.
     pub fn tell(&mut self, now: Timestamp, mut tell: impl FnMut(Vec<Heard>)) -> Result<(), CaptureError> {
-        let Some(kernel) = self.kernel.as_mut().filter(|_| self.index.len() > 0) else { return Ok(()) };
+        if self.is_empty() {
+            return Ok(());
+        }
         self.epochs.advance(now);
-        let begun = kernel.epoch.set(0, self.epochs.current(), 0);
-        begun.map_err(|source| CaptureError::Known { source })?;
+        self.publish().map_err(|source| CaptureError::Known { source })?;
+        let Some(kernel) = &self.kernel else { return Ok(()) };
         let (epochs, since) = (&self.epochs, self.read_at - OVERLAP);
         let is_news = |noted: &KnownUse| noted.last_arp > since.as_nanos() || epochs.is_recent(noted.epoch);
         let read = kernel.for_each_batch(|entries| {
@@ -137,6 +143,12 @@ impl Known {
         read.map_err(|error| CaptureError::Known { source: MapError::IoError(error) })?;
         self.read_at = now;
         Ok(())
+    }
+
+    /// Has the tap go by the current edition.
+    fn publish(&mut self) -> Result<(), MapError> {
+        let edition = Edition { epoch: self.epochs.current(), removals: self.removals };
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.edition.set(0, edition.to_word(), 0))
     }
 
     fn change(
