@@ -20,9 +20,9 @@ mod tap {
     };
     use aya_log_ebpf::debug;
     use detector_ebpf::{
-        CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Edition, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES, MAX_KNOWN,
-        MAX_QUARANTINE, Malformed, OwnedKey, QuarantineKey, RECENT_SLOTS, RING_BYTES, Recent, Report, Tapped, TappedPort, Verdict,
-        is_plain_ipv4, may_carry_arp, read_plain_arp, read_plain_ipv4,
+        CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Edition, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES,
+        MAX_KNOWN, MAX_QUARANTINE, MAX_SLOTS, Malformed, OwnedKey, QuarantineKey, RECENT_SLOTS, RING_BYTES, Recent,
+        Report, Tapped, TappedPort, Verdict, is_plain_ipv4, may_carry_arp, read_plain_arp, read_plain_ipv4,
     };
 
     #[map]
@@ -31,6 +31,9 @@ mod tap {
     /// Not preallocated, as the others: memory is spent only on what there is.
     #[map]
     static PORTS: PerCpuHashMap<u32, TappedPort> = PerCpuHashMap::with_max_entries(MAX_INTERFACES, BPF_F_NO_PREALLOC);
+
+    #[map]
+    static PORT_SLOTS: PerCpuArray<TappedPort> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
 
     #[map]
     static KNOWN: HashMap<KnownKey, KnownUse> = HashMap::with_max_entries(MAX_KNOWN, BPF_F_NO_PREALLOC);
@@ -212,9 +215,15 @@ mod tap {
             reason = "a map's value is a raw pointer, to what is not the buffer's"
         )]
         fn port(&self) -> Option<&mut TappedPort> {
-            // SAFETY: the value is this CPU's own, and the kernel keeps it until the program has returned. Traffic control
-            // runs with bottom halves off, so no second run on this CPU is in it at the same time.
-            PORTS.get_ptr_mut(self.fields().ifindex).map(|port| unsafe { &mut *port })
+            let ifindex = self.fields().ifindex;
+            // SAFETY: both values are this CPU's own, and the kernel keeps them until the program has returned. Traffic
+            // control runs with bottom halves off, so no second run on this CPU is in them at the same time.
+            let in_slot = PORT_SLOTS.get_ptr_mut(TappedPort::slot(ifindex)).map(|port| unsafe { &mut *port });
+            if let Some(port) = in_slot.filter(|port| port.ifindex == ifindex) {
+                return Some(port);
+            }
+            // SAFETY: as above.
+            PORTS.get_ptr_mut(ifindex).map(|port| unsafe { &mut *port })
         }
 
         /// Whether the claim is known; that it was made is noted then.
@@ -241,9 +250,7 @@ mod tap {
         #[expect(unsafe_code, reason = "a map's value is a raw pointer")]
         fn is_marked(&self, claim: &Claim) -> bool {
             let key = KnownKey::new(self.fields().ifindex, claim);
-            let (Some(edition), Some(recent)) =
-                (EDITION.get_ptr(0), RECENT.get_ptr_mut(Recent::slot(key, RECENT_SLOTS)))
-            else {
+            let (Some(edition), Some(recent)) = (EDITION.get_ptr(0), RECENT.get_ptr_mut(Recent::slot(key))) else {
                 return false;
             };
             // SAFETY: the kernel keeps the values until the program has returned. The edition is one whole word; what is

@@ -19,7 +19,9 @@ mod maps;
 pub use claim::{Claim, Kind, Operation};
 pub use claim_event::{ClaimEvent, Tapped};
 pub use counters::{Fate, TapCounters};
-pub use frame::{Frame, Malformed, Report, Verdict, is_plain_ipv4, may_carry_arp, read_frame, read_plain_arp, read_plain_ipv4};
+pub use frame::{
+    Frame, Malformed, Report, Verdict, is_plain_ipv4, may_carry_arp, read_frame, read_plain_arp, read_plain_ipv4,
+};
 pub use limit::{Bucket, Limit};
 pub use maps::{Edition, KnownKey, KnownUse, OwnedKey, QuarantineKey, Recent, TappedPort};
 
@@ -40,8 +42,16 @@ pub const PROGRAMS: [&str; 3] = [ARP_PROGRAM, IPV4_PROGRAM, GUARD_PROGRAM];
 /// The map of type ring buffer that carries one [`ClaimEvent`] per claim that says something new.
 pub const EVENTS: &str = "EVENTS";
 
-/// The per-CPU hash map from interface index (`u32`) to [`TappedPort`]. The agent makes an interface's entry before it
-/// attaches the tap there; at interfaces without one nothing is counted and nothing reported.
+/// The per-CPU array of [`TappedPort`], each at its [`slot`](TappedPort::slot). The agent puts an interface there before it
+/// attaches the tap, or, if another is there, into [`PORTS`]; of interfaces that are in neither nothing is counted and nothing
+/// reported.
+pub const PORT_SLOTS: &str = "PORT_SLOTS";
+
+/// How many slots there are: memory is spent on all of them, on each CPU.
+pub const MAX_SLOTS: u32 = 512;
+
+/// The per-CPU hash map from interface index (`u32`) to [`TappedPort`], for interfaces whose slot is taken. It takes longer to
+/// look there.
 pub const PORTS: &str = "PORTS";
 
 /// The hash map from [`KnownKey`] to [`KnownUse`]: the claims that say nothing new. Only the agent adds and removes.

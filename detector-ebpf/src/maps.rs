@@ -3,7 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Bucket, Claim, TapCounters};
+use crate::{Bucket, Claim, MAX_SLOTS, RECENT_SLOTS, TapCounters};
 
 /// Which claims say the same: the key of [`KNOWN`](crate::KNOWN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -79,7 +79,7 @@ pub struct QuarantineKey {
     reserved: u16,
 }
 
-/// What the tap has for one interface and CPU: the value of [`PORTS`](crate::PORTS).
+/// What the tap has for one interface and CPU: the value of [`PORTS`](crate::PORTS) and of [`PORT_SLOTS`](crate::PORT_SLOTS).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TappedPort {
@@ -91,7 +91,15 @@ pub struct TappedPort {
     pub contradictions: Bucket,
     /// The bridge that it belongs to.
     pub bridge: u32,
-    reserved: u32,
+    /// The interface itself.
+    pub ifindex: u32,
+}
+
+/// What follows one another, far apart from each other in the upper bits (Knuth, The Art of Computer Programming, volume 3,
+/// section 6.4: multiplicative hashing by the golden ratio).
+#[inline(always)]
+const fn strewn(number: u32) -> u32 {
+    number.wrapping_mul(0x9e37_79b1)
 }
 
 impl KnownKey {
@@ -139,14 +147,13 @@ impl Recent {
         Self { claim: zerocopy::transmute!(claim), edition: edition.to_word() }
     }
 
-    /// Where among `slots`, a power of two, the claim is put down. Interfaces and addresses are often counted up in step, so
-    /// both are strewn (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    /// Where among the [`RECENT_SLOTS`] the claim is put down.
     #[inline(always)]
     #[must_use]
-    pub const fn slot(claim: KnownKey, slots: u32) -> u32 {
-        let (port, address) = (claim.ifindex, u32::from_be_bytes(claim.address));
-        let strewn = port.wrapping_mul(0x9e37_79b1).wrapping_add(address.wrapping_mul(0x85eb_ca77));
-        strewn >> (u32::BITS - slots.trailing_zeros())
+    pub const fn slot(claim: KnownKey) -> u32 {
+        // Interfaces and addresses are often counted up in step.
+        let address = u32::from_be_bytes(claim.address).wrapping_mul(0x85eb_ca77);
+        strewn(claim.ifindex).wrapping_add(address) >> (u32::BITS - RECENT_SLOTS.trailing_zeros())
     }
 }
 
@@ -203,8 +210,15 @@ impl TappedPort {
 
     /// A port of `bridge`, or the bridge itself, of which nothing is counted yet.
     #[must_use]
-    pub fn new(bridge: u32) -> Self {
-        Self { bridge, ..Self::default() }
+    pub fn new(ifindex: u32, bridge: u32) -> Self {
+        Self { bridge, ifindex, ..Self::default() }
+    }
+
+    /// Where in [`PORT_SLOTS`](crate::PORT_SLOTS) an interface is, if that is free.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(ifindex: u32) -> u32 {
+        strewn(ifindex) >> (u32::BITS - MAX_SLOTS.trailing_zeros())
     }
 
     /// As the map has it.
@@ -248,7 +262,7 @@ mod tests {
         assert_eq!(key, KnownKey { ifindex: 70_000, address: [10, 8, 64, 2], tag: 12, mac });
         assert_eq!(KnownKey::from_bytes(key.to_bytes()), key);
         assert_eq!(KnownUse::from_words([3, 4, 0]), KnownUse { hits: 3, last_arp: 4, epoch: 0, reserved: 0 });
-        assert_eq!(TappedPort::from_words(TappedPort::new(9).to_words()), TappedPort::new(9));
+        assert_eq!(TappedPort::from_words(TappedPort::new(8, 9).to_words()), TappedPort::new(8, 9));
         assert_eq!(OwnedKey::new(9, 12, [10, 8, 64, 2]).to_bytes()[4..8], [10, 8, 64, 2]);
         let key = QuarantineKey::new(70_000, 12, [10, 8, 64, 2]);
         assert_eq!((key.ifindex, key.tag, key.address), (70_000, 12, [10, 8, 64, 2]));
@@ -274,8 +288,14 @@ mod tests {
 
     #[test]
     fn those_that_speak_at_one_time_seldom_share_a_slot() {
-        let slots = (0..250).map(|n| Recent::slot(known(300 + 2 * u32::from(n), n), 1024));
-        let taken: std::collections::BTreeSet<_> = slots.inspect(|slot| assert!(*slot < 1024)).collect();
+        let slots = (0..250).map(|n| Recent::slot(known(300 + 2 * u32::from(n), n)));
+        let taken: std::collections::BTreeSet<_> = slots.inspect(|slot| assert!(*slot < RECENT_SLOTS)).collect();
         assert!(taken.len() > 200, "{} slots for 250", taken.len());
+    }
+
+    #[test]
+    fn ports_that_came_one_after_the_other_have_slots_of_their_own() {
+        let taken: std::collections::BTreeSet<_> = (1000..1250).map(TappedPort::slot).collect();
+        assert!(taken.len() == 250 && taken.iter().all(|slot| *slot < MAX_SLOTS));
     }
 }

@@ -5,13 +5,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, PerCpuHashMap, PerCpuValues, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, PerCpuValues, RingBuf},
     programs::{TestRun as _, TestRunOptions},
     util::nr_cpus,
 };
 use detector_ebpf::{
-    ARP_PROGRAM, Claim, EDITION, EVENTS, Edition, IPV4_PROGRAM, KNOWN, Kind, KnownKey, KnownUse, Limit, NEWS_LIMIT, PORTS,
-    TapCounters, TappedPort,
+    ARP_PROGRAM, Claim, EDITION, EVENTS, Edition, IPV4_PROGRAM, KNOWN, Kind, KnownKey, KnownUse, Limit, NEWS_LIMIT,
+    PORT_SLOTS, TapCounters, TappedPort,
 };
 
 use super::{EMPTY, YARDSTICKS, classifier};
@@ -85,9 +85,9 @@ impl Tap {
 
     fn watch_loopback(&mut self) -> Result<()> {
         let cpus = nr_cpus().map_err(|(_, error)| error)?;
-        let mut ports: PerCpuHashMap<_, u32, [u64; TappedPort::WORDS]> = self.map(PORTS)?.try_into()?;
-        let on_each = PerCpuValues::try_from(vec![TappedPort::new(LOOPBACK).to_words(); cpus])?;
-        ports.insert(LOOPBACK, on_each, 0)?;
+        let mut slots: PerCpuArray<_, [u64; TappedPort::WORDS]> = self.map(PORT_SLOTS)?.try_into()?;
+        let on_each = PerCpuValues::try_from(vec![TappedPort::new(LOOPBACK, LOOPBACK).to_words(); cpus])?;
+        slots.set(TappedPort::slot(LOOPBACK), on_each, 0)?;
         let mut edition: Array<_, u64> = self.map(EDITION)?.try_into()?;
         edition.set(0, Edition { epoch: 1, removals: 0 }.to_word(), 0)?;
         let claim = Claim { kind: Kind::Request, tag: 0, ether_source: MAC, mac: MAC, address: SENDER };
@@ -120,9 +120,9 @@ impl Tap {
     }
 
     fn counters(&mut self) -> Result<TapCounters> {
-        let ports: PerCpuHashMap<_, u32, [u64; TappedPort::WORDS]> = self.map(PORTS)?.try_into()?;
+        let slots: PerCpuArray<_, [u64; TappedPort::WORDS]> = self.map(PORT_SLOTS)?.try_into()?;
         let mut sum = TapCounters::default();
-        let all = ports.get(&LOOPBACK, 0)?;
+        let all = slots.get(&TappedPort::slot(LOOPBACK), 0)?;
         all.iter().for_each(|words| sum += TappedPort::from_words(*words).counters);
         Ok(sum)
     }

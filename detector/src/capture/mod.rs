@@ -15,6 +15,7 @@
 
 mod bpf;
 mod claims;
+mod counting;
 mod ear;
 mod error;
 mod filters;

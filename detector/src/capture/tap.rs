@@ -7,14 +7,13 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Map, MapData, MapError, MapType, PerCpuHashMap, PerCpuValues},
+    maps::{Map, MapError, MapType},
     programs::{ProgramError, ProgramType, SchedClassifier},
     sys::{is_map_supported, is_program_supported},
-    util::nr_cpus,
 };
 use detector_ebpf::{
-    ARP_PROGRAM, EDITION, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, PORTS, QUARANTINE,
-    RING_BYTES, TapCounters, TappedPort,
+    ARP_PROGRAM, EDITION, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, QUARANTINE,
+    RING_BYTES, TapCounters,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::task::AbortHandle;
@@ -22,6 +21,7 @@ use tracing::{debug, warn};
 
 use super::{
     CaptureError, Claims, Hook, KeepQuarantine, Known, Post, Quarantine, Side,
+    counting::Counting,
     hook::{Attached, end_filters, is_tapped, name_of},
     kernel_log,
     known::KnownMaps,
@@ -74,7 +74,7 @@ impl Default for TapSettings {
 /// in a [kept](KeepQuarantine) quarantine.
 pub struct Tap {
     ebpf: Ebpf,
-    ports: PerCpuHashMap<MapData, u32, [u64; TappedPort::WORDS]>,
+    counting: Counting,
     hook: Hook,
     watch_ipv4: bool,
     listening: BTreeMap<IfIndex, Listening>,
@@ -130,9 +130,9 @@ impl Tap {
         let known = known_maps(&mut ebpf).and_then(Known::new).map_err(CaptureError::load)?;
         let mut quarantine = take_map(&mut ebpf, QUARANTINE).and_then(Quarantine::new).map_err(CaptureError::load)?;
         let guarded = take_over(&mut quarantine, vault.as_ref())?;
-        let ports = take_map(&mut ebpf, PORTS).map_err(CaptureError::load)?;
+        let counting = Counting::new(&mut ebpf).map_err(CaptureError::load)?;
         let log = kernel_log::forward(&mut ebpf);
-        let tap = Self { ebpf, ports, hook, watch_ipv4, listening: BTreeMap::new(), guarded, vault, log };
+        let tap = Self { ebpf, counting, hook, watch_ipv4, listening: BTreeMap::new(), guarded, vault, log };
         Ok(Loaded { tap, claims, known, quarantine })
     }
 
@@ -153,7 +153,7 @@ impl Tap {
         let post = Post { watch_ipv4: post.watch_ipv4 && self.watch_ipv4, ..post };
         let interface =
             name_of(port).map_err(|errno| CaptureError::attach(port.to_string(), io::Error::from(errno)))?;
-        let zero = self.begin_counting(port, post.bridge);
+        let zero = self.counting.begin(port, post.bridge);
         zero.map_err(|source| CaptureError::Count { interface: interface.clone(), source })?;
         let kept = self.vault.as_ref().and_then(|vault| vault.link(port));
         let program = program(&mut self.ebpf, post.program(self.guarded.contains(&port)));
@@ -167,7 +167,7 @@ impl Tap {
                 Ok(())
             }
             Err(error) => {
-                self.end_counting(port);
+                self.counting.end(port);
                 Err(CaptureError::attach(interface, error))
             }
         }
@@ -257,29 +257,14 @@ impl Tap {
             vault.unpin(port)?;
         }
         let counters = self.counters(port);
-        self.end_counting(port);
+        self.counting.end(port);
         Ok(counters)
     }
 
     /// What was counted at `port` since it was attached; `None` if the tap does not listen there.
     #[must_use]
     pub fn counters(&self, port: IfIndex) -> Option<TapCounters> {
-        let per_cpu = self.ports.get(&port.get(), 0).ok()?;
-        let mut sum = TapCounters::default();
-        per_cpu.iter().for_each(|words| sum += TappedPort::from_words(*words).counters);
-        Some(sum)
-    }
-
-    fn begin_counting(&mut self, port: IfIndex, bridge: IfIndex) -> Result<(), MapError> {
-        let cpus = nr_cpus().map_err(|(_, error)| error)?;
-        let on_each = PerCpuValues::try_from(vec![TappedPort::new(bridge.get()).to_words(); cpus])?;
-        self.ports.insert(port.get(), on_each, 0)
-    }
-
-    fn end_counting(&mut self, port: IfIndex) {
-        if let Err(error) = self.ports.remove(&port.get()) {
-            debug!(event = "no_counters", %port, %error, "the interface had no counters");
-        }
+        self.counting.read(port)
     }
 }
 
@@ -350,7 +335,7 @@ fn known_maps(ebpf: &mut Ebpf) -> Result<KnownMaps, MapError> {
     Ok(KnownMaps { claims: take_map(ebpf, KNOWN)?, owners: take_map(ebpf, OWNERS)?, edition: take_map(ebpf, EDITION)? })
 }
 
-fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, MapError> {
+pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, MapError> {
     ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
 }
 

@@ -66,6 +66,38 @@ fn attached_twice_it_hears_once() {
 }
 
 #[test]
+fn two_ports_of_one_slot_are_counted_each_for_itself() {
+    alone(async || {
+        let slot = TappedPort::slot(1000);
+        let other = (1001..).find(|index| TappedPort::slot(*index) == slot).unwrap();
+        ip(&format!(
+            "link add p1 index 1000 type veth peer name s1\nlink add p2 index {other} type veth peer name s2\n\
+             link set s1 up\nlink set p1 up\nlink set s2 up\nlink set p2 up"
+        ));
+        let (first, second) = (index("p1"), index("p2"));
+        let (mut tap, mut claims) = load(Hook::Auto);
+        let hears_alone = async |tap: &Tap, claims: &mut _, from: &str, port, others| {
+            say(from, &request().broadcast_frame(None));
+            assert_eq!(hear(claims, 1).await[0].port, port);
+            assert_eq!(tap.counters(port).unwrap().reported, 1);
+            let counted = [first, second].map(|port| tap.counters(port).map(|counters| counters.reported));
+            assert_eq!(counted, others);
+        };
+        tap.attach(first, at(Side::Ingress)).unwrap();
+        tap.attach(second, at(Side::Ingress)).unwrap();
+        hears_alone(&tap, &mut claims, "s2", second, [Some(0), Some(1)]).await;
+        hears_alone(&tap, &mut claims, "s1", first, [Some(1), Some(1)]).await;
+        // The slot is free, and goes to whoever comes next.
+        assert_eq!(tap.detach(first).unwrap().unwrap().reported, 1);
+        assert_eq!(tap.counters(second).unwrap().reported, 1);
+        tap.attach(second, at(Side::Ingress)).unwrap();
+        hears_alone(&tap, &mut claims, "s2", second, [None, Some(1)]).await;
+        tap.attach(first, at(Side::Ingress)).unwrap();
+        hears_alone(&tap, &mut claims, "s1", first, [Some(1), Some(1)]).await;
+    });
+}
+
+#[test]
 fn another_program_on_the_hook_stays_alive() {
     by_each_hook(async |hook| {
         let port = wire("s1", "p1");
@@ -82,7 +114,7 @@ fn another_program_on_the_hook_stays_alive() {
         program.attach_with_options("p1", TcAttachType::Ingress, options).unwrap();
         let mut ports: PerCpuHashMap<_, u32, [u64; TappedPort::WORDS]> =
             other.take_map(detector_ebpf::PORTS).unwrap().try_into().unwrap();
-        let on_each = vec![TappedPort::new(1).to_words(); aya::util::nr_cpus().unwrap()];
+        let on_each = vec![TappedPort::new(port.get(), 1).to_words(); aya::util::nr_cpus().unwrap()];
         ports.insert(port.get(), PerCpuValues::try_from(on_each).unwrap(), 0).unwrap();
         let mut heard_by_other = RingBuf::try_from(other.take_map(detector_ebpf::EVENTS).unwrap()).unwrap();
 
