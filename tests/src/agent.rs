@@ -363,10 +363,8 @@ impl Agent {
     ///
     /// # Errors
     /// If it does not end; the error shows its log.
-    pub fn last_words(mut self) -> Result<String> {
-        self.process.signal(Signal::TERM)?;
-        self.process.wait(PATIENCE)?;
-        self.process.log()
+    pub fn last_words(self) -> Result<String> {
+        self.process.last_words(PATIENCE)
     }
 
     /// Asks the agent to end and waits until it has.

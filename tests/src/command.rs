@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, PipeReader, Read as _, Seek as _, Write as _, pipe},
     os::fd::OwnedFd,
     process::{self, Child, ExitStatus, Output, Stdio},
     sync::{
@@ -119,6 +119,24 @@ impl Command {
         Ok(Process { title, child, log, host: self.place.host })
     }
 
+    /// Starts the command and leaves it running, with its standard output in a pipe, for whoever must have each line at
+    /// once. The pipe ends with the last process that writes to it; nobody else may hold that one up for long.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn_piped(mut self) -> Result<(Process, PipeReader)> {
+        let title = self.title();
+        let (reader, writer) = pipe()?;
+        let inner = &mut self.inner;
+        let (child, log) = self.place.parent(|| {
+            let log = log_file(inner.get_program())?;
+            inner.stdout(writer).stderr(log.try_clone()?);
+            Ok((inner.spawn().map_err(|error| not_started(&title, error))?, log))
+        })?;
+        // The command goes here, and with it the last end of the pipe that is not the process's own.
+        Ok((Process { title, child, log, host: Arc::clone(&self.place.host) }, reader))
+    }
+
     /// Starts the command on a terminal, which is its controlling terminal: all it reads and writes.
     ///
     /// # Errors
@@ -200,6 +218,16 @@ impl Process {
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&Timespec::try_from(deadline)?))?;
         let status = self.child.try_wait()?;
         status.with_context(|| format!("it still runs after {deadline:?}")).map_err(|error| self.explain(error))
+    }
+
+    /// Asks the process to end, waits until it has, and returns all that it has written to its log.
+    ///
+    /// # Errors
+    /// If it does not end in time; the error shows the log.
+    pub fn last_words(mut self, deadline: Duration) -> Result<String> {
+        self.signal(Signal::TERM)?;
+        self.wait(deadline)?;
+        self.log()
     }
 
     /// Kills the process, as SIGKILL does, and waits until it is gone.

@@ -2,7 +2,9 @@
 
 mod allocator;
 mod heal;
+mod latency;
 mod machine;
+mod peers;
 mod report;
 mod samples;
 mod scratch;
@@ -66,6 +68,9 @@ enum What {
     /// comes up with an address that another one holds by right, as its kernel announces it. Times are the agent's own, from
     /// the moment at which the kernel saw the announcement.
     Heal,
+    /// A contradiction, from the moment before its frame is sent until somebody hears of it: the agent beside a bare reader
+    /// and beside what a user would take instead
+    Latency,
     /// Handing out leases: the store beside bare SQLite, the CNI plugin beside host-local
     ///
     /// Every round begins with fresh copies of books that hold 0 to 60,000 leases. Rounds go through all rows in turn, so
@@ -172,6 +177,7 @@ impl What {
     fn measure(self, bench: &Bench) -> Result<Vec<Section>> {
         match self {
             Self::All => Ok(Vec::new()),
+            Self::Latency => latency::measure(bench),
             Self::Heal => heal::measure(bench),
             Self::Allocator => allocator::measure(bench),
         }
