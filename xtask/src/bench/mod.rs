@@ -9,6 +9,7 @@ mod peers;
 mod report;
 mod samples;
 mod scratch;
+mod tap;
 
 use std::{
     env, fmt,
@@ -63,6 +64,11 @@ pub(crate) struct Args {
 enum What {
     /// All of them, in this order
     All,
+    /// The tap: what a frame costs in the program, and what it costs those that talk past it
+    ///
+    /// Frames through the tap in the kernel, beside an empty program; then real traffic between two of eight sandboxes with
+    /// nothing attached, with an empty program, with dupip, arpwatch, tcpdump, tshark and arpalert, in turns.
+    Tap,
     /// A duplicate, from its first frame to its end: how long until it is named, contained and healed
     ///
     /// Hundreds of duplicates, one after the other, on a private runner with an agent as it is shipped. Each is a sandbox that
@@ -179,6 +185,7 @@ impl What {
         match self {
             Self::All => Ok(Vec::new()),
             Self::Latency => latency::measure(bench),
+            Self::Tap => tap::measure(bench),
             Self::Heal => heal::measure(bench),
             Self::Allocator => allocator::measure(bench),
         }

@@ -37,6 +37,8 @@ pub(super) enum Unit {
     Seconds,
     /// So many in a second.
     PerSecond,
+    /// Megabits in a second.
+    Megabits,
     /// A whole number.
     Count,
     /// Megabytes of 2²⁰ bytes.
@@ -89,6 +91,7 @@ impl Unit {
             Self::Nanos => format!("{figure:.1} ns"),
             Self::Seconds => format!("{figure:.2} s"),
             Self::PerSecond => format!("{}/s", thousands(figure)),
+            Self::Megabits => format!("{} Mbit/s", thousands(figure)),
             Self::Count => thousands(figure),
             Self::Mebibytes => format!("{figure:.1} MiB"),
             Self::Percent => format!("{figure:.2} %"),
@@ -127,7 +130,7 @@ impl Target {
             Some(unit) => {
                 format!("{} {} {sign} {}: {verdict}", self.name, unit.text(self.measured), unit.text(bound))
             }
-            None => format!("{} of {} {sign} {bound}: {verdict}", times(self.measured), self.name),
+            None => format!("{} of {} {sign} {}: {verdict}", times(self.measured), self.name, short(bound)),
         }
     }
 
@@ -210,6 +213,12 @@ fn times(ratio: f64) -> String {
     }
 }
 
+/// With hundredths, as far as there are any.
+fn short(bound: f64) -> String {
+    let text = format!("{bound:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// JSON knows no infinity.
 fn finite(ratio: f64) -> Option<f64> {
     ratio.is_finite().then_some(ratio)
@@ -288,5 +297,6 @@ mod tests {
         let texts = [(Unit::Count, 1_050.0), (Unit::Count, 999.0), (Unit::PerSecond, 1_234_567.0)];
         assert_eq!(texts.map(|(unit, figure)| unit.text(figure)), ["1,050", "999", "1,234,567/s"]);
         assert_eq!([0.004_21, 0.62, 22.61].map(times), ["0.0042x", "0.62x", "22.6x"]);
+        assert_eq!([1.3, 2.0, 1.0 / 3.0].map(short), ["1.3", "2", "0.33"]);
     }
 }

@@ -17,6 +17,26 @@ impl Samples {
         self.rates.push(times.len() as f64 / wall.as_secs_f64());
     }
 
+    /// One value of each round, in whatever unit.
+    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        Self { micros: values.into_iter().collect(), rates: Vec::new() }
+    }
+
+    /// The lowest.
+    pub(super) fn min(&self) -> Option<f64> {
+        quantile(&self.micros, 0.0)
+    }
+
+    /// The median of the rounds' ratios to `other`, which was measured in the same rounds.
+    pub(super) fn median_of_ratios(&self, other: &Self) -> Option<f64> {
+        self.beside(other, |this, other| this / other).median_us()
+    }
+
+    /// What is made of the values of each round, this one's and the other's.
+    pub(super) fn beside(&self, other: &Self, make: impl Fn(f64, f64) -> f64) -> Self {
+        Self::of(self.micros.iter().zip(&other.micros).map(|(this, other)| make(*this, *other)))
+    }
+
     /// Adds one operation.
     pub(super) fn add_us(&mut self, micros: f64) {
         self.micros.push(micros);
