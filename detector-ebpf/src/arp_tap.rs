@@ -20,13 +20,17 @@ mod tap {
     };
     use aya_log_ebpf::debug;
     use detector_ebpf::{
-        CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Edition, Fate, Frame, KnownKey, KnownUse, Limit, MAX_INTERFACES,
-        MAX_KNOWN, MAX_QUARANTINE, MAX_SLOTS, Malformed, OwnedKey, QuarantineKey, RECENT_SLOTS, RING_BYTES, Recent,
-        Report, Tapped, TappedPort, Verdict, is_plain_ipv4, may_carry_arp, read_plain_arp, read_plain_ipv4,
+        CONTRADICTIONS_BYTES, CONTRADICTIONS_LIMIT, Claim, ClaimEvent, Edition, Fate, Frame, KnownKey, KnownUse, Limit,
+        MAX_INTERFACES, MAX_KNOWN, MAX_QUARANTINE, MAX_SLOTS, Malformed, OwnedKey, QuarantineKey, RECENT_SLOTS,
+        RING_BYTES, Recent, Report, Tapped, TappedPort, Verdict, is_plain_ipv4, may_carry_arp, read_plain_arp,
+        read_plain_ipv4,
     };
 
     #[map]
     static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+    #[map]
+    static CONTRADICTIONS: RingBuf = RingBuf::with_byte_size(CONTRADICTIONS_BYTES, 0);
 
     /// Not preallocated, as the others: memory is spent only on what there is.
     #[map]
@@ -289,16 +293,17 @@ mod tap {
 
         #[inline(always)]
         fn report(&self, port: &mut TappedPort, claim: &Claim, now: u64) -> Fate {
+            let contradicts = self.contradicts(port.bridge, claim);
             let is_let_through = port.news.take(now, NEWS_LIMIT.load())
-                || self.contradicts(port.bridge, claim) && port.contradictions.take(now, CONTRADICTIONS_LIMIT);
+                || contradicts && port.contradictions.take(now, CONTRADICTIONS_LIMIT);
             if !is_let_through {
                 return Fate::Limited;
             }
             let event = ClaimEvent::new(Tapped { nanos: now, ifindex: self.fields().ifindex }, claim);
-            match EVENTS.output::<ClaimEvent>(&event, 0) {
-                Ok(()) => Fate::Reported,
-                Err(_) => Fate::Lost,
-            }
+            // What does not fit where it is read first waits with the others.
+            let is_reported = contradicts && CONTRADICTIONS.output::<ClaimEvent>(&event, 0).is_ok()
+                || EVENTS.output::<ClaimEvent>(&event, 0).is_ok();
+            if is_reported { Fate::Reported } else { Fate::Lost }
         }
 
         /// Whether the address is known to be somebody's at another port. Whoever floods must not hide that he lies.

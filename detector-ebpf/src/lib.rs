@@ -42,6 +42,10 @@ pub const PROGRAMS: [&str; 3] = [ARP_PROGRAM, IPV4_PROGRAM, GUARD_PROGRAM];
 /// The map of type ring buffer that carries one [`ClaimEvent`] per claim that says something new.
 pub const EVENTS: &str = "EVENTS";
 
+/// The map of type ring buffer that carries the same of claims that contradict a known owner, as far as they fit: they are
+/// read before [`EVENTS`], however much has gathered there.
+pub const CONTRADICTIONS: &str = "CONTRADICTIONS";
+
 /// The per-CPU array of [`TappedPort`], each at its [`slot`](TappedPort::slot). The agent puts an interface there before it
 /// attaches the tap, or, if another is there, into [`PORTS`]; of interfaces that are in neither nothing is counted and nothing
 /// reported.
@@ -76,6 +80,9 @@ pub const CONTRADICTIONS_LIMIT: Limit = Limit::new(100, 256);
 
 /// The size of [`EVENTS`] in bytes unless the agent sets another: about 100,000 claims.
 pub const RING_BYTES: u32 = 4 << 20;
+
+/// The size of [`CONTRADICTIONS`] in bytes: about 6,000 claims.
+pub const CONTRADICTIONS_BYTES: u32 = 256 << 10;
 
 /// The most interfaces that can be tapped at one time: eight full bridges (`BR_MAX_PORTS` in the kernel's
 /// `net/bridge/br_private.h` is 1024).

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use pnet::util::MacAddr;
 use serde_json::Value;
 
-use crate::{Bridge, Command, NamespaceId, host::Place, wire};
+use crate::{Bridge, Command, NamespaceId, Storm, Wire, host::Place, wire};
 
 /// A sandbox: its `eth0` is one end of a veth pair, the other is a port of the bridge; or a macvlan child of such an `eth0`.
 ///
@@ -173,6 +173,14 @@ impl Sandbox {
         self.inside(|| wire::send("eth0", frame))
     }
 
+    /// A way onto the wire that stays open, for whoever wants to send at a moment of their own.
+    ///
+    /// # Errors
+    /// If the sandbox is gone.
+    pub fn wire(&self) -> Result<Wire> {
+        self.inside(|| Wire::open("eth0"))
+    }
+
     /// Puts frames on the wire as fast as one socket can, and returns how many the kernel took. It is done when the
     /// iterator is: 200,000 frames take well under a second of one core.
     ///
@@ -180,6 +188,15 @@ impl Sandbox {
     /// If the sandbox is gone or the link is down.
     pub fn flood(&self, frames: impl IntoIterator<Item = Vec<u8>> + Send) -> Result<usize> {
         self.inside(|| wire::flood("eth0", frames))
+    }
+
+    /// Puts `count` frames on the wire as fast as one socket can: those in `frames`, from the first to the last, again and
+    /// again. Now and then `go_on` is asked whether to, and its error ends it.
+    ///
+    /// # Errors
+    /// Those of `go_on`, or if there is no frame, the sandbox is gone or the link is down.
+    pub fn storm(&self, frames: &[Vec<u8>], count: usize, go_on: impl Fn() -> Result<()> + Send) -> Result<Storm> {
+        self.inside(|| wire::storm("eth0", frames, count, go_on))
     }
 
     /// Removes the sandbox and waits until its port is gone from the bridge; a macvlan child leaves its parent's.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use pnet::{
     datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender},
     packet::{
@@ -236,6 +236,25 @@ impl Datagram {
     }
 }
 
+/// A sandbox's way onto the wire. It keeps the namespace alive.
+pub struct Wire {
+    sender: Box<dyn DataLinkSender>,
+}
+
+impl Wire {
+    pub(crate) fn open(interface: &str) -> Result<Self> {
+        Ok(Self { sender: open(interface, None)?.0 })
+    }
+
+    /// Sends a frame as it is. When this returns, the bridge has passed it on.
+    ///
+    /// # Errors
+    /// If the link is down.
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        put(&mut *self.sender, frame)
+    }
+}
+
 /// Puts frames on an interface of the calling thread's network namespace through one socket, and tells how many the kernel
 /// took. What it had no room for (a full queue) is not sent again.
 pub(crate) fn flood(interface: &str, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<usize> {
@@ -249,37 +268,65 @@ pub(crate) fn flood(interface: &str, frames: impl IntoIterator<Item = Vec<u8>>) 
             drop(bound);
             return Ok(taken);
         }
-        taken += put_all(&socket, &batch)?;
+        taken += as_messages(&batch, |messages| put_all(&socket, messages))?;
     }
 }
 
-/// Sends a batch, past the frames that the kernel refuses for want of room; tells how many it took.
-fn put_all(socket: &OwnedFd, batch: &[Vec<u8>]) -> Result<usize> {
-    let (mut rest, mut taken) = (batch, 0);
-    while !rest.is_empty() {
-        let step = match put_some(socket, rest) {
-            Ok(sent) => {
-                taken += sent;
-                sent
-            }
-            Err(Errno::NOBUFS) => 1,
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
-                0
-            }
-            Err(error) => return Err(error).context("the kernel does not send the frames"),
-        };
-        rest = rest.get(step..).unwrap_or_default();
-    }
-    Ok(taken)
+/// What came of sending frames as fast as one socket can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// How many the kernel took. What it had no room for (a full queue) is not sent again.
+    pub taken: usize,
+    /// From before the first system call until after the last.
+    pub time: Duration,
 }
 
-/// One system call for all of them; tells how many went.
-fn put_some(socket: &OwnedFd, frames: &[Vec<u8>]) -> rustix::io::Result<usize> {
+/// Puts `count` frames on an interface of the calling thread's network namespace through one socket: those in `frames`, from
+/// the first to the last, again and again. All that the kernel is handed is made before the first is sent. Now and then
+/// `go_on` is asked whether to.
+pub(crate) fn storm(
+    interface: &str,
+    frames: &[Vec<u8>],
+    count: usize,
+    go_on: impl Fn() -> Result<()>,
+) -> Result<Storm> {
+    ensure!(!frames.is_empty(), "a storm of no frames");
+    let socket = packet_socket()?;
+    let _bound = bind(interface, None, socket.try_clone()?)?;
+    as_messages(frames, |messages| {
+        let (began, mut sent, mut taken) = (Instant::now(), 0, 0);
+        while sent < count {
+            go_on()?;
+            for batch in messages.chunks_mut(BATCH) {
+                let rest = BATCH.min(count - sent).min(batch.len());
+                taken += put_all(&socket, batch.get_mut(..rest).unwrap_or_default())?;
+                sent += rest;
+            }
+        }
+        Ok(Storm { taken, time: began.elapsed() })
+    })
+}
+
+/// Frames in the form in which the kernel takes many at a time.
+fn as_messages<T>(frames: &[Vec<u8>], put: impl FnOnce(&mut [MMsgHdr<'_>]) -> T) -> T {
     let slices: Vec<_> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
     let mut controls: Vec<_> = frames.iter().map(|_| SendAncillaryBuffer::default()).collect();
     let messages = slices.iter().zip(&mut controls).map(|(slice, control)| MMsgHdr::new(slice, control));
-    sendmmsg(socket, &mut messages.collect::<Vec<_>>(), SendFlags::empty())
+    put(&mut messages.collect::<Vec<_>>())
+}
+
+/// Sends a batch, past the frames that the kernel refuses for want of room; tells how many it took.
+fn put_all(socket: &OwnedFd, batch: &mut [MMsgHdr<'_>]) -> Result<usize> {
+    let (mut done, mut taken) = (0, 0);
+    while let Some(rest) = batch.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match sendmmsg(socket, rest, SendFlags::empty()) {
+            Ok(sent) => (done, taken) = (done + sent, taken + sent),
+            Err(Errno::NOBUFS) => done += 1,
+            Err(Errno::AGAIN) => drop(poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?),
+            Err(error) => return Err(error).context("the kernel does not send the frames"),
+        }
+    }
+    Ok(taken)
 }
 
 /// Puts one frame on an interface of the calling thread's network namespace.

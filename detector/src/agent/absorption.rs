@@ -2,6 +2,7 @@
 
 use super::{clock, run::Agent};
 use crate::{
+    capture::CaptureError,
     engine::{Input, KnownClaim},
     net::IfIndex,
     time::Span,
@@ -28,16 +29,29 @@ impl Agent {
         }
     }
 
-    /// Tells the engine what the tap has absorbed, unless that was done lately.
+    /// Tells the engine all that the tap has absorbed, unless that was done lately.
     pub(super) fn hear(&mut self, lately: Span) {
+        self.begin_to_hear(lately);
+        while self.known.is_being_read() {
+            self.hear_some();
+        }
+    }
+
+    /// Begins to tell the engine what the tap has absorbed, unless that was done lately.
+    pub(super) fn begin_to_hear(&mut self, lately: Span) {
         let now = clock::now();
         if now.since(self.heard_at) < lately {
             return;
         }
         self.heard_at = now;
-        let Self { known, engine, .. } = self;
-        if let Err(error) = known.tell(now, |heard| engine.handle(Input::Heard(heard), now)) {
-            tracing::warn!(event = "not_heard", "it is not known who was heard lately: {error}");
+        self.known.begin_to_read(now).unwrap_or_else(|error| not_heard(&error));
+    }
+
+    /// Tells the engine some of it: all at once would keep the loop from everything else.
+    pub(super) fn hear_some(&mut self) {
+        match self.known.read_some() {
+            Ok(heard) => self.tell(Input::Heard(heard.unwrap_or_default())),
+            Err(error) => not_heard(&error),
         }
     }
 
@@ -45,4 +59,8 @@ impl Agent {
         let of_port = self.ports.get(&port).map(|port| port.bridge);
         of_port.or_else(|| self.bridge_name(port).map(|_| port))
     }
+}
+
+fn not_heard(error: &CaptureError) {
+    tracing::warn!(event = "not_heard", "it is not known who was heard lately: {error}");
 }

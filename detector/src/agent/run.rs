@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    future::Future,
+    future::{Future, ready},
     sync::Arc,
     time::Duration,
 };
@@ -279,9 +279,10 @@ impl Agent {
                 }
                 _ = again.tick() => {
                     self.look_again();
-                    self.hear(HEAR_EVERY);
+                    self.begin_to_hear(HEAR_EVERY);
                     self.tell_draining();
                 }
+                () = ready(()), if self.known.is_being_read() => self.hear_some(),
                 martian = next_martian(&mut sources.martians) => match martian {
                     Ok(martian) => self.martian(martian),
                     Err(error) => {

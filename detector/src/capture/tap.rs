@@ -12,8 +12,8 @@ use aya::{
     sys::{is_map_supported, is_program_supported},
 };
 use detector_ebpf::{
-    ARP_PROGRAM, EDITION, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS, QUARANTINE,
-    RING_BYTES, TapCounters,
+    ARP_PROGRAM, CONTRADICTIONS, EDITION, EVENTS, GUARD_PROGRAM, IPV4_PROGRAM, KNOWN, Limit, NEWS_LIMIT, OWNERS,
+    QUARANTINE, RING_BYTES, TapCounters,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::task::AbortHandle;
@@ -125,8 +125,8 @@ impl Tap {
         for name in [ARP_PROGRAM, GUARD_PROGRAM].into_iter().chain(watch_ipv4.then_some(IPV4_PROGRAM)) {
             program(&mut ebpf, name).and_then(SchedClassifier::load).map_err(CaptureError::load)?;
         }
-        let ring = take_map(&mut ebpf, EVENTS).map_err(CaptureError::load)?;
-        let claims = Claims::of_ring(ring).map_err(CaptureError::Wait)?;
+        let mut ring = |name| take_map(&mut ebpf, name).map_err(CaptureError::load);
+        let claims = Claims::of_rings(ring(CONTRADICTIONS)?, ring(EVENTS)?).map_err(CaptureError::Wait)?;
         let known = known_maps(&mut ebpf).and_then(Known::new).map_err(CaptureError::load)?;
         let mut quarantine = take_map(&mut ebpf, QUARANTINE).and_then(Quarantine::new).map_err(CaptureError::load)?;
         let guarded = take_over(&mut quarantine, vault.as_ref())?;

@@ -15,8 +15,8 @@ use crate::{
 /// How many addresses a port may claim on the wire unless an operator says otherwise.
 pub(super) const CLAIMS_PER_PORT: usize = 1024;
 /// How many bindings there may be in all before a port may claim no more than [`FAIR_SHARE`]: what a bridge full of ports
-/// needs, many times over.
-const ENOUGH: usize = 64 * 1024;
+/// needs, many times over, and all that the tap can absorb.
+const ENOUGH: usize = 128 * 1024;
 /// What every port may claim, however much others do.
 const FAIR_SHARE: usize = 64;
 

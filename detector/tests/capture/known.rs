@@ -85,12 +85,13 @@ fn whatever_differs_is_news() {
         assert_eq!(
             heard,
             [
+                // Said last, and read first, since it contradicts.
+                (KnownClaim { port: other, ..claim }, ALICE),
                 (KnownClaim { mac: BOB, ..claim }, BOB),
                 (KnownClaim { address: GATEWAY, ..claim }, ALICE),
                 (KnownClaim { tag: VlanId::new(7), ..claim }, ALICE),
                 (claim, ALICE),
                 (claim, BOB),
-                (KnownClaim { port: other, ..claim }, ALICE),
             ]
         );
         assert_eq!(done(&tap, port, 6).await, (5, 1));

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod cpu;
+mod flood;
 mod heal;
 mod latency;
 mod machine;
@@ -83,6 +84,11 @@ enum What {
     /// Every round begins with fresh copies of books that hold 0 to 60,000 leases. Rounds go through all rows in turn, so
     /// that what else the machine does meets all of them alike; a ratio is the median of the rounds' ratios.
     Allocator,
+    /// A million ARP frames at full speed from one port: what they cost whoever watches, and what is still seen
+    ///
+    /// One claim again and again, and 65,536 in turn, on a bridge with eight ports; watched by nobody, by dupip with its rate
+    /// guard on and off, and by each of the others. Then once more, while another port shows duplicates.
+    Flood,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -188,6 +194,7 @@ impl What {
             Self::Tap => tap::measure(bench),
             Self::Heal => heal::measure(bench),
             Self::Allocator => allocator::measure(bench),
+            Self::Flood => flood::measure(bench),
         }
     }
 }

@@ -9,15 +9,18 @@ use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
 use detector_ebpf::{Edition, KnownKey, KnownUse, OwnedKey};
 
 use self::{epochs::Epochs, index::Index};
-use super::{CaptureError, bpf};
+use super::{
+    CaptureError,
+    bpf::{self, Cursor},
+};
 use crate::{
     engine::{Heard, KnownClaim},
     net::{IfIndex, Mac, VlanId},
     time::{Span, Timestamp},
 };
 
-/// Entries that are read with one system call.
-const BATCH: usize = 4096;
+/// Entries that are read with one system call: what becomes of so many is known within a fraction of a millisecond.
+const BATCH: usize = 512;
 
 /// A program that was just noting a claim while the map was read may have noted it too late, with a time before: what is
 /// that old is told once more.
@@ -34,6 +37,13 @@ pub struct Known {
     /// How many claims were removed from what the kernel has.
     removals: u32,
     read_at: Timestamp,
+    reading: Option<Reading>,
+}
+
+/// How far the map has been read.
+struct Reading {
+    began: Timestamp,
+    cursor: Option<Cursor>,
 }
 
 /// The maps of the program.
@@ -50,7 +60,7 @@ impl Known {
     /// Nothing is known, and nothing will be.
     pub(super) fn nothing() -> Self {
         let (index, epochs) = (Index::default(), Epochs::default());
-        Self { kernel: None, index, epochs, removals: 0, read_at: Timestamp::default() }
+        Self { kernel: None, index, epochs, removals: 0, read_at: Timestamp::default(), reading: None }
     }
 
     pub(super) fn new(kernel: KnownMaps) -> Result<Self, MapError> {
@@ -112,37 +122,61 @@ impl Known {
         self.index.of_port(port).iter().try_for_each(|claim| self.forget(claim))
     }
 
-    /// Which claims were made again since this was last asked, all at once; see [`tell`](Self::tell).
+    /// Which claims were made again since this was last asked, all at once; see [`begin_to_read`](Self::begin_to_read).
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn read(&mut self, now: Timestamp) -> Result<Vec<Heard>, CaptureError> {
+        self.begin_to_read(now)?;
         let mut all = Vec::new();
-        self.tell(now, |heard| all.extend(heard))?;
+        while let Some(some) = self.read_some()? {
+            all.extend(some);
+        }
         Ok(all)
     }
 
-    /// Tells which claims were made again since this was last asked, some at a time, since there may be many; what was made
-    /// just before that may be told once more. Begins a new epoch.
+    /// Begins to read which claims were made again since this was last called; what was made just before that may be told
+    /// once more. Begins a new epoch. A reading that is under way begins anew.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn tell(&mut self, now: Timestamp, mut tell: impl FnMut(Vec<Heard>)) -> Result<(), CaptureError> {
-        if self.is_empty() {
+    pub fn begin_to_read(&mut self, now: Timestamp) -> Result<(), CaptureError> {
+        if self.kernel.is_none() || self.is_empty() {
             return Ok(());
         }
         self.epochs.advance(now);
         self.publish().map_err(|source| CaptureError::Known { source })?;
-        let Some(kernel) = &self.kernel else { return Ok(()) };
+        self.reading = Some(Reading { began: now, cursor: None });
+        Ok(())
+    }
+
+    /// Some of them, since there may be many; `None` when all are read, or nobody has begun to.
+    ///
+    /// # Errors
+    /// The kernel refuses, and the reading ends.
+    pub fn read_some(&mut self) -> Result<Option<Vec<Heard>>, CaptureError> {
+        let (Some(kernel), Some(Reading { began, cursor })) = (&self.kernel, self.reading.take()) else {
+            return Ok(None);
+        };
         let (epochs, since) = (&self.epochs, self.read_at - OVERLAP);
         let is_news = |noted: &KnownUse| noted.last_arp > since.as_nanos() || epochs.is_recent(noted.epoch);
-        let read = kernel.for_each_batch(|entries| {
+        let mut heard = Vec::new();
+        let read = kernel.read_batch(cursor, |entries| {
             let news = entries.filter(|(_, noted)| is_news(noted));
-            tell(news.filter_map(|(key, noted)| heard_of(&key, &noted, epochs, now)).collect());
+            heard.extend(news.filter_map(|(key, noted)| heard_of(&key, &noted, epochs, began)));
         });
-        read.map_err(|error| CaptureError::Known { source: MapError::IoError(error) })?;
-        self.read_at = now;
-        Ok(())
+        let next = read.map_err(|error| CaptureError::Known { source: MapError::IoError(error) })?;
+        match next {
+            Some(_) => self.reading = Some(Reading { began, cursor: next }),
+            None => self.read_at = began,
+        }
+        Ok(Some(heard))
+    }
+
+    /// Whether there is more to read.
+    #[must_use]
+    pub const fn is_being_read(&self) -> bool {
+        self.reading.is_some()
     }
 
     /// Has the tap go by the current edition.
@@ -168,19 +202,16 @@ impl KnownMaps {
         }
     }
 
-    fn for_each_batch(&self, mut tell: impl FnMut(&mut dyn Iterator<Item = (KnownKey, KnownUse)>)) -> io::Result<()> {
+    fn read_batch(
+        &self,
+        cursor: Option<Cursor>,
+        tell: impl FnOnce(&mut dyn Iterator<Item = (KnownKey, KnownUse)>),
+    ) -> io::Result<Option<Cursor>> {
         let (mut keys, mut values) = (vec![[0; _]; BATCH], vec![[0; _]; BATCH]);
-        let mut cursor = None;
-        loop {
-            let map = self.claims.map().fd().as_fd();
-            let (count, next) = bpf::map_lookup_batch(map, cursor, &mut keys, &mut values)?;
-            let entries = keys.iter().zip(&values).take(count);
-            tell(&mut entries.map(|(key, value)| (KnownKey::from_bytes(*key), KnownUse::from_words(*value))));
-            match next {
-                Some(next) => cursor = Some(next),
-                None => return Ok(()),
-            }
-        }
+        let (count, next) = bpf::map_lookup_batch(self.claims.map().fd().as_fd(), cursor, &mut keys, &mut values)?;
+        let entries = keys.iter().zip(&values).take(count);
+        tell(&mut entries.map(|(key, value)| (KnownKey::from_bytes(*key), KnownUse::from_words(*value))));
+        Ok(next)
     }
 }
 

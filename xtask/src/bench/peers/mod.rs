@@ -9,7 +9,7 @@ mod usage;
 use std::{collections::HashMap, env, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Bridge, Command, Process, Runner, wait_until};
+use lab::{Bridge, Command, Process, Runner, Stream, wait_until};
 
 pub(super) use heard::Heard;
 pub(super) use usage::Usage;
@@ -136,16 +136,18 @@ impl Running {
         command: Command,
         named: impl FnMut(&str) -> Option<Ipv4Addr> + Send + 'static,
     ) -> Result<Self> {
-        let (process, lines) = command.spawn_piped()?;
-        let heard = Heard::default();
-        // It ends with the program's last line, and whoever waits for that asks the process.
-        drop(heard.listen(lines, named));
-        Ok(Self { process, heard })
+        let (process, lines) = command.spawn_piped(Stream::Output)?;
+        Ok(Self { process, heard: Heard::of(lines, named) })
     }
 
     /// What it has named.
     pub(super) fn heard(&self) -> &Heard {
         &self.heard
+    }
+
+    /// Its process id, as the machine counts.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// What it has used so far, together with its children.
@@ -277,7 +279,7 @@ mod tests {
     fn of_what_addrwatch_prints_a_second_station_is_a_duplicate() {
         let lines = ["1", "2"].map(|end| format!("1764173144 rt0 0 02:00:00:02:00:3{end} 10.8.3.49 ARP_REQ"));
         let [one, two] = [&*lines[0], &*lines[1]];
-        assert_eq!(found(Peer::Addrwatch, &[one, one]), []);
+        assert!(found(Peer::Addrwatch, &[one, one]).is_empty());
         assert_eq!(found(Peer::Addrwatch, &[one, two]), [Ipv4Addr::new(10, 8, 3, 49)]);
     }
 }
