@@ -60,4 +60,4 @@ pub use tcp::{Again, Conversation, Echo};
 pub use terminal::Terminal;
 pub use vrrp::{Keepalived, Vrrp};
 pub use wait::wait_until;
-pub use wire::{Arp, Datagram, Tag, tagged, vlan};
+pub use wire::{Arp, Datagram, Tag, Talker, tagged, vlan};

@@ -282,6 +282,24 @@ fn put_some(socket: &OwnedFd, frames: &[Vec<u8>]) -> rustix::io::Result<usize> {
     sendmmsg(socket, &mut messages.collect::<Vec<_>>(), SendFlags::empty())
 }
 
+/// An open way to an interface: whoever is to talk at a certain moment has no time to open one.
+pub struct Talker(Box<dyn DataLinkSender>);
+
+impl Talker {
+    /// To an interface of the calling thread's network namespace, and for good.
+    pub(crate) fn open(interface: &str) -> Result<Self> {
+        open(interface, None).map(|(sender, _)| Self(sender))
+    }
+
+    /// Puts a frame on the wire as it is, whatever it says.
+    ///
+    /// # Errors
+    /// If the sandbox is gone or the link is down.
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        put(&mut *self.0, frame)
+    }
+}
+
 /// Puts one frame on an interface of the calling thread's network namespace.
 pub(crate) fn send(interface: &str, frame: &[u8]) -> Result<()> {
     let (mut sender, _) = open(interface, None)?;

@@ -5,6 +5,7 @@ mod heal;
 mod machine;
 mod report;
 mod samples;
+mod scale;
 mod scratch;
 
 use std::{
@@ -71,6 +72,11 @@ enum What {
     /// Every round begins with fresh copies of books that hold 0 to 60,000 leases. Rounds go through all rows in turn, so
     /// that what else the machine does meets all of them alike; a ratio is the median of the rounds' ratios.
     Allocator,
+    /// Many ports and many addresses: the agent at 10, 100 and 1,000 ports with 65,536 bindings
+    ///
+    /// A lab for each, with an agent as it is shipped, in observe mode: how long it takes to be ready, to watch a new port and
+    /// to tell its table and its metrics, and what memory and processor it takes while nothing happens.
+    Scale,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -174,6 +180,7 @@ impl What {
             Self::All => Ok(Vec::new()),
             Self::Heal => heal::measure(bench),
             Self::Allocator => allocator::measure(bench),
+            Self::Scale => scale::measure(bench),
         }
     }
 }
