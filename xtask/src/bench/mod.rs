@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast it is, beside the limit and beside others, in one run.
 
 mod allocator;
+mod cpu;
 mod heal;
 mod machine;
 mod report;

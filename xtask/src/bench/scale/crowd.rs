@@ -1,7 +1,6 @@
 //! A bridge with many ports, an agent that watches it, and many addresses in use behind them.
 
 use std::{
-    fs,
     net::Ipv4Addr,
     thread::sleep,
     time::{Duration, Instant},
@@ -106,17 +105,6 @@ impl Crowd {
             }
         }
         bail!("{} bindings of {BINDINGS}", bindings(&self.agent)?)
-    }
-
-    /// What the agent has in memory, in bytes.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub(super) fn memory(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process without memory")?;
-        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kibibytes * 1024.0)
     }
 
     /// `dupip table -o json`: how long it takes, and how long it is.

@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use super::{
     Bench,
+    cpu::Resident,
     report::{Column, Line, Ratio, Section, Target, Unit, Wanted},
     samples::Samples,
 };
@@ -94,7 +95,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let idles = idle::measure(bench, &crowds, idle)?;
     let mut measured = Vec::new();
     for ((crowd, idle), (watched, table, metrics)) in crowds.into_iter().zip(idles).zip(asked) {
-        let memory = crowd.memory()? / MEBIBYTE;
+        let memory = Resident::of(crowd.agent.pid())?.now as f64 / MEBIBYTE;
         measured.push(Measured { ports: crowd.ports, ready: crowd.ready, memory, idle: 100.0 * idle, watched, table, metrics });
     }
     let about = vec![
