@@ -215,7 +215,9 @@ impl Work {
     fn count(&mut self) {
         let mut news = Vec::new();
         for (interface, Listening { bridge, before, .. }) in &mut self.counted {
-            if let Some(now) = self.listener.counters(*interface) {
+            let counted = self.listener.counters(*interface);
+            // Of a thousand ports most were silent for a second.
+            if let Some(now) = counted.filter(|now| now != before) {
                 news.push((*interface, *bridge, now.since(before)));
                 *before = now;
             }
