@@ -60,8 +60,7 @@ impl Crowd {
         let mut ready = Samples::default();
         for _ in 1..starts {
             bench.scratch.go_on()?;
-            // The kernel takes its taps away as well as it would itself.
-            start(&dupip, &mut ready)?.kill9()?;
+            start(&dupip, &mut ready)?.terminate()?;
         }
         let agent = start(&dupip, &mut ready)?;
         Ok(Self { ports, bridge, sandboxes, ready, agent })
@@ -95,7 +94,10 @@ impl Crowd {
                 for (sandbox, mac, addresses) in &claimants {
                     let some = addresses.iter().skip(from).take(AT_A_TIME);
                     // Told to the host alone, so that it costs the others nothing.
-                    sandbox.flood(some.map(|address| Arp::reply(*mac, *address, gateway_mac, gateway).frame()).collect::<Vec<_>>())?;
+                    sandbox.flood(
+                        some.map(|address| Arp::reply(*mac, *address, gateway_mac, gateway).frame())
+                            .collect::<Vec<_>>(),
+                    )?;
                 }
                 sleep(PAUSE.saturating_sub(began.elapsed()));
             }

@@ -10,10 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Agent, Arp, Bridge, MacAddr, Sandbox, Talker};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::LinkAttribute,
-};
+use netlink_packet_route::{RouteNetlinkMessage, link::LinkAttribute};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use serde_json::{Value, from_str};
 
@@ -173,4 +170,24 @@ fn wait_for_ports(agent: &mut Agent, ports: usize) -> Result<()> {
         let count = agent.metric(series)?.context("no dupip_ports")?;
         Ok((format!("{count:.0}") == wanted).then_some(()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_of_a_new_port() {
+        let bridge = lab::Runner::new().unwrap().bridge("rt0", "10.8.64.1/24").unwrap();
+        let runner = bridge.runner();
+        runner.run(["ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]).unwrap();
+        let links = runner.inside(Links::open).unwrap();
+        runner.run(["ip", "link", "set", "veth0", "up"]).unwrap();
+        let is_port = |name| move |datagram: &Vec<u8>| says_port(datagram, name);
+        let told = || std::iter::from_fn(|| links.next().unwrap()).collect::<Vec<_>>();
+        assert!(!told().iter().any(is_port("veth0")));
+        bridge.plug("veth0").unwrap();
+        let told = told();
+        assert!(told.iter().any(is_port("veth0")) && !told.iter().any(is_port("veth1")));
+    }
 }
