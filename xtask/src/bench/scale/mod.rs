@@ -28,7 +28,7 @@ const NEW_PORTS: usize = 100;
 const IDLE: Duration = Duration::from_secs(60);
 const STARTS_QUICK: usize = 2;
 const NEW_PORTS_QUICK: usize = 20;
-const IDLE_QUICK: Duration = Duration::from_secs(10);
+const IDLE_QUICK: Duration = Duration::from_secs(20);
 const ANSWERS: usize = 5;
 
 /// A station that is known only from the wire is asked when it was silent for so long: what an agent takes while nothing
