@@ -59,6 +59,7 @@ impl Agent {
             Action::DestroySockets { id, port, address } => self.destroy_sockets(id, port, address),
             Action::Announce { id, domain, address, mac, port } => self.announce(id, domain, address, (mac, port)),
             Action::Probe { domain, addresses } => self.probe(domain, addresses, PAUSE),
+            Action::Poll { domain, address, mac } => self.poll(domain, address, mac),
             Action::Sweep { domain, seen } => self.plan_sweep(domain, seen),
             Action::IgnoreIpv4 { port } => self.ignore_ipv4(port),
             Action::Absorb(known) => self.absorb(&known),
@@ -150,6 +151,15 @@ impl Agent {
                 tokio::time::sleep(pause).await;
             }
         });
+    }
+
+    /// Asks one station. That the bridge does not know where it is costs no more than a broadcast.
+    fn poll(&self, domain: Domain, address: Ipv4Addr, mac: Mac) {
+        let Some(bridge) = self.bridge(domain) else { return };
+        let frame = ArpPacket::probe(bridge.mac, address).frame_to(mac, domain.vlan);
+        if let Err(error) = self.sender.send(bridge.index, &frame) {
+            tracing::debug!(event = "probe_failed", %domain, "{error}");
+        }
     }
 
     fn bridge(&self, domain: Domain) -> Option<Bridge> {

@@ -2,8 +2,11 @@
 //! until no CPU runs the old set of programs any more), and the loop has claims to read meanwhile.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, mpsc},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        mpsc::{self, TryRecvError},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -16,6 +19,10 @@ use crate::{
     net::{BridgeName, ClaimKind, IfIndex},
     telemetry::{Feature, Telemetry, with_causes},
 };
+
+/// How many orders wait when taps are put in place for the time being first, and settled when there is nothing else to do: at
+/// the start on a bridge with many ports.
+const MANY: usize = 4;
 
 /// What the tapper is told to do, in this order.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +59,8 @@ impl Tapper {
             counted: BTreeMap::new(),
             deaf: BTreeMap::new(),
             unguarded: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            unsettled: BTreeSet::new(),
             asked: false,
         };
         let thread = thread::Builder::new().name("dupip-tapper".to_owned()).spawn(move || work.run(&received))?;
@@ -81,6 +90,10 @@ struct Work {
     deaf: BTreeMap<IfIndex, (Post, BridgeName)>,
     /// Where it should guard, or no longer, and could not be made to.
     unguarded: BTreeMap<IfIndex, bool>,
+    /// Orders that have come and were not worked on yet.
+    waiting: VecDeque<Order>,
+    /// Where the tap is in place for the time being.
+    unsettled: BTreeSet<IfIndex>,
     /// Whether somebody waits to be told that every tap is in place.
     asked: bool,
 }
@@ -96,7 +109,7 @@ struct Listening {
 
 impl Work {
     fn run(mut self, orders: &mpsc::Receiver<Order>) {
-        for order in orders {
+        while let Some(order) = self.next(orders) {
             match order {
                 Order::Attach(interface, post, bridge) => self.attach(interface, post, bridge),
                 Order::Detach(interface) => self.detach(interface),
@@ -108,6 +121,34 @@ impl Work {
                 Order::Tell => self.asked = true,
             }
             self.tell_if_complete();
+        }
+    }
+
+    /// The next order; taps are settled while there is none. `None` if there will be none.
+    fn next(&mut self, orders: &mpsc::Receiver<Order>) -> Option<Order> {
+        loop {
+            let is_over = loop {
+                match orders.try_recv() {
+                    Ok(order) => self.waiting.push_back(order),
+                    Err(error) => break error == TryRecvError::Disconnected,
+                }
+            };
+            match self.waiting.pop_front() {
+                Some(order) => return Some(order),
+                None if is_over => return None,
+                None => {}
+            }
+            match self.unsettled.pop_first() {
+                Some(interface) => self.settle(interface),
+                None => return orders.recv().ok(),
+            }
+        }
+    }
+
+    /// A tap that cannot be settled listens all the same.
+    fn settle(&mut self, interface: IfIndex) {
+        if let Err(error) = self.listener.settle(interface) {
+            tracing::debug!(event = "not_settled", %interface, "{}", with_causes(&error));
         }
     }
 
@@ -176,7 +217,13 @@ impl Work {
     }
 
     fn listen(&mut self, interface: IfIndex, post: Post, bridge: BridgeName) {
-        match self.listener.attach(interface, post) {
+        let attached = if self.waiting.len() < MANY {
+            self.listener.attach(interface, post)
+        } else {
+            self.unsettled.insert(interface);
+            self.listener.attach_at_once(interface, post)
+        };
+        match attached {
             Ok(()) => {
                 self.not_deaf(interface);
                 self.counted.insert(interface, Listening { post, bridge, before: TapCounters::default() });
@@ -199,6 +246,7 @@ impl Work {
 
     fn detach(&mut self, interface: IfIndex) {
         self.not_deaf(interface);
+        self.unsettled.remove(&interface);
         let Some(Listening { bridge, before, .. }) = self.counted.remove(&interface) else { return };
         match self.listener.detach(interface) {
             Ok(last) => self.tell_counted(interface, bridge, &last.unwrap_or(before).since(&before)),
@@ -215,7 +263,9 @@ impl Work {
     fn count(&mut self) {
         let mut news = Vec::new();
         for (interface, Listening { bridge, before, .. }) in &mut self.counted {
-            if let Some(now) = self.listener.counters(*interface) {
+            let counted = self.listener.counters(*interface);
+            // Of a thousand ports most were silent for a second.
+            if let Some(now) = counted.filter(|now| now != before) {
                 news.push((*interface, *bridge, now.since(before)));
                 *before = now;
             }

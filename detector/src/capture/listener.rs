@@ -74,6 +74,29 @@ impl Listener {
         }
     }
 
+    /// Listens at `port` too, which is one of very many, as [`Tap::attach_at_once`] does. [`settle`](Self::settle) is due
+    /// afterwards.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_at_once(&mut self, port: IfIndex, post: Post) -> Result<(), CaptureError> {
+        match self {
+            Self::Tap(tap) => tap.attach_at_once(port, post),
+            Self::Ear(ear) => ear.attach(port, post),
+        }
+    }
+
+    /// Puts what belongs there in place of what listens at `port` for the time being, as [`Tap::settle`] does.
+    ///
+    /// # Errors
+    /// As [`Tap::settle`].
+    pub fn settle(&mut self, port: IfIndex) -> Result<(), CaptureError> {
+        match self {
+            Self::Tap(tap) => tap.settle(port),
+            Self::Ear(_) => Ok(()),
+        }
+    }
+
     /// Listens for what `post` says from now on where it listens already, as [`Tap::switch`] does; an [`Ear`] has to be
     /// attached anew.
     ///

@@ -149,6 +149,41 @@ impl Tap {
     /// # Errors
     /// The interface is gone, or the kernel refuses. The tap does not listen there then.
     pub fn attach(&mut self, port: IfIndex, post: Post) -> Result<(), CaptureError> {
+        self.attach_by(self.hook, port, post)
+    }
+
+    /// As [`attach`](Self::attach), for one of very many interfaces. A TCX link has the kernel wait until no CPU runs the old
+    /// set of programs any more, some ten milliseconds for each; a filter of the clsact discipline listens within one. Where
+    /// there can be one it is put there first, and [`settle`](Self::settle) puts the link in its place.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_at_once(&mut self, port: IfIndex, post: Post) -> Result<(), CaptureError> {
+        let is_kept = self.vault.as_ref().is_some_and(|vault| vault.link(port).is_some());
+        if is_kept || self.attach_by(Hook::Clsact, port, post).is_err() {
+            return self.attach(port, post);
+        }
+        Ok(())
+    }
+
+    /// Puts what belongs there in place of what [`attach_at_once`](Self::attach_at_once) has put at `port`. No frame passes
+    /// unheard; those that come in until the filter is gone are heard twice. Does nothing where the tap is settled.
+    ///
+    /// # Errors
+    /// The kernel refuses, and the filter stays.
+    pub fn settle(&mut self, port: IfIndex) -> Result<(), CaptureError> {
+        let is_unsettled = |listening: &&mut Listening| self.hook == Hook::Tcx && listening.attached.link().is_none();
+        let Some(listening) = self.listening.get_mut(&port).filter(is_unsettled) else { return Ok(()) };
+        let post = listening.post;
+        let interface =
+            name_of(port).map_err(|errno| CaptureError::attach(port.to_string(), io::Error::from(errno)))?;
+        let program = program(&mut self.ebpf, post.program(self.guarded.contains(&port)));
+        let attached = program.and_then(|program| self.hook.attach(program, (port, &interface), post.side, None));
+        listening.attached = attached.map_err(|error| CaptureError::attach(interface, error))?;
+        self.keep(port)
+    }
+
+    fn attach_by(&mut self, hook: Hook, port: IfIndex, post: Post) -> Result<(), CaptureError> {
         self.detach(port)?;
         let post = Post { watch_ipv4: post.watch_ipv4 && self.watch_ipv4, ..post };
         let interface =
@@ -157,7 +192,7 @@ impl Tap {
         zero.map_err(|source| CaptureError::Count { interface: interface.clone(), source })?;
         let kept = self.vault.as_ref().and_then(|vault| vault.link(port));
         let program = program(&mut self.ebpf, post.program(self.guarded.contains(&port)));
-        let attached = program.and_then(|program| self.hook.attach(program, (port, &interface), post.side, kept));
+        let attached = program.and_then(|program| hook.attach(program, (port, &interface), post.side, kept));
         match attached {
             Ok(attached) => {
                 self.listening.insert(port, Listening { attached, post, is_kept: false });

@@ -45,8 +45,6 @@ pub struct Binding {
     pub(super) absorbed: Option<Absorbed>,
     /// Probes sent since it last spoke.
     pub(super) unanswered: u8,
-    /// Whether it waits for its turn to be asked.
-    pub(super) queued: bool,
 }
 
 /// How the tap absorbs a claim.
@@ -71,7 +69,6 @@ impl Binding {
             told: None,
             absorbed: None,
             unanswered: 0,
-            queued: false,
         }
     }
 
@@ -167,6 +164,20 @@ impl Bindings {
     pub(super) fn after(&self, key: Option<Key>) -> impl Iterator<Item = (Key, Station, &Binding)> {
         let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded((key, Station::LAST)));
         self.all.range((from, Bound::Unbounded)).map(|((key, station), binding)| (*key, *station, binding))
+    }
+
+    /// All that come after one of them, or all there are.
+    pub(super) fn behind(&self, last: Option<(Key, Station)>) -> impl Iterator<Item = (Key, Station, &Binding)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.all.range((from, Bound::Unbounded)).map(|((key, station), binding)| (*key, *station, binding))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// The addresses in use in the domain by others than a port.

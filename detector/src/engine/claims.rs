@@ -230,7 +230,7 @@ impl Engine {
         };
         binding.last_seen = binding.last_seen.max(at);
         binding.evidence = evidence;
-        (binding.unanswered, binding.queued) = (0, false);
+        binding.unanswered = 0;
         binding.hits += u64::from(evidence.is_arp());
         match evidence {
             Evidence::Configured => binding.configured = true,

@@ -3,7 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Engine, bindings::Key, output::Action, timers::Timer};
+use super::{
+    Engine,
+    bindings::{Binding, Key},
+    output::Action,
+    timers::Timer,
+};
 use crate::{
     net::{Domain, Station},
     time::{Span, Timestamp},
@@ -17,9 +22,28 @@ const FRESH: Span = Span::from_secs(1);
 const PROBE_WAIT: Span = Span::from_millis(200);
 /// How many probes must go unanswered: one alone may be lost.
 const PROBES: u8 = 3;
-/// The time between two stations that are asked because they were silent: a flood of claims that nobody ever makes again
-/// must not become a flood of questions.
-const TURN: Span = Span::from_millis(2);
+/// How long it may take until it is known that a station has answered whose word the tap absorbs: longer than it takes until
+/// what is absorbed is read.
+const HEARD_OF: Span = Span::from_secs(20);
+/// The time between two looks at some of the bindings, whether any was silent.
+const TURN: Span = Span::from_millis(100);
+/// The time between two rounds that are one turn each.
+const SHORT_ROUND: Span = Span::from_secs(1);
+/// How many bindings are looked at in one turn, at least. All of them are within [`SILENCE`].
+const LOOKS: usize = 64;
+/// In how many turns all of them are looked at, at most.
+const TURNS: usize = 600;
+/// How many stations are asked in one turn, at most: a flood of claims that nobody ever makes again must not become a flood
+/// of questions.
+const POLLS: usize = 25;
+
+/// What is known only from the wire is looked through round by round, some of it at a time: a timer for each of very many
+/// bindings would take far more room and time.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// What was looked at last.
+    last: Option<(Key, Station)>,
+}
 
 impl Engine {
     /// How recently a station must have spoken to count as alive beside another. Where nobody can be asked, being silent
@@ -34,12 +58,38 @@ impl Engine {
         self.actions.push_back(Action::Probe { domain, addresses });
     }
 
-    /// Sees to it that the station is asked when it has been silent. It may speak often, so its timer is not moved each
-    /// time: when it is due, it is looked whether it should be.
+    /// Sees to it that the station is asked when it has been silent.
     pub(super) fn watch_liveness(&mut self, key: Key, station: Station, now: Timestamp) {
         let configured = self.bindings.get(key, station).is_none_or(|binding| binding.configured);
         if !configured {
-            self.timers.set_first(Timer::Liveness(key.0, key.1, station), now + SILENCE);
+            self.timers.set_first(Timer::Round, now + SILENCE);
+        }
+    }
+
+    /// Looks at some more of the bindings, and asks those that were silent for long. Each of them alone is asked, so that it
+    /// costs the others on the bridge nothing, and the tap goes on to absorb what it says: that it answered is heard of.
+    pub(super) fn next_in_round(&mut self, now: Timestamp) {
+        let looks = LOOKS.max(self.bindings.len() / TURNS + 1);
+        let (mut polled, mut looked) = (Vec::new(), 0);
+        let mut rest = self.bindings.behind(self.round.last).take(looks);
+        while let Some((key, station, binding)) = rest.next().filter(|_| polled.len() < POLLS) {
+            self.round.last = Some((key, station));
+            looked += 1;
+            let is_due = !binding.configured && binding.unanswered == 0 && binding.last_seen + SILENCE <= now;
+            if is_due && self.timers.due(Timer::Liveness(key.0, key.1, station)).is_none() {
+                polled.push((key, station));
+            }
+        }
+        if looked < looks && polled.len() < POLLS {
+            self.round.last = None;
+        }
+        for ((domain, address), station) in polled {
+            self.timers.set(Timer::Liveness(domain, address, station), now + HEARD_OF);
+            self.actions.push_back(Action::Poll { domain, address, mac: station.mac });
+        }
+        if !self.bindings.is_empty() {
+            let is_short = self.bindings.len() <= LOOKS;
+            self.timers.set(Timer::Round, now + if is_short { SHORT_ROUND } else { TURN });
         }
     }
 
@@ -54,18 +104,10 @@ impl Engine {
         }
     }
 
-    /// A station has been silent for long: it is asked when its turn comes.
+    /// A station that was asked has had the time to answer. Only now it is asked aloud, and its next word reported.
     pub(super) fn silent(&mut self, key: Key, station: Station, now: Timestamp) {
-        let Some(binding) = self.bindings.get_mut(key, station) else { return };
-        let until = binding.last_seen + SILENCE;
-        if binding.unanswered == 0 && !binding.queued && until > now {
-            return self.timers.set(Timer::Liveness(key.0, key.1, station), until);
-        }
-        let waits = binding.unanswered == 0 && !std::mem::replace(&mut binding.queued, true) && self.next_turn > now;
-        self.next_turn = self.next_turn.max(now) + TURN;
-        if waits {
-            self.timers.set(Timer::Liveness(key.0, key.1, station), self.next_turn);
-        } else {
+        let is_silent = |binding: &Binding| binding.unanswered > 0 || binding.last_seen + SILENCE <= now;
+        if self.bindings.get(key, station).is_some_and(is_silent) {
             self.check_liveness(key, station, now);
         }
     }
@@ -75,7 +117,7 @@ impl Engine {
         if binding.unanswered >= PROBES {
             return self.withdraw(key, station, now);
         }
-        (binding.unanswered, binding.queued) = (binding.unanswered + 1, false);
+        binding.unanswered += 1;
         self.timers.set(Timer::Liveness(key.0, key.1, station), now + PROBE_WAIT);
         self.probe(key.0, vec![key.1]);
     }

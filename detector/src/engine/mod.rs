@@ -71,6 +71,7 @@ use std::{
 use bindings::{Bindings, Key};
 use evidence::Findings;
 use kernel_martians::ToldMartians;
+use liveness::Round;
 use moves::Departures;
 use probing::Probing;
 use settling::Settling;
@@ -211,8 +212,7 @@ pub struct Engine {
     /// Ports whose sandboxes were seen to send packets for others.
     forwarders: BTreeSet<IfIndex>,
     swept_for_losses: BTreeMap<BridgeName, Timestamp>,
-    /// When the next silent station may be asked.
-    next_turn: Timestamp,
+    round: Round,
     closed: VecDeque<IncidentId>,
     timers: Timers,
     in_flight: BTreeMap<ActionId, Purpose>,
@@ -269,7 +269,7 @@ impl Engine {
             told_martians: ToldMartians::default(),
             forwarders: BTreeSet::new(),
             swept_for_losses: BTreeMap::new(),
-            next_turn: Timestamp::default(),
+            round: Round::default(),
             closed: VecDeque::new(),
             timers: Timers::default(),
             in_flight: BTreeMap::new(),
@@ -435,6 +435,7 @@ impl Engine {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Liveness(domain, address, station) => self.silent((domain, address), station, now),
+                Timer::Round => self.next_in_round(now),
                 Timer::Suspicion(domain, address) => self.suspicion_due((domain, address), now),
                 Timer::Hold(domain, address) => self.hold_due((domain, address), now),
                 Timer::Continues(incident) => self.continues(incident),

@@ -151,6 +151,16 @@ pub enum Action {
         /// The addresses to ask for.
         addresses: Vec<Ipv4Addr>,
     },
+    /// Ask one station alone whether it still has an address (a unicast poll: RFC 1122, section 2.3.2.1). What it answers is
+    /// a claim like any other, and may be absorbed; there is no outcome.
+    Poll {
+        /// Where.
+        domain: Domain,
+        /// The address to ask for.
+        address: Ipv4Addr,
+        /// Whom to ask.
+        mac: Mac,
+    },
     /// Ask on the wire, without hurry, for these addresses and for every other that is leased or that the host's neighbour
     /// table knows of. The answers come as claims; there is no outcome.
     Sweep {

@@ -235,7 +235,7 @@ impl Play {
             Action::Adopt { id, .. } | Action::GiveBack { id, .. } | Action::Retire { id, .. } => {
                 (id, Outcome::Finished)
             }
-            Action::Probe { .. } | Action::Sweep { .. } => return,
+            Action::Probe { .. } | Action::Poll { .. } | Action::Sweep { .. } => return,
             Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => return,
         };
         match succeeds {
@@ -260,7 +260,7 @@ impl Play {
 
     fn check(&self, action: &Action) {
         match action {
-            Action::Probe { .. } | Action::Sweep { .. } | Action::LookUpLeases { .. } => {}
+            Action::Probe { .. } | Action::Poll { .. } | Action::Sweep { .. } | Action::LookUpLeases { .. } => {}
             Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) | Action::Keep { .. } => {}
             _ if !self.may_act => panic!("{action:?} in observe mode"),
             Action::Readdress { port, from, to, .. } => {

@@ -14,8 +14,10 @@ use crate::{
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A binding known only from the wire has been silent: is it still alive?
+    /// Whoever was asked because it had been silent has had the time to answer.
     Liveness(Domain, Ipv4Addr, Station),
+    /// Some more of the bindings are looked at, whether any has been silent.
+    Round,
     /// The book is late with its answer about a contradiction, or whoever lingers has had its time.
     Suspicion(Domain, Ipv4Addr),
     /// A shared address has had two holders for as long as it takes to hand it over.

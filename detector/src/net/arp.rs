@@ -104,13 +104,19 @@ impl ArpPacket {
     /// The broadcast frame that carries this packet, from `sender_mac`, with an 802.1Q tag if it goes to a VLAN.
     #[must_use]
     pub fn broadcast_frame(&self, vlan: Option<VlanId>) -> Vec<u8> {
+        self.frame_to(Mac::BROADCAST, vlan)
+    }
+
+    /// The frame that carries this packet to one station.
+    #[must_use]
+    pub fn frame_to(&self, destination: Mac, vlan: Option<VlanId>) -> Vec<u8> {
         let operation = match self.operation {
             Operation::Request => [0, 1],
             Operation::Reply => [0, 2],
         };
         let tag = vlan.map(|vlan| [ETHERTYPE_VLAN, vlan.get().to_be_bytes()].concat());
         let parts: [&[u8]; 10] = [
-            &Mac::BROADCAST.0,
+            &destination.0,
             &self.sender_mac.0,
             tag.as_deref().unwrap_or_default(),
             &ETHERTYPE_ARP,

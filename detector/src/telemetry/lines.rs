@@ -42,7 +42,7 @@ const fn line(
 
 /// Every line: first those of [`Kind`], which the event log has too, then the others by name.
 #[rustfmt::skip]
-pub const LINES: [Line; 83] = [
+pub const LINES: [Line; 84] = [
     of(Kind::Duplicate, &["incident", "domain", "address", "port", "ifindex", "mac", "reason", "after_us"], "An address has two live owners. The message names both; `reason` is what showed it first, `after_us` how long after the first contradiction it had a name.", "`dupip explain INCIDENT`; say whose the address is with `dupip lease adopt` if nobody has a right to it"),
     of(Kind::Reopened, &["incident", "domain", "address", "port", "ifindex", "mac", "count"], "A duplicate that had ended is back, for the time in `count`.", "`dupip explain INCIDENT`; find out who gives the address out again"),
     of(Kind::PartyJoined, &["incident", "domain", "address", "port", "ifindex", "mac"], "One more party claims a contested address.", "`dupip explain INCIDENT`"),
@@ -105,6 +105,7 @@ pub const LINES: [Line; 83] = [
     line("not_notified", Level::DEBUG, &[], "The service manager was not told how the agent is.", "nothing, unless systemd restarts the agent for it"),
     line("not_preferred", Level::DEBUG, &[], "The agent has to wait its turn among all others.", "CAP_SYS_NICE, or `--niceness 0`"),
     line("not_reloaded", Level::WARN, &["reason"], "The configuration was read again and is wrong; the agent goes by what it went by.", "do what `reason` says; `dupip config check` tells it without an agent"),
+    line("not_settled", Level::DEBUG, &["interface"], "A tap that was put in place in haste stays a filter of the clsact discipline.", "nothing"),
     line("not_switched", Level::DEBUG, &["interface"], "A port keeps its program.", "nothing"),
     line("pause_ended_for", Level::INFO, &["peer"], "Somebody ended the pause.", "nothing"),
     line("paused_for", Level::INFO, &["peer", "until"], "Somebody paused the agent.", "`dupip pause --end` goes on"),

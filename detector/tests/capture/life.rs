@@ -11,7 +11,7 @@ use std::{
 use aya::{
     EbpfLoader,
     maps::{PerCpuHashMap, PerCpuValues, RingBuf},
-    programs::{LinkOrder, TcAttachType, tc},
+    programs::{LinkOrder, SchedClassifier, TcAttachType, tc},
 };
 use detector::{
     capture::{CaptureError, Hook, Side, Tap, TapSettings},
@@ -94,6 +94,28 @@ fn two_ports_of_one_slot_are_counted_each_for_itself() {
         hears_alone(&tap, &mut claims, "s2", second, [None, Some(1)]).await;
         tap.attach(first, at(Side::Ingress)).unwrap();
         hears_alone(&tap, &mut claims, "s1", first, [Some(1), Some(1)]).await;
+    });
+}
+
+#[test]
+fn what_was_attached_at_once_is_settled_and_goes_with_the_agent() {
+    alone(async || {
+        let port = wire("s1", "p1");
+        let (mut tap, mut claims) = load(Hook::Tcx);
+        let by_link = || SchedClassifier::query_tcx("p1", TcAttachType::Ingress).unwrap().1.len();
+        tap.attach_at_once(port, at(Side::Ingress)).unwrap();
+        say("s1", &request().broadcast_frame(None));
+        hear(&mut claims, 1).await;
+        assert_eq!((programs("p1", OURS), by_link()), (1, 0));
+        for _ in 0..2 {
+            tap.settle(port).unwrap();
+            assert_eq!((programs("p1", OURS), by_link()), (1, 1));
+        }
+        say("s1", &request().broadcast_frame(None));
+        hear(&mut claims, 1).await;
+        assert_eq!(tap.counters(port).unwrap().seen(), 2, "what was counted before it was settled is not forgotten");
+        drop(tap);
+        assert_eq!(programs("p1", OURS), 0);
     });
 }
 

@@ -305,6 +305,7 @@ impl World {
             Action::Absorb(known) => assert!(self.known.insert(known), "{known:?} is absorbed already"),
             Action::Forget(known) => drop(self.known.remove(&known)),
             Action::Probe { addresses, .. } => self.probe(addresses),
+            Action::Poll { address, .. } => self.probe(vec![address]),
             Action::Sweep { seen, .. } => self.probe(seen),
             Action::IgnoreIpv4 { .. } => {}
             action => {

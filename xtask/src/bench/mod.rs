@@ -9,6 +9,7 @@ mod machine;
 mod peers;
 mod report;
 mod samples;
+mod scale;
 mod scratch;
 mod tap;
 
@@ -89,6 +90,11 @@ enum What {
     /// One claim again and again, and 65,536 in turn, on a bridge with eight ports; watched by nobody, by dupip with its rate
     /// guard on and off, and by each of the others. Then once more, while another port shows duplicates.
     Flood,
+    /// Many ports and many addresses: the agent at 10, 100 and 1,000 ports with 65,536 bindings
+    ///
+    /// A lab for each, with an agent as it is shipped, in observe mode: how long it takes to be ready, to watch a new port and
+    /// to tell its table and its metrics, and what memory and processor it takes while nothing happens.
+    Scale,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -195,6 +201,7 @@ impl What {
             Self::Heal => heal::measure(bench),
             Self::Allocator => allocator::measure(bench),
             Self::Flood => flood::measure(bench),
+            Self::Scale => scale::measure(bench),
         }
     }
 }

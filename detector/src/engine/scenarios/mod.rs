@@ -262,6 +262,7 @@ impl World {
             Action::Retire { id, .. } => ("retire", Some(*id)),
             Action::SetAside { id, .. } => ("set_aside", Some(*id)),
             Action::Probe { .. } => ("probe", None),
+            Action::Poll { .. } => ("poll", None),
             Action::Sweep { .. } => ("sweep", None),
             Action::IgnoreIpv4 { .. } => ("ignore_ipv4", None),
             Action::Absorb(_) | Action::Forget(_) => return,
@@ -329,6 +330,7 @@ impl World {
             Action::Probe { addresses, .. } | Action::Sweep { seen: addresses, .. } => {
                 return addresses.into_iter().for_each(|address| self.probed(address));
             }
+            Action::Poll { address, .. } => return self.probed(address),
             Action::IgnoreIpv4 { .. } | Action::Absorb(_) | Action::Forget(_) => return,
         };
         if !std::mem::take(&mut self.mute) {
