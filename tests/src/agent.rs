@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fmt,
-    io::{Read as _, Write as _},
+    io::{PipeReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Bridge, Command, Process, wait_until};
+use crate::{Bridge, Command, Process, Stream, wait_until};
 
 /// Where the agent listens: the loopback device is the runner's own, so every lab can have the same port.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
@@ -221,11 +221,7 @@ impl Dupip {
     /// # Errors
     /// If the program cannot be started.
     pub fn spawn(&self, mode: Mode, args: &[&str]) -> Result<Agent> {
-        let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
-        let run =
-            run.args(["--database", &self.database, "--socket", SOCKET, "--listen", &LISTEN.to_string()]).args(args);
-        // What this machine's own agent is told is nothing to the lab's.
-        self.spawned(run.env("DUPIP_CONFIG", "/dev/null"))
+        self.spawned(self.run(mode, args))
     }
 
     /// Starts the agent by a configuration file on the runner, with further arguments, and does not wait for it.
@@ -234,6 +230,26 @@ impl Dupip {
     /// If the program cannot be started.
     pub fn spawn_by(&self, config: &Path, args: &[&str]) -> Result<Agent> {
         self.spawned(self.command(["run", "--socket", SOCKET, "--config"]).arg(config).args(args))
+    }
+
+    /// Starts the agent with what it logs in a pipe, which must be read, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub fn start_piped(&self, mode: Mode, args: &[&str]) -> Result<(Agent, PipeReader)> {
+        let run = self.run(mode, args).env("DUPIP_LOG", &self.logs);
+        let (process, log) = run.spawn_piped(Stream::Errors)?;
+        let mut agent = Agent { dupip: self.clone(), process };
+        agent.wait_ready()?;
+        Ok((agent, log))
+    }
+
+    fn run(&self, mode: Mode, args: &[&str]) -> Command {
+        let run = self.command(["run", "--bridge", self.bridge.name(), "--mode", &mode.to_string()]);
+        let run =
+            run.args(["--database", &self.database, "--socket", SOCKET, "--listen", &LISTEN.to_string()]).args(args);
+        // What this machine's own agent is told is nothing to the lab's.
+        run.env("DUPIP_CONFIG", "/dev/null")
     }
 
     fn spawned(&self, run: Command) -> Result<Agent> {

@@ -34,6 +34,15 @@ pub struct Command {
     inner: process::Command,
 }
 
+/// What a process writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error, where dupip's log goes.
+    Errors,
+}
+
 /// A process in the lab, killed when this value goes.
 ///
 /// Whatever it writes goes to a file in the runner's directory, and is shown when a test panics.
@@ -119,18 +128,21 @@ impl Command {
         Ok(Process { title, child, log, host: self.place.host })
     }
 
-    /// Starts the command and leaves it running, with its standard output in a pipe, for whoever must have each line at
-    /// once. The pipe ends with the last process that writes to it; nobody else may hold that one up for long.
+    /// Starts the command and leaves it running, with one of its streams in a pipe, for whoever must have each line at
+    /// once. The other goes to the log. The pipe ends with the last process that writes to it.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn spawn_piped(mut self) -> Result<(Process, PipeReader)> {
+    pub fn spawn_piped(mut self, stream: Stream) -> Result<(Process, PipeReader)> {
         let title = self.title();
         let (reader, writer) = pipe()?;
         let inner = &mut self.inner;
         let (child, log) = self.place.parent(|| {
             let log = log_file(inner.get_program())?;
-            inner.stdout(writer).stderr(log.try_clone()?);
+            match stream {
+                Stream::Output => inner.stdout(writer).stderr(log.try_clone()?),
+                Stream::Errors => inner.stdout(log.try_clone()?).stderr(writer),
+            };
             Ok((inner.spawn().map_err(|error| not_started(&title, error))?, log))
         })?;
         // The command goes here, and with it the last end of the pipe that is not the process's own.

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use pnet::util::MacAddr;
 use serde_json::Value;
 
-use crate::{Bridge, Command, NamespaceId, host::Place, wire};
+use crate::{Bridge, Command, NamespaceId, Wire, host::Place, wire};
 
 /// A sandbox: its `eth0` is one end of a veth pair, the other is a port of the bridge; or a macvlan child of such an `eth0`.
 ///
@@ -171,6 +171,14 @@ impl Sandbox {
     /// If the sandbox is gone or the link is down.
     pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
         self.inside(|| wire::send("eth0", frame))
+    }
+
+    /// A way onto the wire that stays open, for whoever wants to send at a moment of their own.
+    ///
+    /// # Errors
+    /// If the sandbox is gone.
+    pub fn wire(&self) -> Result<Wire> {
+        self.inside(|| Wire::open("eth0"))
     }
 
     /// Puts frames on the wire as fast as one socket can, and returns how many the kernel took. It is done when the

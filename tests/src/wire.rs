@@ -236,6 +236,25 @@ impl Datagram {
     }
 }
 
+/// A sandbox's way onto the wire. It keeps the namespace alive.
+pub struct Wire {
+    sender: Box<dyn DataLinkSender>,
+}
+
+impl Wire {
+    pub(crate) fn open(interface: &str) -> Result<Self> {
+        Ok(Self { sender: open(interface, None)?.0 })
+    }
+
+    /// Sends a frame as it is. When this returns, the bridge has passed it on.
+    ///
+    /// # Errors
+    /// If the link is down.
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        put(&mut *self.sender, frame)
+    }
+}
+
 /// Puts frames on an interface of the calling thread's network namespace through one socket, and tells how many the kernel
 /// took. What it had no room for (a full queue) is not sent again.
 pub(crate) fn flood(interface: &str, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<usize> {
