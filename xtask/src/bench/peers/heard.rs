@@ -36,16 +36,6 @@ impl Heard {
         self.lock().get(&address).copied()
     }
 
-    /// How many addresses were named.
-    pub(in crate::bench) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Forgets all of them.
-    pub(in crate::bench) fn clear(&self) {
-        self.lock().clear();
-    }
-
     /// Waits until all of these are named, and tells whether they are.
     pub(in crate::bench) fn wait_for(&self, addresses: &[Ipv4Addr], patience: Duration) -> bool {
         let is_missing =
@@ -54,21 +44,23 @@ impl Heard {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Reads lines until there are no more, in a thread of its own, and adds what `named` finds in each. Every line bears
-    /// the moment at which it could be read.
-    pub(in crate::bench) fn listen(
-        &self,
+    /// What is heard by lines, which a thread of its own reads until there are no more: whatever `named` finds in each.
+    /// Every line bears the moment at which it could be read.
+    pub(in crate::bench) fn of(
         mut from: impl Read + Send + 'static,
         mut named: impl FnMut(&str) -> Option<Ipv4Addr> + Send + 'static,
-    ) -> thread::JoinHandle<io::Result<()>> {
-        let heard = self.clone();
+    ) -> Self {
+        let heard = Self::default();
+        let told = heard.clone();
+        // It ends with the last line.
         thread::spawn(move || {
             read_lines(&mut from, |at, line| {
                 if let Some(address) = named(line) {
-                    heard.add(address, at);
+                    told.add(address, at);
                 }
             })
-        })
+        });
+        heard
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, Instant>> {
@@ -112,12 +104,11 @@ mod tests {
 
     #[test]
     fn lines_come_whole_and_only_the_first_of_an_address_counts() {
-        let heard = Heard::default();
-        let lines = Slowly(b"10.8.0.1\nnothing\n10.8.0.2\n10.8.0.1\n10.8.0.3");
-        heard.listen(lines, |line| line.parse().ok()).join().unwrap().unwrap();
+        let heard = Heard::of(Slowly(b"10.8.0.1\nnothing\n10.8.0.2\n10.8.0.1\n10.8.0.3"), |line| line.parse().ok());
         let [one, two, three] = [1, 2, 3].map(|n| Ipv4Addr::new(10, 8, 0, n));
+        assert!(heard.wait_for(&[one, two], Duration::from_secs(60)));
         assert!(heard.first(one).unwrap() < heard.first(two).unwrap());
-        assert_eq!((heard.first(three), heard.len()), (None, 2), "the last line has no end");
+        assert_eq!(heard.first(three), None, "the last line has no end");
         assert!(heard.wait_for(&[one, two], Duration::ZERO));
         assert!(!heard.wait_for(&[one, three], Duration::ZERO));
     }

@@ -4,15 +4,14 @@
 //! by the same reader for all, and unbuffered as far as the program can be brought to it.
 
 mod heard;
-mod usage;
+mod listening;
 
 use std::{collections::HashMap, env, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Bridge, Command, Process, Runner, wait_until};
+use lab::{Bridge, Command, Process, Runner, Stream, wait_until};
 
 pub(super) use heard::Heard;
-pub(super) use usage::Usage;
 
 /// How long a program may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,9 +39,6 @@ pub(super) struct Running {
 }
 
 impl Peer {
-    /// All of them.
-    pub(super) const ALL: [Self; 5] = [Self::Arpwatch, Self::Arpalert, Self::Addrwatch, Self::Tshark, Self::Tcpdump];
-
     /// The program's name.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -136,11 +132,8 @@ impl Running {
         command: Command,
         named: impl FnMut(&str) -> Option<Ipv4Addr> + Send + 'static,
     ) -> Result<Self> {
-        let (process, lines) = command.spawn_piped()?;
-        let heard = Heard::default();
-        // It ends with the program's last line, and whoever waits for that asks the process.
-        drop(heard.listen(lines, named));
-        Ok(Self { process, heard })
+        let (process, lines) = command.spawn_piped(Stream::Output)?;
+        Ok(Self { process, heard: Heard::of(lines, named) })
     }
 
     /// What it has named.
@@ -148,12 +141,9 @@ impl Running {
         &self.heard
     }
 
-    /// What it has used so far, together with its children.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub(super) fn usage(&self) -> Result<Usage> {
-        Usage::of(self.process.pid())
+    /// Its process id, as the machine counts.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Has it end, and returns what it wrote to standard error: tcpdump and tshark tell there what they lost.
@@ -167,7 +157,7 @@ impl Running {
     fn wait_until_it_listens(&mut self, interfaces: usize) -> Result<()> {
         let listens = || {
             ensure!(self.process.is_running()?, "it has ended: {}", self.process.log()?);
-            Ok((usage::listening(self.process.pid())? >= interfaces).then_some(()))
+            Ok((listening::sockets(self.process.pid())? >= interfaces).then_some(()))
         };
         wait_until(PATIENCE, "it to listen", listens)
     }
@@ -277,7 +267,7 @@ mod tests {
     fn of_what_addrwatch_prints_a_second_station_is_a_duplicate() {
         let lines = ["1", "2"].map(|end| format!("1764173144 rt0 0 02:00:00:02:00:3{end} 10.8.3.49 ARP_REQ"));
         let [one, two] = [&*lines[0], &*lines[1]];
-        assert_eq!(found(Peer::Addrwatch, &[one, one]), []);
+        assert_eq!(found(Peer::Addrwatch, &[one, one]), <[Ipv4Addr; 0]>::default());
         assert_eq!(found(Peer::Addrwatch, &[one, two]), [Ipv4Addr::new(10, 8, 3, 49)]);
     }
 }
