@@ -31,7 +31,7 @@ use crate::{
     capture::{
         CaptureError, Claims, FrameSender, Hook, KernelMartian, Known, Listener, MartianLog, Quarantine, Started,
     },
-    engine::{self, Engine, Input},
+    engine::{self, Action, Engine, Input},
     hooks::Hooks,
     net::{BridgeName, IfIndex, Ipv4Net},
     netlink::{self, Bridge, Events, Host, Port, VlanDevice},
@@ -312,11 +312,16 @@ impl Agent {
         self.engine.handle(input, clock::now());
     }
 
-    /// Carries out and tells whatever the engine has to say. What is to be done comes first: whoever reads the log may be
-    /// slow.
+    /// Carries out and tells whatever the engine has to say. What changes the bridge comes first: whoever reads the log may
+    /// be slow. What is only to be written down comes last: who writes it takes a processor, and keeps whoever waits for
+    /// the news from it.
     pub(super) fn settle(&mut self) {
+        let mut to_keep = Vec::new();
         while let Some(action) = self.engine.next_action() {
-            self.carry_out(action);
+            match action {
+                Action::Keep { .. } => to_keep.push(action),
+                _ => self.carry_out(action),
+            }
         }
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
@@ -324,6 +329,7 @@ impl Agent {
                 self.hooks.tell(&message);
             }
         }
+        to_keep.into_iter().for_each(|keep| self.carry_out(keep));
     }
 
     pub(super) fn send_errand(&self, errand: Errand) {

@@ -82,6 +82,12 @@ impl Looks {
         Ok(look)
     }
 
+    /// As while somebody looks whose look does not end.
+    #[cfg(test)]
+    pub(super) async fn looking(&self) -> impl Drop {
+        Arc::clone(&self.latest).lock_owned().await
+    }
+
     fn holds(&self, look: &Look) -> bool {
         let (age, lasted) = (look.ended.elapsed(), look.ended.duration_since(look.began));
         age < PAUSE.max(lasted) || age < HOLDS && look.cursor == self.agent.events().newest()

@@ -8,7 +8,7 @@
 //! event log has what came meanwhile. A reader that is too slow for the log misses what the log has dropped, and is told so.
 //! So nothing is kept for a reader but its place. Streams are few on each socket, and end at once when the agent does.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -24,12 +24,13 @@ use serde::Serialize;
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 
 use super::{
     api::{Problem, Reload, StreamAfter, Viewed},
-    look::{HOLDS, Looks, PAUSE},
+    look::{HOLDS, Look, Looks, PAUSE},
     openapi::Refusal,
     server::CONNECTION_LIFE,
     view::{self, Invalid},
@@ -78,7 +79,18 @@ impl Streaming {
             due.push_back(reload(&Reload { missed: 0, restarted: true }));
         }
         let ends = Instant::now() + life;
-        Ok(Telling { agent, looks, after, seen: None, patience: Duration::ZERO, due, ends, stopped, _seat: seat })
+        Ok(Telling {
+            agent,
+            looks,
+            after,
+            seen: None,
+            patience: Duration::ZERO,
+            looking: None,
+            due,
+            ends,
+            stopped,
+            _seat: seat,
+        })
     }
 }
 
@@ -141,6 +153,8 @@ struct Telling {
     seen: Option<String>,
     /// How long to wait for an event before the next look.
     patience: Duration,
+    /// A look that has not ended.
+    looking: Option<Looking>,
     /// What is to be sent.
     due: VecDeque<Event>,
     ends: Instant,
@@ -165,19 +179,32 @@ impl Telling {
         self.due.pop_front()
     }
 
-    /// Waits for something to tell. `None` when the agent is stopping.
+    /// Waits for something to tell. `None` when the agent is stopping. A look takes time, and news do not wait for it.
     async fn watch(&mut self) -> Option<()> {
         let asked = Asked { after: Some(self.after.clone()), limit: LIMIT, ..Asked::default() };
-        let page = self.agent.events().wait(&asked, self.patience).await.ok()?;
-        self.tell(page);
-        let look = self.looks.latest().await.ok()?;
+        select! {
+            page = self.agent.events().wait(&asked, self.patience) => {
+                self.tell(page.ok()?);
+                let looks = self.looks.clone();
+                self.looking.get_or_insert_with(|| tokio::spawn(async move { looks.latest().await.ok() }));
+                self.patience = HOLDS;
+            }
+            look = ended(&mut self.looking) => {
+                self.looking = None;
+                let look = look?;
+                self.see(&look);
+            }
+        }
+        Some(())
+    }
+
+    fn see(&mut self, look: &Look) {
         if self.seen.as_ref() != Some(&look.revision) {
             let viewed = Viewed { revision: look.revision.clone() };
             self.seen = Some(viewed.revision.clone());
             self.due.push_back(message(&viewed).event("view").id(self.after.to_string()).retry(RETRY));
         }
         self.patience = if look.cursor == self.after { HOLDS } else { PAUSE };
-        Some(())
     }
 
     fn tell(&mut self, page: Page) {
@@ -189,6 +216,16 @@ impl Telling {
         let told = events.iter().map(|entry| view::event(stream, entry));
         self.due.extend(told.map(|event| message(&event).id(&event.cursor)));
         self.after = next;
+    }
+}
+
+type Looking = JoinHandle<Option<Arc<Look>>>;
+
+/// Waits for a look; for ever if there is none. `None` when the agent is stopping.
+async fn ended(looking: &mut Option<Looking>) -> Option<Arc<Look>> {
+    match looking {
+        Some(looking) => looking.await.ok()?,
+        None => pending().await,
     }
 }
 
@@ -222,5 +259,21 @@ mod tests {
         assert_eq!(streaming.seats.available_permits(), STREAMS - 1);
         assert!(pin!(told).count().await > 0, "what is due is told before the end");
         assert_eq!(streaming.seats.available_permits(), STREAMS);
+    }
+
+    /// A look at a long table takes its time.
+    #[tokio::test(start_paused = true)]
+    async fn news_do_not_wait_for_a_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let stand_in = StandIn::start(&directory.path().join("leases.db"));
+        let (agent, (_running, stopped)) = (stand_in.handle.clone(), watch::channel(()));
+        let looks = Looks::at(agent.clone());
+        let _look = looks.looking().await;
+        let start = Start { after: agent.events().newest(), is_unknown: false };
+        let mut told = pin!(Streaming::until(stopped, looks.clone()).begin(agent, start).ok().unwrap().told());
+        for _ in 0..2 {
+            stand_in.telemetry().lost("rt0".parse().unwrap(), 7);
+            assert!(told.next().await.is_some(), "the stream has ended, and told nothing");
+        }
     }
 }

@@ -77,8 +77,10 @@ enum What {
     /// comes up with an address that another one holds by right, as its kernel announces it. Times are the agent's own, from
     /// the moment at which the kernel saw the announcement.
     Heal,
-    /// A contradiction, from the moment before its frame is sent until somebody hears of it: the agent beside a bare reader
-    /// and beside what a user would take instead
+    /// A contradicting frame, until it is named: the agent beside a bare reader and beside what a user would take instead
+    ///
+    /// A thousand contradictions over eight ports, by every kind of ARP frame, on a private runner, for one observer after
+    /// the other. Times begin just before the frame is sent, and end when what the observer says of it can be read.
     Latency,
     /// Handing out leases: the store beside bare SQLite, the CNI plugin beside host-local
     ///

@@ -4,7 +4,7 @@
 //! by the same reader for all, and unbuffered as far as the program can be brought to it.
 
 mod heard;
-mod usage;
+mod listening;
 
 use std::{collections::HashMap, env, net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{Bridge, Command, Process, Runner, Stream, wait_until};
 
 pub(super) use heard::Heard;
-pub(super) use usage::Usage;
 
 /// How long a program may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +31,9 @@ pub(super) enum Peer {
     Tcpdump,
 }
 
+/// Reads a program's lines, one after the other: which address each of them names a duplicate.
+type Listener = Box<dyn FnMut(&str) -> Option<Ipv4Addr> + Send>;
+
 /// A peer that listens, killed when this value goes.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -40,9 +42,6 @@ pub(super) struct Running {
 }
 
 impl Peer {
-    /// All of them.
-    pub(super) const ALL: [Self; 5] = [Self::Arpwatch, Self::Arpalert, Self::Addrwatch, Self::Tshark, Self::Tcpdump];
-
     /// The program's name.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -109,7 +108,7 @@ impl Peer {
     }
 
     /// Finds in its lines, one after the other, the addresses that are named duplicates.
-    fn listener(self) -> Box<dyn FnMut(&str) -> Option<Ipv4Addr> + Send> {
+    fn listener(self) -> Listener {
         match self {
             Self::Arpwatch => Box::new(arpwatch),
             Self::Arpalert => Box::new(arpalert),
@@ -150,14 +149,6 @@ impl Running {
         self.process.pid()
     }
 
-    /// What it has used so far, together with its children.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub(super) fn usage(&self) -> Result<Usage> {
-        Usage::of(self.process.pid())
-    }
-
     /// Has it end, and returns what it wrote to standard error: tcpdump and tshark tell there what they lost.
     ///
     /// # Errors
@@ -169,7 +160,7 @@ impl Running {
     fn wait_until_it_listens(&mut self, interfaces: usize) -> Result<()> {
         let listens = || {
             ensure!(self.process.is_running()?, "it has ended: {}", self.process.log()?);
-            Ok((usage::listening(self.process.pid())? >= interfaces).then_some(()))
+            Ok((listening::sockets(self.process.pid())? >= interfaces).then_some(()))
         };
         wait_until(PATIENCE, "it to listen", listens)
     }
@@ -279,7 +270,7 @@ mod tests {
     fn of_what_addrwatch_prints_a_second_station_is_a_duplicate() {
         let lines = ["1", "2"].map(|end| format!("1764173144 rt0 0 02:00:00:02:00:3{end} 10.8.3.49 ARP_REQ"));
         let [one, two] = [&*lines[0], &*lines[1]];
-        assert!(found(Peer::Addrwatch, &[one, one]).is_empty());
+        assert_eq!(found(Peer::Addrwatch, &[one, one]), <[Ipv4Addr; 0]>::default());
         assert_eq!(found(Peer::Addrwatch, &[one, two]), [Ipv4Addr::new(10, 8, 3, 49)]);
     }
 }
