@@ -1,4 +1,5 @@
-//! What the engine wants, carried out: the store on threads that may wait, the kernel by the surveyor, frames at once.
+//! What the engine wants, carried out: changes of the store on threads that may wait, the kernel by the surveyor, frames at
+//! once.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -27,9 +28,8 @@ impl Agent {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::LookUpLeases { id, domain, contested, owners } => {
-                self.with_store(id, move |store| {
-                    look_up(store, domain, contested, &owners).map_err(|error| error.to_string())
-                });
+                let found = look_up(self.store.as_ref(), domain, contested, &owners);
+                self.tell(done(id, found.map_err(|error| error.to_string())));
             }
             Action::Adopt { id, domain, address, owner } => self.with_store(id, move |store| {
                 store.adopt(domain, address, &owner, None).map(Outcome::Lease).map_err(|error| error.to_string())
@@ -70,20 +70,16 @@ impl Agent {
     /// Asks the store where waiting for the disk blocks nobody; the answer comes back as an input.
     fn with_store(&self, action: ActionId, ask: impl FnOnce(&dyn Store) -> Result<Outcome, String> + Send + 'static) {
         let (store, news) = (Arc::clone(&self.store), self.news.clone());
-        tokio::task::spawn_blocking(move || {
-            let input = match ask(store.as_ref()) {
-                Ok(outcome) => Input::Done { action, outcome },
-                Err(failure) => Input::Failed { action, failure },
-            };
+        self.workers.spawn_blocking(move || {
             // Nobody listens any more only while the agent stops.
-            let _ = news.send(News::Input(input));
+            let _ = news.send(News::Input(done(action, ask(store.as_ref()))));
         });
     }
 
     /// Has the engine told which leases drain.
     pub(super) fn tell_draining(&self) {
         let (store, news) = (Arc::clone(&self.store), self.news.clone());
-        tokio::task::spawn_blocking(move || match store.draining() {
+        self.workers.spawn_blocking(move || match store.draining() {
             Ok(leases) => drop(news.send(News::Input(Input::Draining(leases)))),
             Err(error) => tracing::debug!(event = "store_unread", "it is not known which leases drain: {error}"),
         });
@@ -114,7 +110,7 @@ impl Agent {
     fn plan_sweep(&self, domain: Domain, seen: Vec<Ipv4Addr>) {
         let Some(bridge) = self.bridge(domain) else { return };
         let (store, errands) = (Arc::clone(&self.store), self.errands.clone());
-        tokio::task::spawn_blocking(move || {
+        self.workers.spawn_blocking(move || {
             let leases = store.leases(Some(domain)).unwrap_or_else(|error| {
                 tracing::debug!(event = "store_unread", "a sweep goes without what is leased: {error}");
                 Vec::new()
@@ -145,7 +141,7 @@ impl Agent {
         if addresses.len() <= BURST {
             return addresses.iter().for_each(ask);
         }
-        tokio::spawn(async move {
+        self.workers.spawn(async move {
             for burst in addresses.chunks(BURST) {
                 burst.iter().for_each(&ask);
                 tokio::time::sleep(pause).await;
@@ -172,6 +168,15 @@ impl Agent {
     }
 }
 
+fn done(action: ActionId, result: Result<Outcome, String>) -> Input {
+    match result {
+        Ok(outcome) => Input::Done { action, outcome },
+        Err(failure) => Input::Failed { action, failure },
+    }
+}
+
+/// Reads some leases by their keys, as a name waits for it: that takes as long as to have it done elsewhere, and nobody's
+/// change or list is waited for.
 fn look_up(store: &dyn Store, domain: Domain, contested: Ipv4Addr, owners: &[Owner]) -> Result<Outcome, StoreError> {
     let held = owners.iter().map(|owner| store.held(domain, owner, None)).collect::<Result<Vec<_>, _>>()?;
     Ok(Outcome::Leases { contested: store.lease(domain, contested)?, held: held.concat() })

@@ -18,6 +18,7 @@ mod handle;
 mod healing;
 mod keeper;
 mod kernel_log;
+mod loop_thread;
 mod operating;
 mod overview;
 mod readiness;

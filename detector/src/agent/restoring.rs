@@ -54,7 +54,7 @@ impl Agent {
         let closed_at = incident.closed_at.or(Some(incident.named_at));
         let over = Incident { status: Status::Gone, closed_at, ..incident };
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || {
+        self.workers.spawn_blocking(move || {
             if let Err(error) = store.keep(&[kept(&over, &boot, wall_offset)]) {
                 tracing::debug!(event = "store_unread", "an incident of an earlier boot stays open: {error}");
             }

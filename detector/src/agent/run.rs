@@ -10,6 +10,7 @@ use std::{
 
 use caps::{CapSet, Capability};
 use tokio::{
+    runtime,
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -19,6 +20,7 @@ use super::{
     error::Error,
     handle::{Handle, Query},
     keeper::Keeper,
+    loop_thread::{self, Looping},
     readiness::{Latches, latches},
     restoring::last_incident,
     settings::Settings,
@@ -97,6 +99,8 @@ pub(super) struct Agent {
     pub(super) latches: Latches,
     pub(super) news: mpsc::UnboundedSender<News>,
     pub(super) errands: mpsc::UnboundedSender<Errand>,
+    /// Where others than the loop work.
+    pub(super) workers: runtime::Handle,
 }
 
 /// A watched bridge that is there.
@@ -133,14 +137,15 @@ pub async fn start(
     let clock = Clock::system().map_err(Error::Clock)?;
     let boot = clock.boot().to_owned();
     let store = open_store(settings, clock, Arc::clone(&telemetry), news_in.clone())?;
+    let own = loop_thread::runtime()?;
     // From here on nothing is missed: events wait in the socket until the first survey is done.
-    let events = Events::open()?;
+    let events = within(&own, Events::open)?;
     let mut host = Host::open()?;
     for name in &settings.bridges {
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let Started { listener, claims, known, quarantine, refused } = Listener::start(&settings.tap)?;
+    let Started { listener, claims, known, quarantine, refused } = within(&own, || Listener::start(&settings.tap))?;
     tell_how(&telemetry, settings, refused.as_ref());
     tell_rights(&telemetry);
     let (errands, errands_out) = mpsc::unbounded_channel();
@@ -188,10 +193,18 @@ pub async fn start(
         latches,
         news: news_in.clone(),
         errands,
+        workers: runtime::Handle::current(),
     };
-    let surveyor = Surveyor::new(host, errands_out, news_in);
-    let martians = agent.open_kernel_log();
-    Ok((handle, agent.run(Sources { events, claims, news, queries, martians }, surveyor)))
+    let surveyor = AbortOnDrop(tokio::spawn(Surveyor::new(host, errands_out, news_in).run()));
+    let martians = within(&own, || agent.open_kernel_log());
+    let run = agent.run(Sources { events, claims, news, queries, martians }, surveyor);
+    Ok((handle, Looping::start(own, run).map_err(Error::Thread)?.ended()))
+}
+
+/// Opens what the loop waits for, so that it is woken itself.
+fn within<T>(own: &runtime::Runtime, open: impl FnOnce() -> T) -> T {
+    let _entered = own.enter();
+    open()
 }
 
 /// Says what there is to listen with, if that is less than there could be.
@@ -254,8 +267,7 @@ async fn require_bridge(host: &mut Host, name: BridgeName, wait: bool) -> Result
 }
 
 impl Agent {
-    async fn run(mut self, mut sources: Sources, surveyor: Surveyor) -> Result<(), Error> {
-        let mut surveyor = AbortOnDrop(tokio::spawn(surveyor.run()));
+    async fn run(mut self, mut sources: Sources, mut surveyor: AbortOnDrop<()>) -> Result<(), Error> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again = interval(LOOK_AGAIN);
@@ -313,23 +325,35 @@ impl Agent {
     }
 
     /// Carries out and tells whatever the engine has to say. What changes the bridge comes first: whoever reads the log may
-    /// be slow. What is only to be written down comes last: who writes it takes a processor, and keeps whoever waits for
-    /// the news from it.
+    /// be slow. Then come the news, and what the book says of them. What is only to be written down comes last: who writes
+    /// it takes a processor, and keeps whoever waits for the news from it.
     pub(super) fn settle(&mut self) {
         let mut to_keep = Vec::new();
-        while let Some(action) = self.engine.next_action() {
-            match action {
-                Action::Keep { .. } => to_keep.push(action),
-                _ => self.carry_out(action),
+        loop {
+            let mut to_look_up = Vec::new();
+            while let Some(action) = self.engine.next_action() {
+                match action {
+                    Action::Keep { .. } => to_keep.push(action),
+                    Action::LookUpLeases { .. } => to_look_up.push(action),
+                    _ => self.carry_out(action),
+                }
             }
+            self.tell_findings();
+            if to_look_up.is_empty() {
+                break;
+            }
+            to_look_up.into_iter().for_each(|question| self.carry_out(question));
         }
+        to_keep.into_iter().for_each(|keep| self.carry_out(keep));
+    }
+
+    fn tell_findings(&mut self) {
         while let Some(finding) = self.engine.next_finding() {
             self.telemetry.finding(&finding);
             if let Some(message) = told::message(&finding) {
                 self.hooks.tell(&message);
             }
         }
-        to_keep.into_iter().for_each(|keep| self.carry_out(keep));
     }
 
     pub(super) fn send_errand(&self, errand: Errand) {

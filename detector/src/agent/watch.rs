@@ -360,7 +360,7 @@ impl Agent {
         }
         let (store, news, cooldown) = (Arc::clone(&self.store), self.news.clone(), self.settings.borrow().cooldown);
         let (kept, answer) = std::sync::mpsc::sync_channel(1);
-        tokio::task::spawn_blocking(move || {
+        self.workers.spawn_blocking(move || {
             let is_kept = |network: &Ipv4Net| is_kept(store.as_ref(), bridge, *network, cooldown);
             // Nobody listens any more only while the agent stops, or when it has lost its patience.
             let _ = news.send(News::Pools(bridge, new.into_iter().filter(is_kept).collect()));

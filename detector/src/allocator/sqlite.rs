@@ -68,6 +68,8 @@ struct File {
     writer: Mutex<Connection>,
     /// Absent for those who make one call: then the writer reads, too.
     reader: Option<Mutex<Connection>>,
+    /// For what is found by its key, so that it waits for no list that is read; absent likewise.
+    finder: Option<Mutex<Connection>>,
     identity: Identity,
     clock: Clock,
 }
@@ -107,11 +109,12 @@ impl SqliteStore {
     fn open_with(path: &Path, actor: &str, clock: Clock, care: Care) -> Result<Self, OpenError> {
         let connect = || {
             let writer = open::connect(path, actor, &clock, care)?;
-            let reader = if care == Care::Whole { Some(open::reader(path)?) } else { None };
-            Ok((writer, reader, Identity::of(path)?))
+            let reader = || (care == Care::Whole).then(|| open::reader(path)).transpose();
+            Ok((writer, [reader()?, reader()?], Identity::of(path)?))
         };
-        let (writer, reader, identity) = connect().map_err(|reason| OpenError { path: path.to_owned(), reason })?;
-        let file = File { writer: Mutex::new(writer), reader: reader.map(Mutex::new), identity, clock };
+        let (writer, readers, identity) = connect().map_err(|reason| OpenError { path: path.to_owned(), reason })?;
+        let [reader, finder] = readers.map(|reader| reader.map(Mutex::new));
+        let file = File { writer: Mutex::new(writer), reader, finder, identity, clock };
         Ok(Self { file: Arc::new(file), actor: actor.into() })
     }
 
@@ -155,15 +158,18 @@ impl SqliteStore {
         params: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let conn = lock(self.file.reader.as_ref().unwrap_or(&self.file.writer));
-        let mut rows = conn.prepare_cached(sql)?;
-        Ok(rows.query_map(params, read)?.collect::<Result<_, _>>()?)
+        self.file.read_by(self.file.reader.as_ref(), sql, params, read)
     }
 
     fn read_leases(&self, sql: &str, params: impl Params) -> Result<Vec<Lease>, StoreError> {
         let mut leases = self.read(sql, params, lease)?;
         leases.sort_by_key(|lease| (lease.domain, lease.address));
         Ok(leases)
+    }
+
+    /// The few leases of a key.
+    fn find_leases(&self, sql: &str, params: impl Params) -> Result<Vec<Lease>, StoreError> {
+        self.file.read_by(self.file.finder.as_ref(), sql, params, lease)
     }
 
     fn has_late(&self) -> Result<bool, StoreError> {
@@ -173,6 +179,20 @@ impl SqliteStore {
     #[cfg(test)]
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
         lock(&self.file.writer)
+    }
+}
+
+impl File {
+    fn read_by<T>(
+        &self,
+        reader: Option<&Mutex<Connection>>,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let conn = lock(reader.unwrap_or(&self.writer));
+        let mut rows = conn.prepare_cached(sql)?;
+        Ok(rows.query_map(params, read)?.collect::<Result<_, _>>()?)
     }
 }
 
@@ -257,11 +277,12 @@ impl Store for SqliteStore {
     }
 
     fn lease(&self, domain: Domain, address: Ipv4Addr) -> Result<Option<Lease>, StoreError> {
-        self.read_leases(book::ON_ADDRESS, params![Key(domain), Bytes(address)]).map(|mut leases| leases.pop())
+        self.find_leases(book::ON_ADDRESS, params![Key(domain), Bytes(address)]).map(|mut leases| leases.pop())
     }
 
     fn held(&self, domain: Domain, owner: &Owner, interface: Option<IfName>) -> Result<Vec<Lease>, StoreError> {
-        let mut held = self.read_leases(book::HELD, params![Key(domain), owner.as_str()])?;
+        let mut held = self.find_leases(book::HELD, params![Key(domain), owner.as_str()])?;
+        held.sort_by_key(|lease| lease.address);
         held.retain(|lease| interface.is_none() || lease.interface == interface);
         Ok(held)
     }

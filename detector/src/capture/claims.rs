@@ -22,7 +22,7 @@ pub struct Claims {
 }
 
 enum Source {
-    Rings(Rings),
+    Rings(Box<Rings>),
     Ear(AsyncFd<Shared>),
 }
 
@@ -56,7 +56,7 @@ impl Claims {
 
     pub(super) fn of_rings(contradictions: RingBuf<MapData>, news: RingBuf<MapData>) -> io::Result<Self> {
         let rings = Rings { contradictions: registered(contradictions)?, news: registered(news)? };
-        Ok(Self { source: Source::Rings(rings), unreadable: 0 })
+        Ok(Self { source: Source::Rings(Box::new(rings)), unreadable: 0 })
     }
 
     #[expect(unsafe_code, reason = "tokio has to be told that the file descriptor stays the same")]

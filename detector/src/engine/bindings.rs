@@ -188,13 +188,19 @@ impl Bindings {
         addresses
     }
 
+    /// What is claimed or configured at a port.
+    pub(super) fn at(&self, port: IfIndex) -> impl ExactSizeIterator<Item = &(Key, Station)> {
+        static NOTHING: BTreeSet<(Key, Station)> = BTreeSet::new();
+        self.by_port.get(&port).unwrap_or(&NOTHING).iter()
+    }
+
     /// Whether anybody uses the address.
     pub(super) fn is_used(&self, key: Key) -> bool {
         self.stations(key).next().is_some()
     }
 
     pub(super) fn of_port(&self, port: IfIndex) -> Vec<(Key, Station)> {
-        self.by_port.get(&port).into_iter().flatten().copied().collect()
+        self.at(port).copied().collect()
     }
 
     /// The addresses in use in the domain, each once, in order.

@@ -133,19 +133,31 @@ impl Engine {
     /// The open incident of somebody who only says on the wire that it has this address, and others. If it is contested
     /// without that one too, it is a duplicate of its own.
     fn of_same_claimant(&self, key: Key, stations: &[Station]) -> Option<IncidentId> {
-        let open = self.open.values().filter_map(|id| self.incidents.get(id));
-        let mut of_domain = open.filter(|incident| incident.domain == key.0);
-        of_domain.find(|incident| self.is_by_claimant(incident, key, stations)).map(|incident| incident.id)
+        stations.iter().filter(|station| self.only_says_so(key, **station)).find_map(|station| {
+            // Of what is open and what it claims, either may be much.
+            let claimed = self.bindings.at(station.port);
+            let open: &mut dyn Iterator<Item = &IncidentId> = if self.open.len() <= claimed.len() {
+                &mut self.open.values()
+            } else {
+                &mut claimed.filter_map(|(key, _)| self.open.get(key))
+            };
+            let mut of_domain =
+                open.filter_map(|id| self.incidents.get(id)).filter(|incident| incident.domain == key.0);
+            of_domain.find(|incident| self.is_by_claimant(incident, key, stations)).map(|incident| incident.id)
+        })
+    }
+
+    /// Whether a station claims an address on the wire only.
+    fn only_says_so(&self, key: Key, station: Station) -> bool {
+        let binding = self.bindings.get(key, station);
+        self.topology.host(station.port).is_none() && binding.is_some_and(|binding| !binding.configured)
     }
 
     /// Whether an address is contested only because somebody says so who says the same of all the incident's addresses.
     fn is_by_claimant(&self, incident: &Incident, (domain, address): Key, stations: &[Station]) -> bool {
-        let only_says_so = |address: Ipv4Addr, station: Station| {
-            let binding = self.bindings.get((domain, address), station);
-            self.topology.host(station.port).is_none() && binding.is_some_and(|binding| !binding.configured)
-        };
         let claims_all = |station: &&Station| {
-            incident.addresses.iter().chain([&address]).all(|address| only_says_so(*address, **station))
+            let mut addresses = incident.addresses.iter().chain([&address]);
+            addresses.all(|address| self.only_says_so((domain, *address), **station))
         };
         let claimants = stations.iter().filter(claims_all).count();
         claimants > 0 && stations.len() - claimants < 2

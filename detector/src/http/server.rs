@@ -94,18 +94,27 @@ async fn over_tcp(tcp: OverTcp, common: Common) {
         None => {
             let routes = routes.layer(middleware::from_fn_with_state(agent.clone(), by_own_name));
             let routes = shielded(routes.layer(middleware::from_fn(known)));
-            let plain = |io: TcpStream, seat| converse(routes.clone().layer(Extension(seat)), io, agent.clone());
+            let plain =
+                |io: TcpStream, seat| converse(routes.clone().layer(Extension(seat)), at_once(io), agent.clone());
             accept(listener, Crowd::near(), |_| None, plain, &agent, stopped).await;
         }
         Some(secrets) => {
             let routes = shielded(routes.layer(middleware::from_fn_with_state(agent.clone(), by_token)));
             let guarded = |io: TcpStream, seat| {
-                in_secret(Arc::clone(&secrets), routes.clone().layer(Extension(seat)), io, agent.clone())
+                in_secret(Arc::clone(&secrets), routes.clone().layer(Extension(seat)), at_once(io), agent.clone())
             };
             let ip = |peer: SocketAddr| Some(peer.ip());
             accept(listener, Crowd::far(), ip, guarded, &agent, stopped).await;
         }
     }
+}
+
+/// Has each piece of an answer sent when it is written: news are short, and the next one would wait until the peer has
+/// acknowledged the one before (RFC 896), which it puts off.
+fn at_once(io: TcpStream) -> TcpStream {
+    // If it cannot be had, answers come all the same.
+    let _ = io.set_nodelay(true);
+    io
 }
 
 /// Takes connections and lets them be served, those that are not turned away.
