@@ -35,7 +35,7 @@ const LOOKS: usize = 64;
 const TURNS: usize = 600;
 /// How many stations are asked in one turn, at most: a flood of claims that nobody ever makes again must not become a flood
 /// of questions.
-const POLLS: usize = 25;
+const POLLS: usize = 10;
 
 /// What is known only from the wire is looked through round by round, some of it at a time: a timer for each of very many
 /// bindings would take far more room and time.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Agent, Arp, Bridge, Dupip, Mode, Runner, Sandbox};
+use lab::{Agent, Arp, Bridge, Dupip, Mode, Runner, Sandbox, wait_until};
 
 use crate::bench::{Bench, samples::Samples};
 
@@ -63,7 +63,18 @@ impl Crowd {
             start(&dupip, &mut ready)?.terminate()?;
         }
         let agent = start(&dupip, &mut ready)?;
-        Ok(Self { ports, bridge, sandboxes, ready, agent })
+        let crowd = Self { ports, bridge, sandboxes, ready, agent };
+        crowd.settle();
+        Ok(crowd)
+    }
+
+    /// Waits until the agent has put links in the place of filters, which keeps the kernel from other changes meanwhile. Where
+    /// there are no such links (before Linux 6.6), the filters stay.
+    fn settle(&self) {
+        let Some(last) = self.sandboxes.last() else { return };
+        let filters = || self.bridge.runner().run(["tc", "filter", "show", "dev", last.port(), "ingress"]);
+        let settled = wait_until(PATIENCE, "the last filter to go", || Ok(filters()?.is_empty().then_some(())));
+        settled.unwrap_or_else(|error| eprintln!("bench: {error:#}"));
     }
 
     /// Has the sandboxes claim addresses, each the same number, until the table has all [`BINDINGS`].
