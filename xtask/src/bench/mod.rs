@@ -71,27 +71,27 @@ enum What {
     /// Frames through the tap in the kernel, beside an empty program; then real traffic between two of eight sandboxes with
     /// nothing attached, with an empty program, with dupip, arpwatch, tcpdump, tshark and arpalert, in turns.
     Tap,
+    /// A contradicting frame, until it is named: the agent beside a bare reader and beside what a user would take instead
+    ///
+    /// A thousand contradictions over eight ports, by every kind of ARP frame, on a private runner, for one observer after
+    /// the other. Times begin just before the frame is sent, and end when what the observer says of it can be read.
+    Latency,
+    /// A million ARP frames at full speed from one port: what they cost whoever watches, and what is still seen
+    ///
+    /// One claim again and again, and 65,536 in turn, on a bridge with eight ports; watched by nobody, by dupip with its rate
+    /// guard on and off, and by each of the others. Then once more, while another port shows duplicates.
+    Flood,
     /// A duplicate, from its first frame to its end: how long until it is named, contained and healed
     ///
     /// Hundreds of duplicates, one after the other, on a private runner with an agent as it is shipped. Each is a sandbox that
     /// comes up with an address that another one holds by right, as its kernel announces it. Times are the agent's own, from
     /// the moment at which the kernel saw the announcement.
     Heal,
-    /// A contradicting frame, until it is named: the agent beside a bare reader and beside what a user would take instead
-    ///
-    /// A thousand contradictions over eight ports, by every kind of ARP frame, on a private runner, for one observer after
-    /// the other. Times begin just before the frame is sent, and end when what the observer says of it can be read.
-    Latency,
     /// Handing out leases: the store beside bare SQLite, the CNI plugin beside host-local
     ///
     /// Every round begins with fresh copies of books that hold 0 to 60,000 leases. Rounds go through all rows in turn, so
     /// that what else the machine does meets all of them alike; a ratio is the median of the rounds' ratios.
     Allocator,
-    /// A million ARP frames at full speed from one port: what they cost whoever watches, and what is still seen
-    ///
-    /// One claim again and again, and 65,536 in turn, on a bridge with eight ports; watched by nobody, by dupip with its rate
-    /// guard on and off, and by each of the others. Then once more, while another port shows duplicates.
-    Flood,
     /// Many ports and many addresses: the agent at 10, 100 and 1,000 ports with 65,536 bindings
     ///
     /// A lab for each, with an agent as it is shipped, in observe mode: how long it takes to be ready, to watch a new port and
@@ -198,11 +198,11 @@ impl What {
     fn measure(self, bench: &Bench) -> Result<Vec<Section>> {
         match self {
             Self::All => Ok(Vec::new()),
-            Self::Latency => latency::measure(bench),
             Self::Tap => tap::measure(bench),
+            Self::Latency => latency::measure(bench),
+            Self::Flood => flood::measure(bench),
             Self::Heal => heal::measure(bench),
             Self::Allocator => allocator::measure(bench),
-            Self::Flood => flood::measure(bench),
             Self::Scale => scale::measure(bench),
         }
     }

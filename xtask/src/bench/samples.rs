@@ -2,59 +2,60 @@
 
 use std::time::Duration;
 
-/// How long each operation of a row took, and how many there were in a second of each round.
+/// What was measured again and again: how long each operation took, in microseconds, or whatever else in its own unit; and how
+/// many operations there were in a second of each round, where rounds are measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Samples {
-    micros: Vec<f64>,
+    values: Vec<f64>,
     rates: Vec<f64>,
 }
 
 impl Samples {
     /// Adds a round of operations of which the first began and the last ended `wall` apart.
     pub(super) fn add_round(&mut self, times: &[Duration], wall: Duration) {
-        self.micros.extend(times.iter().map(|time| time.as_secs_f64() * 1e6));
+        self.values.extend(times.iter().map(|time| time.as_secs_f64() * 1e6));
         #[expect(clippy::cast_precision_loss, reason = "a round has thousands of operations at most")]
         self.rates.push(times.len() as f64 / wall.as_secs_f64());
     }
 
     /// One value of each round, in whatever unit.
     pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        Self { micros: values.into_iter().collect(), rates: Vec::new() }
+        Self { values: values.into_iter().collect(), rates: Vec::new() }
     }
 
     /// The lowest.
     pub(super) fn min(&self) -> Option<f64> {
-        quantile(&self.micros, 0.0)
+        quantile(&self.values, 0.0)
     }
 
     /// The median of the rounds' ratios to `other`, which was measured in the same rounds.
     pub(super) fn median_of_ratios(&self, other: &Self) -> Option<f64> {
-        self.beside(other, |this, other| this / other).median_us()
+        self.beside(other, |this, other| this / other).median()
     }
 
     /// What is made of the values of each round, this one's and the other's.
     pub(super) fn beside(&self, other: &Self, make: impl Fn(f64, f64) -> f64) -> Self {
-        Self::of(self.micros.iter().zip(&other.micros).map(|(this, other)| make(*this, *other)))
+        Self::of(self.values.iter().zip(&other.values).map(|(this, other)| make(*this, *other)))
     }
 
-    /// Adds one operation.
-    pub(super) fn add_us(&mut self, micros: f64) {
-        self.micros.push(micros);
+    /// Adds one value.
+    pub(super) fn add(&mut self, value: f64) {
+        self.values.push(value);
     }
 
-    /// The longest, in microseconds.
-    pub(super) fn max_us(&self) -> Option<f64> {
-        quantile(&self.micros, 1.0)
+    /// The highest.
+    pub(super) fn max(&self) -> Option<f64> {
+        quantile(&self.values, 1.0)
     }
 
-    /// The time of one operation that half of them took no longer than, over all rounds, in microseconds.
-    pub(super) fn median_us(&self) -> Option<f64> {
-        quantile(&self.micros, 0.5)
+    /// What half of them do not exceed, over all rounds.
+    pub(super) fn median(&self) -> Option<f64> {
+        quantile(&self.values, 0.5)
     }
 
-    /// The time of one operation that 99 of 100 took no longer than, over all rounds, in microseconds.
-    pub(super) fn p99_us(&self) -> Option<f64> {
-        quantile(&self.micros, 0.99)
+    /// What 99 of 100 do not exceed, over all rounds.
+    pub(super) fn p99(&self) -> Option<f64> {
+        quantile(&self.values, 0.99)
     }
 
     /// Operations in a second, by the median of the rounds.
@@ -70,7 +71,7 @@ impl Samples {
 
     /// How many operations were measured.
     pub(super) fn len(&self) -> usize {
-        self.micros.len()
+        self.values.len()
     }
 }
 
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn times_are_of_all_rounds_and_rates_of_each() {
         let samples = samples(&[(&[1, 2, 3], 10), (&[4, 50], 100), (&[5], 2)]);
-        assert_eq!((samples.median_us(), samples.p99_us(), samples.len()), (Some(3000.0), Some(50_000.0), 6));
+        assert_eq!((samples.median(), samples.p99(), samples.len()), (Some(3000.0), Some(50_000.0), 6));
         assert_eq!(samples.rate(), Some(300.0), "of 300, 20 and 500");
     }
 

@@ -54,7 +54,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
 fn line(what: String, held: Option<usize>, processes: usize, samples: &Samples) -> Line {
     #[expect(clippy::cast_precision_loss, reason = "there are far fewer")]
     let count = |count: usize| count as f64;
-    let cells = vec![held.map(count), Some(count(processes)), samples.median_us(), samples.p99_us(), samples.rate()];
+    let cells = vec![held.map(count), Some(count(processes)), samples.median(), samples.p99(), samples.rate()];
     Line { what, cells, ..Line::default() }
 }
 

@@ -153,7 +153,7 @@ impl Round {
         heard.wait_for(&addresses, PATIENCE);
         for Contradiction { address, sent } in contradictions {
             match heard.first(*address) {
-                Some(named) => self.named.add_us(1e6 * named.saturating_duration_since(*sent).as_secs_f64()),
+                Some(named) => self.named.add(1e6 * named.saturating_duration_since(*sent).as_secs_f64()),
                 None => self.unnamed += 1,
             }
         }
@@ -169,8 +169,8 @@ impl Round {
             cpu.map(|cpu| 100.0 * cpu.share),
             missed.lost,
             missed.claims,
-            named.median_us(),
-            named.p99_us(),
+            named.median(),
+            named.p99(),
             names.then(|| count(named.len())),
             names.then(|| count(*unnamed)),
             peak.map(mebibytes),
@@ -212,7 +212,7 @@ impl Round {
         let is_complete = flood == Flood::Repeated || self.observer == Observer::Unguarded;
         let missing = self.missed.claims.filter(|_| is_complete).map(|claims| none("missing", claims));
         let lost = self.missed.lost.map(|lost| none("lost", lost));
-        let late = self.named.p99_us().map(|p99| Target {
+        let late = self.named.p99().map(|p99| Target {
             name: "named p99",
             measured: p99,
             unit: Some(Unit::Micros),

@@ -151,9 +151,9 @@ impl Measured {
         let steps: BTreeMap<&str, f64> = steps.iter().filter_map(step).collect();
         let number = |name: &str| incident.get(name).and_then(Value::as_f64).with_context(|| format!("no {name}"));
         ensure!(incident.get("times") == Some(&Value::from(1)), "an incident came back: {incident:#}");
-        self.named.add_us(number("named_us")?);
-        self.contained.add_us(1000.0 * *steps.get("contain").context("never contained")?);
-        self.healed.add_us(1000.0 * number("heal_ms")?);
+        self.named.add(number("named_us")?);
+        self.contained.add(1000.0 * *steps.get("contain").context("never contained")?);
+        self.healed.add(1000.0 * number("heal_ms")?);
         let mut in_order: Vec<_> = steps.into_iter().collect();
         in_order.sort_by(|(_, one), (_, other)| one.total_cmp(other));
         in_order.into_iter().for_each(|(step, at_ms)| self.add_step(step, 1000.0 * at_ms));
@@ -167,7 +167,7 @@ impl Measured {
             self.steps.push((name.to_owned(), Samples::default()));
         }
         let known = self.steps.iter_mut().filter(|(known, _)| known == name);
-        known.for_each(|(_, samples)| samples.add_us(micros));
+        known.for_each(|(_, samples)| samples.add(micros));
     }
 }
 

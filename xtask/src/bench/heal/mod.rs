@@ -47,7 +47,7 @@ fn lines(measured: &Measured) -> Vec<Line> {
     let Measured { named, contained, healed, steps, .. } = measured;
     let targets = [("named", named, NAMED), ("contained", contained, CONTAINED), ("healed", healed, HEALED)];
     let targets = targets.into_iter().map(|(what, samples, bound)| Line {
-        targets: samples.p99_us().map(|p99| target(p99, bound)).into_iter().collect(),
+        targets: samples.p99().map(|p99| target(p99, bound)).into_iter().collect(),
         ..line(what, samples, healed)
     });
     targets.chain(steps.iter().map(|(step, samples)| line(step, samples, healed))).collect()
@@ -58,10 +58,10 @@ const fn target(p99: f64, bound: f64) -> Target {
 }
 
 fn line(what: &str, samples: &Samples, healed: &Samples) -> Line {
-    let share = samples.median_us().zip(healed.median_us()).map(|(this, whole)| this / whole);
+    let share = samples.median().zip(healed.median()).map(|(this, whole)| this / whole);
     Line {
         what: what.to_owned(),
-        cells: vec![samples.median_us(), samples.p99_us(), samples.max_us()],
+        cells: vec![samples.median(), samples.p99(), samples.max()],
         ratios: share.map(|times| Ratio { times, of: "healed" }).into_iter().collect(),
         targets: Vec::new(),
     }

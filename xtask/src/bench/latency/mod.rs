@@ -139,7 +139,7 @@ impl Named {
         heard.wait_for(&addresses, PATIENCE);
         for (address, sent) in addresses.iter().zip(sent) {
             match heard.first(*address) {
-                Some(at) => self.latencies.add_us(1e6 * at.saturating_duration_since(*sent).as_secs_f64()),
+                Some(at) => self.latencies.add(1e6 * at.saturating_duration_since(*sent).as_secs_f64()),
                 None => self.missed += 1,
             }
         }
@@ -156,7 +156,7 @@ impl Named {
 
     /// How many times that median its own is.
     fn beside(&self, median: Option<f64>, of: &'static str) -> Option<Ratio> {
-        Some(Ratio { times: self.latencies.median_us()? / median?, of })
+        Some(Ratio { times: self.latencies.median()? / median?, of })
     }
 
     /// What the agent is to reach.
@@ -172,7 +172,7 @@ impl Named {
     }
 
     fn in_time(&self) -> Option<Target> {
-        let measured = self.latencies.p99_us()?;
+        let measured = self.latencies.p99()?;
         Some(Target { name: "p99", measured, unit: Some(Unit::Micros), wanted: Wanted::Below(AT_ONCE) })
     }
 
@@ -185,7 +185,7 @@ impl Named {
         let of_reader = self.beside(reader, "the bare reader").filter(|_| self.observer != Observer::Reader);
         let all = self.latencies.len() + self.missed;
         let counts = [self.missed, all].map(|count| (all > 0).then_some(count as f64));
-        let times = [self.latencies.median_us(), self.latencies.p99_us(), self.latencies.max_us()];
+        let times = [self.latencies.median(), self.latencies.p99(), self.latencies.max()];
         let targets = self.targets(of_reader, peer);
         let cells = times.into_iter().chain(counts).collect();
         Line { what: self.what().to_owned(), cells, ratios: of_reader.into_iter().collect(), targets }
@@ -195,7 +195,7 @@ impl Named {
 /// Each beside the bare reader, and the agent also beside the fastest of the others.
 fn lines(all: &[Named]) -> Vec<Line> {
     let medians = |is_wanted: fn(Observer) -> bool| {
-        all.iter().filter(move |named| is_wanted(named.observer)).filter_map(|named| named.latencies.median_us())
+        all.iter().filter(move |named| is_wanted(named.observer)).filter_map(|named| named.latencies.median())
     };
     let reader = medians(|observer| observer == Observer::Reader).next();
     let peer = medians(|observer| matches!(observer, Observer::Peer(_))).min_by(f64::total_cmp);
@@ -208,7 +208,7 @@ mod tests {
 
     fn named(observer: Observer, part: Part, micros: f64, missed: usize) -> Named {
         let mut named = Named { missed, ..Named::nothing(observer, part) };
-        named.latencies.add_us(micros);
+        named.latencies.add(micros);
         named
     }
 

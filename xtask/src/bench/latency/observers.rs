@@ -112,7 +112,7 @@ impl Listening {
         let page: Value = from_str(&page)?;
         events_of(&page)
             .filter_map(|event| event.pointer("/detail/after_us")?.as_f64())
-            .for_each(|micros| times.add_us(micros));
+            .for_each(|micros| times.add(micros));
         Ok(times)
     }
 

@@ -130,7 +130,7 @@ impl Crowd {
         for _ in 0..times {
             let began = Instant::now();
             let told = self.agent.dupip().outcome(&["table", "-o", "json"])?;
-            took.add_us(micros(began));
+            took.add(micros(began));
             ensure!(told.status == Some(0), "dupip table fails: {}", told.complaint);
             bytes = told.output.len();
         }
@@ -147,7 +147,7 @@ impl Crowd {
         for _ in 0..times {
             let began = Instant::now();
             let (status, body) = self.agent.http("/metrics")?;
-            took.add_us(micros(began));
+            took.add(micros(began));
             ensure!(status == 200, "/metrics answers with status {status}");
             bytes = body.len();
         }
@@ -161,7 +161,7 @@ fn start(dupip: &Dupip, ready: &mut Samples) -> Result<Agent> {
     agent.wait_until(PATIENCE, "the agent to be ready", |agent| {
         Ok(agent.http("/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
     })?;
-    ready.add_us(micros(began));
+    ready.add(micros(began));
     Ok(agent)
 }
 

@@ -145,15 +145,15 @@ fn lines(measured: &[Measured]) -> Vec<Line> {
 #[expect(clippy::cast_precision_loss, reason = "bytes of an answer are far fewer than 2^52")]
 fn cells(this: &Measured) -> Vec<Option<f64>> {
     vec![
-        this.ready.median_us(),
-        this.ready.max_us(),
+        this.ready.median(),
+        this.ready.max(),
         Some(this.memory),
         Some(this.idle),
-        this.watched.median_us(),
-        this.watched.p99_us(),
-        this.table.0.median_us(),
+        this.watched.median(),
+        this.watched.p99(),
+        this.table.0.median(),
         Some(this.table.1 as f64 / MEBIBYTE),
-        this.metrics.0.median_us(),
+        this.metrics.0.median(),
         Some(this.metrics.1 as f64),
         Some(BINDINGS as f64),
     ]
@@ -166,7 +166,7 @@ fn ratios(this: &Measured, first: &Measured) -> Vec<Ratio> {
         (first > 0.0).then_some(Ratio { times: this / first, of })
     };
     let ratios = [
-        per_port(&|at| at.ready.median_us(), "ready"),
+        per_port(&|at| at.ready.median(), "ready"),
         per_port(&|at| Some(at.memory), "memory"),
         per_port(&|at| Some(at.idle), "idle"),
     ];
@@ -182,9 +182,9 @@ fn targets(this: &Measured) -> Vec<Target> {
         1000 => Some(READY_AT_1000),
         _ => None,
     };
-    let ready = ready.and_then(|bound| target("ready", this.ready.max_us(), Unit::Micros, Wanted::Below(bound)));
+    let ready = ready.and_then(|bound| target("ready", this.ready.max(), Unit::Micros, Wanted::Below(bound)));
     let idle = target("idle", Some(this.idle), Unit::Percent, Wanted::Below(IDLE_AT_1000));
     let memory = target("memory", Some(this.memory), Unit::Mebibytes, Wanted::Below(MEMORY));
-    let watched = target("new port p99", this.watched.p99_us(), Unit::Micros, Wanted::AtMost(WATCHED));
+    let watched = target("new port p99", this.watched.p99(), Unit::Micros, Wanted::AtMost(WATCHED));
     ready.into_iter().chain(idle.filter(|_| this.ports == 1000)).chain(memory).chain(watched).collect()
 }

@@ -50,7 +50,7 @@ pub(super) fn measure(bench: &Bench, crowd: &mut Crowd, count: usize) -> Result<
         wait_for_ports(&mut crowd.agent, crowd.ports)?;
         let in_turn = n % newcomers.len();
         let newcomer = newcomers.get_mut(in_turn).context("no newcomers")?;
-        watched.add_us(newcomer.plug(&crowd.agent, &bridge, &links, nth(CLAIMED, n * CLAIMS))?);
+        watched.add(newcomer.plug(&crowd.agent, &bridge, &links, nth(CLAIMED, n * CLAIMS))?);
         newcomer.unplug(&bridge)?;
     }
     wait_for_ports(&mut crowd.agent, crowd.ports)?;

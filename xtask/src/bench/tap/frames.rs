@@ -80,7 +80,7 @@ fn line((frame, title): (&str, &str), program: &str, costs: &Costs) -> Result<Li
     let wanted = wanted(frame, program);
     Ok(Line {
         what: format!("{title}, {program}"),
-        cells: vec![samples.median_us(), samples.min()],
+        cells: vec![samples.median(), samples.min()],
         ratios: ratio.into_iter().collect(),
         targets: ratio.zip(wanted).map(|(ratio, wanted)| Target::ratio(ratio, wanted)).into_iter().collect(),
     })

@@ -157,16 +157,16 @@ impl Measured {
     }
 
     fn add(&mut self, talk: &Talk<'_>) -> Result<()> {
-        self.frame.add_us(talk.frame()?);
-        self.tcp.add_us(talk.tcp()?);
-        self.udp.add_us(talk.udp()?);
+        self.frame.add(talk.frame()?);
+        self.tcp.add(talk.tcp()?);
+        self.udp.add(talk.udp()?);
         Ok(())
     }
 
     fn line(&self, all: &[Self]) -> Result<Line> {
         let of = |observer| all.iter().find(|other| other.observer == observer).context("an observer was not measured");
         let (nobody, empty) = (of(Observer::Nobody)?, of(Observer::Empty)?);
-        let added = |of: &Self| of.frame.beside(&nobody.frame, |this, nothing| this - nothing).median_us();
+        let added = |of: &Self| of.frame.beside(&nobody.frame, |this, nothing| this - nothing).median();
         let beside =
             |other: &Self, of| added(self).zip(added(other)).map(|(this, other)| Ratio { times: this / other, of });
         let is_it = |observers: &[Observer]| observers.contains(&self.observer);
@@ -174,7 +174,7 @@ impl Measured {
             beside(empty, "empty's added").filter(|_| !is_it(&[Observer::Nobody, Observer::Empty]));
         let arrived = |of: fn(&Self) -> &Samples, name| {
             let times = of(self).median_of_ratios(of(empty)).filter(|_| !is_it(&[Observer::Empty]));
-            let slowest = of(empty).min().zip(of(empty).median_us()).map(|(slowest, median)| slowest / median);
+            let slowest = of(empty).min().zip(of(empty).median()).map(|(slowest, median)| slowest / median);
             times.map(|times| Ratio { times, of: name }).zip(slowest)
         };
         let (tcp, udp) = (arrived(|of| &of.tcp, "empty's TCP"), arrived(|of| &of.udp, "empty's UDP"));
@@ -189,10 +189,10 @@ impl Measured {
         Ok(Line {
             what: self.observer.title(),
             cells: vec![
-                self.frame.median_us(),
+                self.frame.median(),
                 added(self).filter(|_| !is_it(&[Observer::Nobody])),
-                self.tcp.median_us(),
-                self.udp.median_us(),
+                self.tcp.median(),
+                self.udp.median(),
             ],
             ratios: added_beside_empty.into_iter().chain(arrivals.map(|(ratio, _)| ratio)).collect(),
             targets,
