@@ -18,9 +18,34 @@ use tokio::{
 
 use super::error::Error;
 
-/// A runtime for one thread. What is opened within it is waited for by that thread.
-pub(super) fn runtime() -> Result<Runtime, Error> {
-    runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)
+/// A runtime for one thread.
+pub(super) struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    pub(super) fn new() -> Result<Self, Error> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map(Some).map(Self).map_err(Error::Thread)
+    }
+
+    /// Opens what the loop waits for, so that it is woken itself.
+    pub(super) fn within<T>(&self, open: impl FnOnce() -> T) -> T {
+        let _entered = self.0.as_ref().map(Runtime::enter);
+        open()
+    }
+
+    /// Runs something to its end, in the calling thread.
+    fn run<T>(&self, run: impl Future<Output = T>) -> Option<T> {
+        self.0.as_ref().map(|runtime| runtime.block_on(run))
+    }
+}
+
+/// Whoever starts an agent may fail to, and is itself in a runtime, where none may be waited for.
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A loop that runs on its thread until this value goes, which waits for that.
@@ -33,7 +58,7 @@ pub(super) struct Looping {
 impl Looping {
     /// Starts it.
     pub(super) fn start(
-        own: Runtime,
+        own: OwnRuntime,
         run: impl Future<Output = Result<(), Error>> + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
@@ -46,7 +71,9 @@ impl Looping {
         };
         let thread = Builder::new().name("loop".to_owned()).spawn(move || {
             // Nobody waits for it any more if it was stopped.
-            let _ = told.send(own.block_on(until_stopped));
+            if let Some(ended) = own.run(until_stopped) {
+                let _ = told.send(ended);
+            }
         })?;
         Ok(Self { stop: Some(stop), ended, thread: Some(thread) })
     }
@@ -99,20 +126,20 @@ mod tests {
             let _guard = guard;
             pending::<Result<(), Error>>().await
         };
-        let looping = Looping::start(runtime().unwrap(), run).unwrap();
+        let looping = Looping::start(OwnRuntime::new().unwrap(), run).unwrap();
         assert!(timeout(Duration::from_millis(20), looping.ended()).await.is_err(), "it runs until it is dropped");
         assert_ne!(whose.try_recv().unwrap(), thread::current().id());
     }
 
     #[tokio::test]
     async fn its_end_is_told() {
-        let looping = Looping::start(runtime().unwrap(), async { Err(Error::Surveyor) }).unwrap();
+        let looping = Looping::start(OwnRuntime::new().unwrap(), async { Err(Error::Surveyor) }).unwrap();
         assert!(matches!(looping.ended().await, Err(Error::Surveyor)));
     }
 
     #[tokio::test]
     async fn a_panic_is_not_kept_back() {
-        let looping = Looping::start(runtime().unwrap(), async { panic!("on purpose") }).unwrap();
+        let looping = Looping::start(OwnRuntime::new().unwrap(), async { panic!("on purpose") }).unwrap();
         let ended = tokio::spawn(looping.ended()).await;
         assert!(ended.unwrap_err().is_panic());
     }

@@ -20,7 +20,7 @@ use super::{
     error::Error,
     handle::{Handle, Query},
     keeper::Keeper,
-    loop_thread::{self, Looping},
+    loop_thread::{Looping, OwnRuntime},
     readiness::{Latches, latches},
     restoring::last_incident,
     settings::Settings,
@@ -137,15 +137,15 @@ pub async fn start(
     let clock = Clock::system().map_err(Error::Clock)?;
     let boot = clock.boot().to_owned();
     let store = open_store(settings, clock, Arc::clone(&telemetry), news_in.clone())?;
-    let own = loop_thread::runtime()?;
+    let own = OwnRuntime::new()?;
     // From here on nothing is missed: events wait in the socket until the first survey is done.
-    let events = within(&own, Events::open)?;
+    let events = own.within(Events::open)?;
     let mut host = Host::open()?;
     for name in &settings.bridges {
         require_bridge(&mut host, *name, settings.wait).await?;
         telemetry.watch(*name);
     }
-    let Started { listener, claims, known, quarantine, refused } = within(&own, || Listener::start(&settings.tap))?;
+    let Started { listener, claims, known, quarantine, refused } = own.within(|| Listener::start(&settings.tap))?;
     tell_how(&telemetry, settings, refused.as_ref());
     tell_rights(&telemetry);
     let (errands, errands_out) = mpsc::unbounded_channel();
@@ -196,15 +196,9 @@ pub async fn start(
         workers: runtime::Handle::current(),
     };
     let surveyor = AbortOnDrop(tokio::spawn(Surveyor::new(host, errands_out, news_in).run()));
-    let martians = within(&own, || agent.open_kernel_log());
+    let martians = own.within(|| agent.open_kernel_log());
     let run = agent.run(Sources { events, claims, news, queries, martians }, surveyor);
     Ok((handle, Looping::start(own, run).map_err(Error::Thread)?.ended()))
-}
-
-/// Opens what the loop waits for, so that it is woken itself.
-fn within<T>(own: &runtime::Runtime, open: impl FnOnce() -> T) -> T {
-    let _entered = own.enter();
-    open()
 }
 
 /// Says what there is to listen with, if that is less than there could be.

@@ -74,9 +74,9 @@ fn stations_that_fall_silent_together_are_asked_one_after_the_other() {
     world.settle();
     world.pass(Span::from_millis(60_100));
     let at_first = world.asked("poll");
-    assert!((10..=60).contains(&at_first), "{at_first} questions at once");
+    assert!((1..=30).contains(&at_first), "{at_first} questions at once");
     assert_eq!(world.asked("probe"), 0, "each is asked alone before the others hear of it");
-    world.pass(Span::from_secs(30));
+    world.pass(Span::from_secs(40));
     assert_eq!(world.engine.rows().filter(|row| !row.is_host).count(), 0);
 }
 
