@@ -5,9 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
-        mpsc::{self, TryRecvError},
+        mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,6 +24,9 @@ use crate::{
 /// How many orders wait when taps are put in place for the time being first, and settled when there is nothing else to do: at
 /// the start on a bridge with many ports.
 const MANY: usize = 4;
+/// How long the kernel is left alone before the next tap is settled: it keeps others from changes of the network meanwhile, such as
+/// the start of a sandbox.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the tapper is told to do, in this order.
 #[derive(Clone, Copy, Debug)]
@@ -127,21 +131,24 @@ impl Work {
     /// The next order; taps are settled while there is none. `None` if there will be none.
     fn next(&mut self, orders: &mpsc::Receiver<Order>) -> Option<Order> {
         loop {
-            let is_over = loop {
-                match orders.try_recv() {
-                    Ok(order) => self.waiting.push_back(order),
-                    Err(error) => break error == TryRecvError::Disconnected,
-                }
-            };
-            match self.waiting.pop_front() {
-                Some(order) => return Some(order),
-                None if is_over => return None,
-                None => {}
+            self.waiting.extend(orders.try_iter());
+            if let Some(order) = self.waiting.pop_front() {
+                return Some(order);
             }
-            match self.unsettled.pop_first() {
-                Some(interface) => self.settle(interface),
-                None => return orders.recv().ok(),
+            if self.unsettled.is_empty() {
+                return orders.recv().ok();
             }
+            match orders.recv_timeout(PAUSE) {
+                Ok(order) => self.waiting.push_back(order),
+                Err(RecvTimeoutError::Timeout) => self.settle_one(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn settle_one(&mut self) {
+        if let Some(interface) = self.unsettled.pop_first() {
+            self.settle(interface);
         }
     }
 

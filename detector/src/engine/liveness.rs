@@ -26,13 +26,13 @@ const PROBES: u8 = 3;
 /// what is absorbed is read.
 const HEARD_OF: Span = Span::from_secs(20);
 /// The time between two looks at some of the bindings, whether any was silent.
-const TURN: Span = Span::from_millis(100);
+const TURN: Span = Span::from_millis(200);
 /// The time between two rounds that are one turn each.
 const SHORT_ROUND: Span = Span::from_secs(1);
 /// How many bindings are looked at in one turn, at least. All of them are within [`SILENCE`].
 const LOOKS: usize = 64;
 /// In how many turns all of them are looked at, at most.
-const TURNS: usize = 600;
+const TURNS: usize = 300;
 /// How many stations are asked in one turn, at most: a flood of claims that nobody ever makes again must not become a flood
 /// of questions.
 const POLLS: usize = 10;

@@ -32,6 +32,9 @@ const TRIES: usize = 5;
 /// Far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The same of a thousand links that the agent puts in the place of filters, one at a time.
+const SETTLING: Duration = Duration::from_secs(180);
+
 /// A bridge, its sandboxes and its agent.
 pub(super) struct Crowd {
     pub(super) ports: usize,
@@ -64,17 +67,20 @@ impl Crowd {
         }
         let agent = start(&dupip, &mut ready)?;
         let crowd = Self { ports, bridge, sandboxes, ready, agent };
-        crowd.settle();
+        crowd.settle()?;
         Ok(crowd)
     }
 
-    /// Waits until the agent has put links in the place of filters, which keeps the kernel from other changes meanwhile. Where
-    /// there are no such links (before Linux 6.6), the filters stay.
-    fn settle(&self) {
-        let Some(last) = self.sandboxes.last() else { return };
-        let filters = || self.bridge.runner().run(["tc", "filter", "show", "dev", last.port(), "ingress"]);
-        let settled = wait_until(PATIENCE, "the last filter to go", || Ok(filters()?.is_empty().then_some(())));
+    /// Waits until the agent has put links in the place of filters, port by port in the order of their indices, which keeps the
+    /// kernel from other changes meanwhile. Where there are no such links (before Linux 6.6), the filters stay.
+    fn settle(&self) -> Result<()> {
+        let runner = self.bridge.runner();
+        let links = runner.run(["ip", "-o", "link", "show", "master", self.bridge.name()])?;
+        let last = links.lines().filter_map(port).max().context("a bridge without ports")?;
+        let filters = || runner.run(["tc", "filter", "show", "dev", last.1, "ingress"]);
+        let settled = wait_until(SETTLING, "the last filter to go", || Ok(filters()?.is_empty().then_some(())));
         settled.unwrap_or_else(|error| eprintln!("bench: {error:#}"));
+        Ok(())
     }
 
     /// Has the sandboxes claim addresses, each the same number, until the table has all [`BINDINGS`].
@@ -178,4 +184,23 @@ pub(super) fn nth(first: Ipv4Addr, n: usize) -> Ipv4Addr {
 
 pub(super) fn micros(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e6
+}
+
+/// The index and the name of a port, of `5: veth0@if2: <BROADCAST,…`.
+fn port(line: &str) -> Option<(u32, &str)> {
+    let (index, rest) = line.split_once(": ")?;
+    Some((index.parse().ok()?, rest.split(['@', ':']).next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_known_by_its_index() {
+        let line = "1042: veth5ad3@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue master rt0 state UP";
+        assert_eq!(port(line), Some((1042, "veth5ad3")));
+        assert_eq!(port("7: tap0: <UP>"), Some((7, "tap0")));
+        assert_eq!(port("nothing"), None);
+    }
 }
