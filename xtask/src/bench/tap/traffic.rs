@@ -27,7 +27,7 @@ const ROUNDS_QUICK: usize = 2;
 /// Small frames that one socket sends in a burst, and bursts in a round: the fastest counts, since what else the machine does
 /// can only take time.
 const BURST: u32 = 30_000;
-const BURSTS: usize = 8;
+const BURSTS: usize = 16;
 /// As much as fits into the shortest frame.
 const PAYLOAD: [u8; 18] = [0x42; 18];
 /// Where nobody reads.
@@ -43,7 +43,8 @@ const COLUMNS: [Column; 4] = [
 /// What one has to know to read the table.
 const NOTES: &str = "\
 FRAME   what one small UDP datagram costs its sender on a CPU of its own, up to the other sandbox's socket: the fastest of the
-        bursts of a round, and of the rounds the median; ADDED is the median of what it costs more than with nothing attached
+        bursts of a round, and of the rounds the median; ADDED is what the fastest of all bursts takes more than the fastest
+        with nothing attached, since what else the machine does can only take time
 TCP     megabits in a second that arrive (iperf3, one connection); UDP datagrams of 64 bytes that arrive (iperf3, unlimited)
 RATIO   of added times, and of arrivals by the median of the rounds' ratios; arrivals are to be no lower than the noise
         makes them, which is the empty program's slowest round beside its fastest
@@ -166,7 +167,7 @@ impl Measured {
     fn line(&self, all: &[Self]) -> Result<Line> {
         let of = |observer| all.iter().find(|other| other.observer == observer).context("an observer was not measured");
         let (nobody, empty) = (of(Observer::Nobody)?, of(Observer::Empty)?);
-        let added = |of: &Self| of.frame.beside(&nobody.frame, |this, nothing| this - nothing).median();
+        let added = |of: &Self| of.frame.min().zip(nobody.frame.min()).map(|(this, nothing)| this - nothing);
         let beside =
             |other: &Self, of| added(self).zip(added(other)).map(|(this, other)| Ratio { times: this / other, of });
         let is_it = |observers: &[Observer]| observers.contains(&self.observer);
