@@ -20,7 +20,7 @@ const DEBIAN: &str = "Debian 12 or newer";
 
 /// Some of the packages bring services. As installed, most do nothing: keepalived starts only where it finds a configuration,
 /// arpwatch only on interfaces that somebody names. Where systemd runs, Debian starts prometheus on port 9090 with nothing
-/// to scrape but itself; neither the tests nor the demo need that service: `systemctl disable --now prometheus`.
+/// to scrape but itself, and arpalert; nothing here needs those services: `systemctl disable --now prometheus arpalert`.
 const TOOLS: &[Tool] = &[
     Tool {
         program: "cc",
