@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// How many orders wait when taps are put in place for the time being first, and settled when there is nothing else to do: at
-/// the start on a bridge with many ports.
-const MANY: usize = 4;
+/// the start on a bridge with very many ports. So many fewer take half a second.
+const MANY: usize = 32;
 /// How long the kernel is left alone before the next tap is settled: it keeps others from changes of the network meanwhile, such as
 /// the start of a sandbox.
 const PAUSE: Duration = Duration::from_millis(50);
