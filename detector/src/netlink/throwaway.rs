@@ -75,14 +75,16 @@ impl Throwaway {
         let mut host = Route::open().map_err(Error::Open)?;
         let mut events = Events::open()?;
         let port = plug_in(&mut host, bridge, port, &netns).await?;
-        let (interface, mac) = set_up(&netns, address).await?;
+        let (interface, mac) = set_up(&netns).await?;
         let carries = tokio::time::timeout(SETTLED, until_it_carries(&mut host, &mut events, port)).await;
         carries.unwrap_or_else(|_| {
             Err(Error::Throwaway { path: name.0.clone(), source: io::ErrorKind::TimedOut.into() })
         })?;
+        let sender = netns::inside(&netns, FrameSender::open).await?.map_err(Error::Announce)?;
+        give(&netns, interface, address).await?;
         let made = Self { name, interface, mac, address };
         if announce {
-            made.announce().await?;
+            made.announce_by(&sender)?;
         }
         Ok(made)
     }
@@ -98,9 +100,14 @@ impl Throwaway {
     /// # Errors
     /// [`Error::Enter`] if we are not let in, [`Error::Announce`] if the frame does not go out.
     pub async fn announce(&self) -> Result<(), Error> {
-        let frame = ArpPacket::announcement(self.mac, self.address.addr()).broadcast_frame(None);
         let sender = netns::inside(&NetnsFile::open(&self.name.0)?, FrameSender::open).await?;
-        sender.and_then(|sender| sender.send(self.interface, &frame)).map_err(Error::Announce)
+        self.announce_by(&sender.map_err(Error::Announce)?)
+    }
+
+    /// At once, since whoever heals may have moved it away from the address a few milliseconds after it came.
+    fn announce_by(&self, sender: &FrameSender) -> Result<(), Error> {
+        let frame = ArpPacket::announcement(self.mac, self.address.addr()).broadcast_frame(None);
+        sender.send(self.interface, &frame).map_err(Error::Announce)
     }
 
     /// Removes it; the port is gone when this returns, which it need not be when the value is only dropped.
@@ -230,9 +237,9 @@ async fn until_it_carries(host: &mut Route, events: &mut Events, port: IfIndex) 
     Ok(())
 }
 
-/// Sets the interface up and gives it its address, in this order: the other way round the kernel announces the address if
-/// it is set to (`arp_notify` in `ip-sysctl.rst`).
-async fn set_up(netns: &NetnsFile, address: Ipv4Net) -> Result<(IfIndex, Mac), Error> {
+/// Sets the interface up, before it has an address: the other way round the kernel announces that if it is set to
+/// (`arp_notify` in `ip-sysctl.rst`).
+async fn set_up(netns: &NetnsFile) -> Result<(IfIndex, Mac), Error> {
     let mut route = netns::enter(netns).await?;
     let link = links::called(&mut route, INTERFACE).await?;
     let mac = links::mac(&link);
@@ -241,14 +248,18 @@ async fn set_up(netns: &NetnsFile, address: Ipv4Net) -> Result<(IfIndex, Mac), E
         link.header.index = index;
         route.change("set the drill's interface up", RouteNetlinkMessage::SetLink(link), 0).await?;
     }
+    links::index(&link).map(|interface| (interface, mac)).ok_or_else(|| Error::NoLinkCalled(INTERFACE.to_owned()))
+}
+
+async fn give(netns: &NetnsFile, interface: IfIndex, address: Ipv4Net) -> Result<(), Error> {
+    let mut route = netns::enter(netns).await?;
     let mut new = AddressMessage::default();
     new.header.family = AddressFamily::Inet;
-    new.header.index = link.header.index;
+    new.header.index = interface.get();
     new.header.prefix_len = address.prefix_len();
     new.attributes.push(AddressAttribute::Local(address.addr().into()));
     new.attributes.push(AddressAttribute::Address(address.addr().into()));
-    route.create("give the drill its address", RouteNetlinkMessage::NewAddress(new), NLM_F_EXCL).await?;
-    links::index(&link).map(|interface| (interface, mac)).ok_or_else(|| Error::NoLinkCalled(INTERFACE.to_owned()))
+    route.create("give the drill its address", RouteNetlinkMessage::NewAddress(new), NLM_F_EXCL).await.map(drop)
 }
 
 /// Takes the veth away, if there is one: with one end goes the other, and the port is gone when this returns.
